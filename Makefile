@@ -1,0 +1,144 @@
+# The whole way from raw text to an exported BERT, one target a step. Each
+# finished step leaves a file behind and is not done again; `make clean`
+# removes what was made, not the environment.
+#
+#   make pretrain                                     the embedded sample
+#   make pretrain SOURCE=jsonl INPUT='news/*.jsonl' OUTPUT=my_run
+
+PYTHON      ?= python3.11
+VENV        ?= .venv
+OUTPUT      ?= output
+SAMPLE_DIR  ?= $(OUTPUT)/sample
+VOCAB       ?= $(OUTPUT)/vocab.txt
+DATA_DIR    ?= $(OUTPUT)/records
+MODEL_DIR   ?= $(OUTPUT)/model
+EXPORT_DIR  ?= $(OUTPUT)/export
+
+# The text: a source and a pattern, or pairs of both (several flags).
+SOURCE      ?=
+INPUT       ?=
+ifeq ($(strip $(INPUT)),)
+TEXT_FLAGS  ?= --source=wikipedia --input=$(SAMPLE_DIR)/enwiki-sample.xml.bz2 \
+               --source=text --input=$(SAMPLE_DIR)/lee-news.txt \
+               --text_layout=line
+TEXT_FILES  := $(SAMPLE_DIR)/README.md
+else
+TEXT_FLAGS  ?= --source=$(or $(SOURCE),text) --input='$(INPUT)'
+TEXT_FILES  :=
+endif
+
+# Sizes that reach something in minutes on two cores; set your own.
+VOCAB_SIZE  ?= 4000
+SEQ_LENGTH  ?= 64
+MODEL_SIZE  ?= tiny
+BATCH_SIZE  ?= 32
+TOTAL_STEPS ?= 4000
+PEAK_RATE   ?= 3e-3
+WARMUP      ?= 400
+PRECISION   ?= bfloat16
+BUILD_FLAGS ?= --masked_fraction=0.2 --dupe_factor=4 \
+               --eval_fraction=0.06 --test_fraction=0.03
+TRAIN_FLAGS ?= --beta_2=0.98 --hidden_dropout=0 --attention_dropout=0
+
+BIN := $(VENV)/bin
+# The constraints are in the name, so that a change of them installs again.
+INSTALLED := $(VENV)/.installed-$(shell cksum < constraints.txt | cut -d' ' -f1)
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help install pretrain sample vocabulary tfrecords train evaluate \
+        export test torch lint format clean
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make pretrain    raw text to an exported BERT, every step below"
+	@echo "make sample      fetch the embedded sample: Wikipedia and news"
+	@echo "make vocabulary  learn a WordPiece vocabulary   -> $(VOCAB)"
+	@echo "make tfrecords   build masked TFRecords         -> $(DATA_DIR)"
+	@echo "make train       pretrain, or go on             -> $(MODEL_DIR)"
+	@echo "make evaluate    measure on the test split      -> $(MODEL_DIR)"
+	@echo "make export      write HuggingFace weights      -> $(EXPORT_DIR)"
+	@echo "make test        run the tests   make lint   make clean"
+	@echo "Variables: SOURCE INPUT OUTPUT MODEL_DIR VOCAB_SIZE SEQ_LENGTH"
+	@echo "  MODEL_SIZE BATCH_SIZE TOTAL_STEPS PEAK_RATE WARMUP PRECISION"
+	@echo "  BUILD_FLAGS TRAIN_FLAGS VENV PYTHON"
+
+# ------------------------------------------------------------- environment
+
+install: $(INSTALLED)
+
+$(INSTALLED): setup.py constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) …"
+	@$(PIP) -e .
+	@touch $@
+
+$(INSTALLED)-test: $(INSTALLED)
+	@$(PIP) -e '.[test]'
+	@touch $@
+
+torch: $(INSTALLED)-test
+	@$(PIP) 'torch==2.13.0'
+
+# ------------------------------------------------------------ the main job
+
+pretrain: export evaluate
+	@$(BIN)/python -m launch.summary --output_dir=$(OUTPUT) || true
+
+sample: $(SAMPLE_DIR)/README.md
+
+$(SAMPLE_DIR)/README.md: | $(INSTALLED)
+	$(BIN)/python -m tfrecord_builders.fetch_sample --output_dir=$(SAMPLE_DIR)
+
+vocabulary: $(VOCAB)
+
+$(VOCAB): $(TEXT_FILES) | $(INSTALLED)
+	$(BIN)/python -m tfrecord_builders.learn_vocabulary $(TEXT_FLAGS) \
+	  --vocab_size=$(VOCAB_SIZE) --output_file=$@
+
+tfrecords: $(DATA_DIR)/manifest.json
+
+$(DATA_DIR)/manifest.json: $(VOCAB) $(TEXT_FILES)
+	$(BIN)/python -m tfrecord_builders.build $(TEXT_FLAGS) \
+	  --vocab_file=$(VOCAB) --output_dir=$(DATA_DIR) \
+	  --seq_length=$(SEQ_LENGTH) $(BUILD_FLAGS)
+
+train: $(MODEL_DIR)/train_results.json
+
+$(MODEL_DIR)/train_results.json: $(DATA_DIR)/manifest.json
+	$(BIN)/python -m bert_pretrain.train --data_dir=$(DATA_DIR) \
+	  --model_dir=$(MODEL_DIR) --model_size=$(MODEL_SIZE) \
+	  --global_batch_size=$(BATCH_SIZE) --total_steps=$(TOTAL_STEPS) \
+	  --peak_learning_rate=$(PEAK_RATE) --warmup_steps=$(WARMUP) \
+	  --precision=$(PRECISION) $(TRAIN_FLAGS)
+
+evaluate: $(MODEL_DIR)/evaluate_results.json
+
+$(MODEL_DIR)/evaluate_results.json: $(MODEL_DIR)/train_results.json
+	$(BIN)/python -m bert_pretrain.evaluate --data_dir=$(DATA_DIR) \
+	  --model_dir=$(MODEL_DIR) --split=test
+
+export: $(EXPORT_DIR)/config.json
+
+$(EXPORT_DIR)/config.json: $(MODEL_DIR)/train_results.json
+	$(BIN)/python -m bert_pretrain.export --model_dir=$(MODEL_DIR) \
+	  --output_dir=$(EXPORT_DIR)
+
+# ------------------------------------------------------------------ checks
+
+test: $(INSTALLED)-test
+	@$(BIN)/python -c 'import torch' 2>/dev/null || echo \
+	  "Not checked: that PyTorch loads the exported weights (make torch)."
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED)-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(OUTPUT) build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -exec rm -rf {} +

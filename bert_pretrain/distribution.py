@@ -1,0 +1,151 @@
+"""Which devices compute, and in which precision.
+
+One path for all: a strategy, a global batch that is divided among its
+replicas, and a dtype.
+"""
+
+import dataclasses
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from typing import Literal
+
+import tensorflow as tf
+
+from bert_pretrain import errors, options
+
+_INSTALL = (
+    "pip install --no-deps --force-reinstall tensorflow-tpu==2.20.0 && "
+    "pip install --no-deps libtpu==0.0.20")
+_SET_VARIABLES = (
+    "set TPU_LIBRARY_PATH and TF_PLUGGABLE_DEVICE_LIBRARY_PATH to the "
+    "libtpu.so of the libtpu package and NEXT_PLUGGABLE_DEVICE_USE_C_API=true")
+# Parts of TensorFlow's messages, what they mean, and what to do. Several of
+# them end the interpreter, hence the trial in a process of its own.
+_TPU_FAILURES = (
+    (r"No OpKernel|No registered 'ConfigureDistributedTPU'|"
+     r"Unknown backend XLA_TPU_JIT",
+     "the installed TensorFlow has no TPU support: the plain tensorflow wheel "
+     f"stands where tensorflow-tpu belongs; run {_INSTALL}"),
+    (r"DoWork not available",
+     "libtpu is too new for this TensorFlow; run pip install --no-deps "
+     "libtpu==0.0.20"),
+    (r"No matching devices|TPU_SYSTEM:0",
+     f"TensorFlow did not load libtpu; {_SET_VARIABLES}"),
+    (r"libtpu_lockfile|multi-process lockfile|already in use",
+     "another process holds the TPU; end it, or remove /tmp/libtpu_lockfile "
+     "if there is none"),
+    (r"TPU_LOAD_LIBRARY=0",
+     "TPU_LOAD_LIBRARY=0 forbids the libtpu that the PJRT variables ask for; "
+     "a pod's coordinator must not set them, a single host must not set "
+     "TPU_LOAD_LIBRARY=0"),
+    (r"Please provide a TPU Name",
+     "no TPU is named; give --tpu=local on a TPU machine, or the TPU's name"),
+    (r"oauth2client|googleapiclient|Could not automatically determine cred|"
+     r"not find TPU|HttpError|metadata",
+     "the Cloud TPU API did not answer for this name; give the workers' "
+     "addresses instead, --tpu=grpc://ip0:8470,ip1:8470"),
+)
+_TRIAL = """
+import tensorflow as tf
+resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
+tf.tpu.experimental.initialize_tpu_system(resolver)
+"""
+_TRIAL_SECONDS = 300
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistributionConfig:
+    """Where to compute, and how precisely."""
+    tpu: str = options.option(
+        "local (on a TPU machine), a TPU's name, or "
+        "grpc://address:8470,…; if not given, all GPUs, else the CPU.", "")
+    precision: Literal["float32", "bfloat16"] = options.option(
+        "Of matrix products and hidden states; variables, LayerNorm, loss "
+        "and optimizer are float32 always.", "float32")
+
+
+def build_strategy(config):
+    """The `tf.distribute` strategy over the devices that `config` names."""
+    if config.tpu:
+        return _tpu_strategy(config.tpu)
+    if tf.config.list_physical_devices("GPU"):
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.OneDeviceStrategy("/cpu:0")
+
+
+def compute_dtype(config):
+    return tf.as_dtype(config.precision)
+
+
+def check_batch(global_batch_size, strategy):
+    """Checks that every replica gets the same number of rows.
+
+    Raises:
+      UserError: if the replicas do not divide the batch.
+    """
+    num_replicas = strategy.num_replicas_in_sync
+    if global_batch_size < 1 or global_batch_size % num_replicas:
+        smaller = max(1, global_batch_size // num_replicas) * num_replicas
+        raise errors.UserError(
+            f"--global_batch_size={global_batch_size} must be a positive "
+            f"multiple of the {num_replicas} replicas; {smaller} is one.")
+
+
+def _tpu_strategy(tpu):
+    if tpu == "local":
+        _try_local_tpu()
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
+        if tpu != "local":
+            tf.config.experimental_connect_to_cluster(resolver)
+        topology = tf.tpu.experimental.initialize_tpu_system(resolver)
+        # Said explicitly: left to itself, the strategy has picked a wrong
+        # assignment on v5p.
+        assignment = tf.tpu.experimental.DeviceAssignment.build(
+            topology,
+            num_replicas=resolver.get_tpu_system_metadata().num_cores)
+        return tf.distribute.TPUStrategy(
+            resolver, experimental_device_assignment=assignment)
+    except (tf.errors.OpError, ValueError, RuntimeError,
+            ImportError) as error:
+        raise _translate(tpu, str(error)) from error
+
+
+def _try_local_tpu():
+    """Starts the TPU in a process of its own, which may abort unheard."""
+    if not _is_installed("libtpu"):
+        raise errors.UserError(
+            f"--tpu=local: the package libtpu is not installed; run "
+            f"{_INSTALL}, then {_SET_VARIABLES}.")
+    try:
+        trial = subprocess.run(
+            [sys.executable, "-c", _TRIAL], capture_output=True, text=True,
+            errors="replace", timeout=_TRIAL_SECONDS, env=os.environ.copy(),
+            check=False)
+    except subprocess.TimeoutExpired as error:
+        raise errors.UserError(
+            f"--tpu=local: the TPU did not start within {_TRIAL_SECONDS} "
+            "seconds; restart its machine.") from error
+    if trial.returncode:
+        raise _translate("local", trial.stderr)
+
+
+def _is_installed(package):
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _translate(tpu, message):
+    """The `UserError` for what TensorFlow said about a TPU."""
+    for pattern, meaning in _TPU_FAILURES:
+        if re.search(pattern, message):
+            return errors.UserError(f"--tpu={tpu}: {meaning}.")
+    lines = [line for line in message.strip().splitlines() if line.strip()]
+    return errors.UserError(
+        f"--tpu={tpu}: {lines[-1].strip() if lines else 'no TPU answered'}.")

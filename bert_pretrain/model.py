@@ -1,0 +1,179 @@
+"""The BERT that is trained: its architecture and where its weights come from.
+
+The object built here owns the variables, under HuggingFace's names, so that
+`save_pretrained` gives weights which every HuggingFace user can load. The
+computation is in `encoder.py`.
+"""
+
+import dataclasses
+from typing import Literal
+
+import tensorflow as tf
+import tf_keras
+import transformers
+
+from bert_pretrain import encoder, errors, files, options, vocabulary
+
+# (layers, hidden size) of https://github.com/google-research/bert; a head is
+# 64 wide, and the feed-forward layer 4 times the hidden size.
+SIZES = {
+    "tiny": (2, 128),
+    "mini": (4, 256),
+    "small": (4, 512),
+    "medium": (8, 512),
+    "base": (12, 768),
+    "large": (24, 1024),
+}
+CONFIG_NAME = "config.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which architecture, and whether it starts from somebody's weights."""
+    model_size: Literal[
+        "tiny", "mini", "small", "medium", "base", "large"] = options.option(
+            "One of Google's BERT sizes, tiny (4 M parameters) to large "
+            "(335 M); --bert_config and --init_from take precedence.", "base")
+    bert_config: str = options.option(
+        "A HuggingFace config.json that gives the architecture.", "")
+    init_from: str = options.option(
+        "A HuggingFace checkpoint folder that gives architecture and weights; "
+        "its vocab.txt must be the one of the records.", "")
+    hidden_dropout: float | None = options.option(
+        "Dropout on hidden states; the architecture's (0.1) if not given.",
+        None)
+    attention_dropout: float | None = options.option(
+        "Dropout on attention probabilities; the architecture's (0.1) if not "
+        "given.", None)
+
+    def __post_init__(self):
+        if self.bert_config and self.init_from:
+            raise errors.UserError(
+                f"--bert_config={self.bert_config} and "
+                f"--init_from={self.init_from} both give the architecture; "
+                "leave one out.")
+        for name in ("hidden_dropout", "attention_dropout"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 <= rate < 1:
+                raise errors.UserError(
+                    f"--{name}={rate} must be at least 0 and below 1.")
+
+
+def architecture(config, manifest):
+    """The `transformers.BertConfig` that `config` asks for, checked.
+
+    Raises:
+      UserError: if it does not fit the records, or we cannot compute it.
+    """
+    if config.init_from:
+        path = f"{config.init_from}/{CONFIG_NAME}"
+        bert_config = _read_config(path)
+        _check_vocabulary(config.init_from, bert_config, manifest)
+    elif config.bert_config:
+        path = config.bert_config
+        bert_config = _read_config(path)
+        bert_config.vocab_size = manifest.vocab_size
+    else:
+        path = f"--model_size={config.model_size}"
+        num_layers, hidden_size = SIZES[config.model_size]
+        bert_config = transformers.BertConfig(
+            vocab_size=manifest.vocab_size, hidden_size=hidden_size,
+            num_hidden_layers=num_layers,
+            num_attention_heads=hidden_size // 64,
+            intermediate_size=4 * hidden_size)
+    if config.hidden_dropout is not None:
+        bert_config.hidden_dropout_prob = config.hidden_dropout
+    if config.attention_dropout is not None:
+        bert_config.attention_probs_dropout_prob = config.attention_dropout
+    bert_config.architectures = [_architecture_name(manifest.pairing)]
+    try:
+        encoder.check_supported(bert_config)
+    except errors.UserError as error:
+        raise errors.UserError(f"{path}: {error}") from error
+    if manifest.seq_length > bert_config.max_position_embeddings:
+        raise errors.UserError(
+            f"{path}: the records' seq_length {manifest.seq_length} exceeds "
+            f"max_position_embeddings {bert_config.max_position_embeddings}; "
+            "give a --bert_config with more positions, or build the records "
+            "with a smaller --seq_length.")
+    return bert_config
+
+
+def build(config, manifest, seed):
+    """Builds the model that learns `manifest`'s objective.
+
+    Returns:
+      A `TFBertForPreTraining` for sentence pairs, else a `TFBertForMaskedLM`.
+    """
+    bert_config = architecture(config, manifest)
+    # HuggingFace's initializers take no seed; this one seeds them all.
+    tf_keras.utils.set_random_seed(seed)
+    if config.init_from:
+        return _load(config.init_from, bert_config)
+    return from_config(bert_config)
+
+
+def from_config(bert_config):
+    """Builds the class that `architectures` names, with fresh weights."""
+    bert = _model_class(bert_config)(bert_config)
+    bert.build_in_name_scope()
+    return bert
+
+
+def has_pairs(bert):
+    """Whether the model tells if one sentence follows the other."""
+    return isinstance(bert, transformers.TFBertForPreTraining)
+
+
+def _architecture_name(pairing):
+    # HuggingFace's name, without the "TF" of the TensorFlow class.
+    return "BertForMaskedLM" if pairing == "none" else "BertForPreTraining"
+
+
+def _model_class(bert_config):
+    name, = bert_config.architectures
+    return getattr(transformers, f"TF{name}")
+
+
+def _read_config(path):
+    values = files.read_json(path)
+    if (kind := values.get("model_type", "bert")) != "bert":
+        raise errors.UserError(
+            f"{path}: model_type {kind!r}, expected 'bert'.")
+    return transformers.BertConfig.from_dict(values)
+
+
+def _check_vocabulary(init_from, bert_config, manifest):
+    path = f"{init_from}/{vocabulary.FILE_NAME}"
+    vocab = vocabulary.read(path)
+    if vocab.sha256 != manifest.vocab_sha256:
+        raise errors.UserError(
+            f"{path}: sha256 {vocab.sha256[:12]}…, the records were made with "
+            f"{manifest.vocab_sha256[:12]}…: the same id would mean another "
+            f"token; build the records with --vocab_file={path}.")
+    # Some checkpoints round the size up; fewer rows than ids cannot be.
+    if bert_config.vocab_size < manifest.vocab_size:
+        raise errors.UserError(
+            f"{init_from}/{CONFIG_NAME}: vocab_size {bert_config.vocab_size}, "
+            f"the records' vocabulary has {manifest.vocab_size} tokens; this "
+            "checkpoint was not made with its vocab.txt.")
+
+
+def _load(init_from, bert_config):
+    if "://" in init_from:
+        raise errors.UserError(
+            f"--init_from={init_from}: HuggingFace reads local folders only; "
+            "copy the checkpoint here first.")
+    has_tf_weights = any(
+        tf.io.gfile.exists(f"{init_from}/{name}")
+        for name in ("model.safetensors", "model.safetensors.index.json",
+                     "tf_model.h5"))
+    try:
+        return _model_class(bert_config).from_pretrained(
+            init_from, config=bert_config, local_files_only=True,
+            from_pt=not has_tf_weights)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise errors.UserError(
+            f"--init_from={init_from}: the weights cannot be loaded "
+            f"({reason}); save them as model.safetensors.") from error

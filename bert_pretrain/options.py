@@ -1,0 +1,142 @@
+"""A config dataclass <-> absl flags.
+
+A config is a frozen dataclass that lies beside what it configures and checks
+itself at construction. Each of its fields is declared with `option` and
+becomes one flag of the same name. A config may hold other configs; their
+fields become flags of the same, flat, command line.
+"""
+
+import dataclasses
+import sys
+import types
+import typing
+
+from absl import app, flags
+
+from bert_pretrain import errors
+
+
+def option(help_text, default=dataclasses.MISSING):
+    """Declares a config field; one without a default is a required flag."""
+    return dataclasses.field(default=default, metadata={"help": help_text})
+
+
+def run(main, config_class):
+    """Runs `main(config)` with the config that the command line gives.
+
+    A wrong flag or a `UserError` ends the program with one line on standard
+    error and exit code 2.
+    """
+    define_flags(config_class)
+
+    def guarded(argv):
+        try:
+            if argv[1:]:
+                raise errors.UserError(
+                    f"unknown argument {argv[1]!r}: options are written "
+                    "--name=value; --help lists them.")
+            return main(from_flags(config_class))
+        except errors.UserError as error:
+            sys.exit(_complain(error))
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv):
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(_complain(f"{error} (--help lists the options)"))
+
+
+def _complain(error):
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return errors.EXIT_CODE
+
+
+def define_flags(config_class):
+    """Defines one flag for each option of `config_class` and its parts."""
+    for field, kind in _fields(config_class):
+        if dataclasses.is_dataclass(kind):
+            define_flags(kind)
+        else:
+            _define_flag(field, kind)
+
+
+def from_flags(config_class):
+    """Builds `config_class` from the values of the flags."""
+    return config_class(**{
+        field.name: from_flags(kind) if dataclasses.is_dataclass(kind)
+        else _from_flag(flags.FLAGS[field.name].value, kind)
+        for field, kind in _fields(config_class)})
+
+
+def to_dict(config):
+    """The config as plain values that JSON holds, its parts nested."""
+    return {
+        field.name: to_dict(value) if dataclasses.is_dataclass(value)
+        else list(value) if isinstance(value, tuple) else value
+        for field in dataclasses.fields(config)
+        for value in [getattr(config, field.name)]}
+
+
+def from_dict(config_class, values):
+    """The inverse of `to_dict`; an option that is missing gets its default."""
+    arguments = {}
+    for field, kind in _fields(config_class):
+        if field.name not in values:
+            continue
+        value = values[field.name]
+        arguments[field.name] = (
+            from_dict(kind, value) if dataclasses.is_dataclass(kind)
+            else tuple(value) if isinstance(value, list) else value)
+    return config_class(**arguments)
+
+
+def _fields(config_class):
+    kinds = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        yield field, kinds[field.name]
+
+
+def _unwrap(kind):
+    """Splits a field's type into (the type of one value, may it repeat)."""
+    if isinstance(kind, types.UnionType):  # `int | None`: a flag may be unset.
+        kind, = (part for part in typing.get_args(kind)
+                 if part is not types.NoneType)
+    if typing.get_origin(kind) is tuple:
+        return typing.get_args(kind)[0], True
+    return kind, False
+
+
+_DEFINE = {
+    (str, False): flags.DEFINE_string,
+    (int, False): flags.DEFINE_integer,
+    (float, False): flags.DEFINE_float,
+    (bool, False): flags.DEFINE_bool,
+    (str, True): flags.DEFINE_multi_string,
+    (int, True): flags.DEFINE_multi_integer,
+    (float, True): flags.DEFINE_multi_float,
+}
+
+
+def _define_flag(field, kind):
+    required = field.default is dataclasses.MISSING
+    default = None if required else field.default
+    if isinstance(default, tuple):
+        default = list(default)
+    # Flags belong to the program, so that --help shows them.
+    common = {"required": required, "module_name": sys.argv[0]}
+    help_text = field.metadata["help"]
+    scalar, repeats = _unwrap(kind)
+    if typing.get_origin(scalar) is typing.Literal:
+        define = (flags.DEFINE_multi_enum if repeats
+                  else flags.DEFINE_enum)
+        define(field.name, default, list(typing.get_args(scalar)), help_text,
+               **common)
+    else:
+        _DEFINE[scalar, repeats](field.name, default, help_text, **common)
+
+
+def _from_flag(value, kind):
+    return tuple(value or ()) if _unwrap(kind)[1] else value

@@ -1,0 +1,334 @@
+"""The record format and the manifest: write, read, check.
+
+A set is a folder of shards, the vocabulary they were made with, and a
+manifest that is written last: where it stands, the set is whole.
+
+    train-00000-of-00064.tfrecord …   eval-00000-of-00002.tfrecord …
+    vocab.txt                         manifest.json
+
+A record is a `tf.train.Example` with the feature names and types of
+google-research/bert, so that every BERT trainer reads our shards and ours
+reads theirs. In Python the features go by HuggingFace's names; this module
+alone knows both.
+
+B = records in a batch, S = seq_length, P = max_predictions_per_seq.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import message
+
+from bert_pretrain import errors, files, vocabulary
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+# As many rows as the processor's cache holds while they are serialized.
+_ROWS_AT_ONCE = 512
+SPLITS = TRAIN, EVAL, TEST = ("train", "eval", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """One feature of a record: its name in the file, its width, its type."""
+    file_name: str
+    width: str  # "S", "P" or "1"
+    dtype: np.dtype
+
+
+# In the order of the file names, the one in which protobuf's deterministic
+# serialization writes a map.
+FEATURES = {
+    "input_ids": Feature("input_ids", "S", np.int32),
+    "attention_mask": Feature("input_mask", "S", np.int32),
+    "masked_lm_ids": Feature("masked_lm_ids", "P", np.int32),
+    "masked_lm_positions": Feature("masked_lm_positions", "P", np.int32),
+    "masked_lm_weights": Feature("masked_lm_weights", "P", np.float32),
+    "next_sentence_labels": Feature("next_sentence_labels", "1", np.int32),
+    "token_type_ids": Feature("segment_ids", "S", np.int32),
+}
+
+
+# ---------------------------------------------------------------- the shards
+
+
+def shard_name(split, index, num_shards):
+    return f"{split}-{index:05d}-of-{num_shards:05d}.tfrecord"
+
+
+def serialize(features):
+    """Serializes rows to records, many at once.
+
+    The wire format is written with NumPy, since building a
+    `tf.train.Example` takes a third of the builder's time. The bytes are the
+    ones that `tf.train.Example.SerializeToString(deterministic=True)` gives.
+
+    Args:
+      features: `FEATURES`' names to arrays [B, S], [B, P] or [B, 1] of
+        numbers that are not negative.
+
+    Returns:
+      A list of B byte strings.
+    """
+    num_rows = len(features["input_ids"])
+    return [record for start in range(0, num_rows, _ROWS_AT_ONCE)
+            for record in _serialize_at_once({
+                name: np.asarray(
+                    features[name][start:start + _ROWS_AT_ONCE], feature.dtype)
+                for name, feature in FEATURES.items()})]
+
+
+def _serialize_at_once(features):
+    entries = [
+        _map_entry(FEATURES[name].file_name,
+                   _value_list(values.reshape(len(values), -1)))
+        for name, values in features.items()]
+    content, is_used = _length_delimited(1, _concatenate(entries))
+    ends = np.cumsum(is_used.sum(axis=1))
+    flat = content[is_used].tobytes()
+    return [flat[start:end] for start, end in
+            zip(np.concatenate([[0], ends[:-1]]), ends, strict=True)]
+
+
+# Below, a "message" is a pair of arrays (bytes [B, N], is_used [B, N]): every
+# row has room for the longest encoding, and the unused bytes are left out in
+# the end. Fields are those of tensorflow/core/example/{example,feature}.proto.
+
+
+def _map_entry(key, value_list):
+    key = key.encode()
+    kind, values = value_list
+    feature = _length_delimited(kind, values)
+    key_field = _constant(bytes([0x0A, len(key)]) + key, len(values[0]))
+    entry = _concatenate([key_field, _length_delimited(2, feature)])
+    return _length_delimited(1, entry)
+
+
+def _value_list(values):
+    """(field number in Feature, message of the FloatList or Int64List)."""
+    if values.dtype == np.float32:
+        packed = values.astype("<f4").view(np.uint8)
+        message = packed, np.ones(packed.shape, bool)
+        return 2, _length_delimited(1, message)
+    slots, is_used = _varints(values)
+    num_rows = len(values)
+    message = slots.reshape(num_rows, -1), is_used.reshape(num_rows, -1)
+    return 3, _length_delimited(1, message)
+
+
+def _length_delimited(field, message):
+    """The message as field `field` of another one: tag, length, content."""
+    content, is_used = message
+    lengths = is_used.sum(axis=1, dtype=np.int32)
+    tag = _constant(bytes([field << 3 | 2]), len(content))
+    return _concatenate([tag, _varints(lengths), (content, is_used)])
+
+
+def _constant(content, num_rows):
+    row = np.frombuffer(content, np.uint8)
+    shape = num_rows, len(row)
+    return np.broadcast_to(row, shape), np.broadcast_to(np.True_, shape)
+
+
+def _concatenate(messages):
+    contents, are_used = zip(*messages, strict=True)
+    return np.concatenate(contents, axis=1), np.concatenate(are_used, axis=1)
+
+
+def _varints(values):
+    """Base-128 encodes int [...] into slots [..., N] and which are used."""
+    largest = int(values.max(initial=0))
+    width = max(1, -(-largest.bit_length() // 7))
+    slots = np.empty((*values.shape, width), np.uint8)
+    is_used = np.ones(slots.shape, bool)
+    for i in range(width):
+        rest = values >> (7 * i)
+        slots[..., i] = rest & 0x7F | (rest > 0x7F) << 7
+        if i:
+            is_used[..., i] = rest > 0
+    return slots, is_used
+
+
+def write_shard(path, serialized):
+    """Writes records to a TFRecord file, aside and then renamed.
+
+    Returns:
+      The shard's entry in the manifest.
+    """
+    num_examples = 0
+    with files.replacing(path) as aside:
+        with tf.io.TFRecordWriter(aside) as writer:
+            for record in serialized:
+                writer.write(record)
+                num_examples += 1
+        checksum, num_bytes = files.sha256(aside), files.size(aside)
+    return Shard(file=path.rpartition("/")[2], num_examples=num_examples,
+                 num_bytes=num_bytes, sha256=checksum)
+
+
+def parse(serialized_B, seq_length, max_predictions_per_seq):
+    """Parses a batch of records inside an input pipeline.
+
+    Args:
+      serialized_B: string tensor [B].
+
+    Returns:
+      `FEATURES`' names to tensors [B, S], [B, P] or [B]; int32, float32.
+    """
+    widths = {"S": seq_length, "P": max_predictions_per_seq, "1": 1}
+    spec = {
+        feature.file_name: tf.io.FixedLenFeature(
+            [widths[feature.width]],
+            tf.float32 if feature.dtype == np.float32 else tf.int64)
+        for feature in FEATURES.values()}
+    parsed = tf.io.parse_example(serialized_B, spec)
+    batch = {name: tf.cast(parsed[feature.file_name], feature.dtype)
+             for name, feature in FEATURES.items()}
+    batch["next_sentence_labels"] = tf.squeeze(
+        batch["next_sentence_labels"], axis=-1)
+    return batch
+
+
+def to_arrays(serialized, path):
+    """Parses one record of any set, its widths taken from the record.
+
+    Raises:
+      UserError: naming `path`, if this is no such record.
+    """
+    try:
+        example = tf.train.Example.FromString(serialized)
+    except message.DecodeError as error:
+        raise errors.UserError(
+            f"{path}: holds a record that is no tf.train.Example; is it a "
+            "TFRecord file of a BERT builder?") from error
+    values = example.features.feature
+    if missing := [feature.file_name for feature in FEATURES.values()
+                   if feature.file_name not in values]:
+        raise errors.UserError(
+            f"{path}: a record lacks {', '.join(missing)}; it has "
+            f"{', '.join(sorted(values)) or 'nothing'}.")
+    return {name: np.array(
+        values[feature.file_name].float_list.value
+        if feature.dtype == np.float32
+        else values[feature.file_name].int64_list.value, feature.dtype)
+        for name, feature in FEATURES.items()}
+
+
+# -------------------------------------------------------------- the manifest
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A file of the set."""
+    file: str
+    num_examples: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Split:
+    """The shards of train, eval or test, and what their rows hold."""
+    num_documents: int
+    num_examples: int
+    num_tokens: int  # special tokens included, padding not
+    num_predictions: int
+    num_random_next: int  # pairs whose second part is from elsewhere
+    padding_fraction: float
+    max_id: int  # the largest token id in any row
+    shards: tuple[Shard, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a set is: all that a trainer must agree with, and its origin."""
+    format_version: int = FORMAT_VERSION
+    seq_length: int
+    max_predictions_per_seq: int
+    pairing: str  # "none" or "nsp"
+    masking: str  # "token" or "whole_word"
+    vocab_size: int
+    vocab_sha256: str
+    is_lower_case: bool
+    splits: dict[str, Split]
+    options: dict  # of the build, as given
+    sources: tuple[dict, ...]  # what was read, per input
+    documents: dict  # counts: read, kept, dropped by reason
+    rows: dict  # counts of what did not go into rows
+
+
+def write_manifest(data_dir, manifest):
+    files.write_json(f"{data_dir}/{MANIFEST_NAME}",
+                     dataclasses.asdict(manifest))
+
+
+def read_manifest(data_dir):
+    """Reads the manifest of a set.
+
+    Raises:
+      UserError: if there is none, or another version of the format wrote it.
+    """
+    path = f"{data_dir}/{MANIFEST_NAME}"
+    with errors.naming(path):
+        is_whole = tf.io.gfile.exists(path)
+    if not is_whole:
+        raise errors.UserError(
+            f"{path} does not exist: {data_dir} holds no finished set; run "
+            "tfrecord_builders.build again, it goes on where it stopped.")
+    values = files.read_json(path)
+    if values.get("format_version") != FORMAT_VERSION:
+        raise errors.UserError(
+            f"{path}: format_version {values.get('format_version')!r}, "
+            f"expected {FORMAT_VERSION}; build the set again.")
+    values["splits"] = {
+        name: Split(**{**split, "shards": tuple(
+            Shard(**shard) for shard in split["shards"])})
+        for name, split in values["splits"].items()}
+    return Manifest(**{**values, "sources": tuple(values["sources"])})
+
+
+def check_set(data_dir, manifest):
+    """Checks that the files of a set are those that its manifest names.
+
+    Looks at the names and sizes of the shards and at the vocabulary, not at
+    every byte: `find_corrupt_shard` does, once something has gone wrong.
+
+    Raises:
+      UserError: naming the file that is missing, cut short, or another.
+    """
+    for shard in _shards(manifest):
+        path = f"{data_dir}/{shard.file}"
+        num_bytes = files.size(path)
+        if num_bytes != shard.num_bytes:
+            raise errors.UserError(
+                f"{path}: {num_bytes} bytes, the manifest says "
+                f"{shard.num_bytes}: the shard is truncated or not of this "
+                "set; copy it again, or remove the set and build it again.")
+    vocab_path = f"{data_dir}/{vocabulary.FILE_NAME}"
+    vocab = vocabulary.read(vocab_path)
+    if vocab.sha256 != manifest.vocab_sha256:
+        raise errors.UserError(
+            f"{vocab_path}: sha256 {vocab.sha256[:12]}…, the manifest says "
+            f"{manifest.vocab_sha256[:12]}…: this is not the vocabulary that "
+            "the set was built with; put that one back.")
+    for name, split in manifest.splits.items():
+        if split.max_id >= manifest.vocab_size:
+            raise errors.UserError(
+                f"{data_dir}: the {name} rows hold the id {split.max_id}, "
+                f"the vocabulary only {manifest.vocab_size} tokens; build "
+                "the set again with its own vocabulary.")
+
+
+def find_corrupt_shard(data_dir, manifest):
+    """The path of the first shard whose bytes are not as written, or None."""
+    for shard in _shards(manifest):
+        path = f"{data_dir}/{shard.file}"
+        if files.sha256(path) != shard.sha256:
+            return path
+    return None
+
+
+def _shards(manifest):
+    return [shard for split in manifest.splits.values()
+            for shard in split.shards]

@@ -1,0 +1,98 @@
+"""What a run says about itself: a line after each loop, TensorBoard, memory.
+"""
+
+import resource
+import time
+
+
+class Progress:
+    """Adds rates to a loop's output and prints a line of progress.
+
+    An `orbit.Action`; orbit itself writes the output to TensorBoard after.
+    """
+
+    def __init__(self, trainer, total_steps, tokens_per_example,
+                 stream):
+        self._trainer = trainer
+        self._total_steps = total_steps
+        self._tokens_per_example = tokens_per_example
+        self._stream = stream
+        self._loops = []
+
+    def __call__(self, output):
+        loop = self._trainer.last_loop
+        self._loops.append(loop)
+        rate = loop.num_examples / loop.seconds
+        output["examples_per_second"] = rate
+        output["tokens_per_second"] = rate * self._tokens_per_example
+        step = self._trainer.step
+        values = " ".join(f"{name} {output[name]:.3f}" for name in (
+            "masked_lm_loss", "masked_lm_accuracy", "next_sentence_accuracy")
+            if name in output)
+        left = (self._total_steps - step) * loop.seconds / loop.num_steps
+        # The first loop compiles, so its rate tells nothing.
+        pace = ("compiled" if len(self._loops) == 1 else
+                f"{format_duration(left)} left")
+        print(f"step {step}/{self._total_steps} {values} "
+              f"lr {output['learning_rate']:.2e} | {rate:,.0f} examples/s "
+              f"{output['tokens_per_second']:,.0f} tokens/s | {pace}",
+              file=self._stream, flush=True)
+
+    def summary(self):
+        """Rates of this process's training, without the loop that compiled."""
+        seconds = sum(loop.seconds for loop in self._loops)
+        timed = self._loops[1:] or self._loops
+        timed_seconds = sum(loop.seconds for loop in timed)
+        rate = (sum(loop.num_examples for loop in timed) / timed_seconds
+                if timed else 0.0)
+        return {
+            "train_seconds": round(seconds, 3),
+            "examples_per_second": round(rate, 2),
+            "tokens_per_second": round(rate * self._tokens_per_example, 1),
+        }
+
+
+class EvalLine:
+    """Prints a line for each evaluation; an `orbit.Action`."""
+
+    def __init__(self, trainer, stream):
+        self._trainer = trainer
+        self._stream = stream
+
+    def __call__(self, output):
+        values = " ".join(f"{name} {value:.4f}"
+                          for name, value in output.items())
+        print(f"eval at step {self._trainer.step}: {values}",
+              file=self._stream, flush=True)
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self):
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self):
+        return time.perf_counter() - self._start
+
+
+def peak_memory_bytes():
+    """The most memory that this process has held at once."""
+    # Linux counts in units of 1024 bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def format_duration(seconds):
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}:{minutes:02}:{seconds:02}" if hours
+            else f"{minutes}:{seconds:02}")
+
+
+def print_table(title, rows, stream):
+    """Prints names and values in two columns."""
+    print(f"\n{title}", file=stream)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"  {name:<{width}}  {value}", file=stream)

@@ -1,0 +1,40 @@
+"""Installs the packages `bert_pretrain` and `tfrecord_builders`."""
+
+import pathlib
+
+import setuptools
+
+setuptools.setup(
+    name="bert-pretrain-tpu",
+    version="0.1.0",
+    description="Pretrain BERT with TensorFlow on TPUs, from raw text to a "
+                "model in use",
+    long_description=pathlib.Path(__file__).with_name(
+        "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=["bert_pretrain", "tfrecord_builders"],
+    python_requires=">=3.10,<3.13",
+    install_requires=[
+        "absl-py>=1.4",
+        "lxml>=5",
+        "mwparserfromhell>=0.6.6",
+        "numpy>=1.26",
+        "safetensors>=0.4.3",
+        "tensorflow>=2.20,<2.21",
+        "tensorflow-text>=2.20,<2.21",
+        "tf-keras>=2.20,<2.21",
+        "tf-models-official>=2.20,<2.21",
+        "tokenizers>=0.22,<0.23",
+        "tqdm>=4.66",
+        # The last major version that has TFBertForMaskedLM.
+        "transformers>=4.57,<5",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "ruff>=0.14"],
+        # Only to check that exported weights give the same logits there.
+        # Its default wheel brings gigabytes of CUDA, so nothing else asks
+        # for it.
+        "torch": ["torch>=2.4"],
+    },
+)

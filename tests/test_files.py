@@ -1,0 +1,91 @@
+"""Files appear whole or not at all, and errors name them."""
+
+import errno
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import tensorflow as tf
+
+from bert_pretrain import errors, files
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = f"{tmp_path}/file"
+    files.write_text(path, "old")
+    with pytest.raises(RuntimeError), files.replacing(path) as aside:
+        with open(aside, "w") as file:
+            file.write("half")
+        raise RuntimeError
+    assert files.read_text(path) == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("folder", ["{tmp_path}", "ram://test_files"])
+def test_what_is_written_is_read(folder, tmp_path):
+    path = f"{folder.format(tmp_path=tmp_path)}/a/b/file.json"
+    value = {"b": [1, 2.5, "ä"], "a": None}
+    files.write_json(path, value)
+    assert files.read_json(path) == value
+    assert files.size(path) == len(files.read_bytes(path))
+    assert files.expand([path[:-9] + "*.json"]) == [path]
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    # /dev/full is the kernel's own full disk.
+    for path in ("/dev/full",):
+        with pytest.raises(errors.UserError, match="/dev/full.*disk is full"):
+            with errors.naming(path), open(path, "w") as file:
+                file.write("x" * 100_000)
+    with pytest.raises(errors.UserError, match="shard: the disk is full"):
+        with errors.naming("shard"):
+            raise tf.errors.ResourceExhaustedError(None, None, "no space")
+    with pytest.raises(errors.UserError, match="shard: the disk is full"):
+        with errors.naming("shard"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(errors.UserError, match=f"{tmp_path}/none: no such"):
+        files.read_text(f"{tmp_path}/none")
+
+
+def test_text_that_is_not_utf_8_is_named_with_the_place(tmp_path):
+    path = f"{tmp_path}/latin1"
+    files.write_bytes(path, b"caf\xe9 noir")
+    with pytest.raises(errors.UserError, match=r"latin1: not UTF-8 at byte 3"):
+        files.read_text(path)
+
+
+def test_what_is_not_json_is_named(tmp_path):
+    path = f"{tmp_path}/x.json"
+    files.write_text(path, "{")
+    with pytest.raises(errors.UserError, match=f"{path}: not JSON"):
+        files.read_json(path)
+
+
+def test_a_pattern_that_matches_nothing_is_named(tmp_path):
+    with pytest.raises(errors.UserError, match=r"none\*' matches no file"):
+        files.expand([f"{tmp_path}/none*"])
+
+
+def test_a_second_process_is_kept_out_until_the_first_ends(tmp_path):
+    program = textwrap.dedent(f"""
+        from bert_pretrain import files
+        with files.locked({str(tmp_path)!r}):
+            print("in", flush=True)
+            input()
+    """)
+    first = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "in\n"
+    with pytest.raises(errors.UserError, match="another process"):
+        with files.locked(str(tmp_path)):
+            pass
+    first.kill()  # As abruptly as can be: the lock must not outlive it.
+    first.wait()
+    with files.locked(str(tmp_path)):
+        pass

@@ -1,0 +1,82 @@
+"""Flags follow from a config, and a wrong one is one line and exit code 2."""
+
+import subprocess
+import sys
+import textwrap
+
+PROGRAM = textwrap.dedent('''
+    import dataclasses
+    from typing import Literal
+    from bert_pretrain import errors, options
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Part:
+        seq_length: int = options.option("Tokens of a row.", 128)
+        kinds: tuple[Literal["a", "b"], ...] = options.option("Kinds.", ("a",))
+
+        def __post_init__(self):
+            if self.seq_length < 8:
+                raise errors.UserError(
+                    f"seq_length={self.seq_length} is\\ntoo small.")
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config:
+        part: Part
+        output_dir: str = options.option("Where to write.")
+        rate: float | None = options.option("A rate.", None)
+        is_fast: bool = options.option("Whether to hurry.", False)
+
+    def main(config):
+        if config.is_fast:
+            raise KeyError("a defect of the program")
+        assert options.from_dict(Config, options.to_dict(config)) == config
+        print(config)
+
+    if __name__ == "__main__":
+        options.run(main, Config)
+''')
+
+
+def run(tmp_path, *arguments):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    return subprocess.run(
+        [sys.executable, program, *arguments], capture_output=True, text=True)
+
+
+def test_flags_build_the_config(tmp_path):
+    done = run(tmp_path, "--output_dir=x", "--seq_length=64", "--kinds=b",
+               "--kinds=a", "--rate=0.5")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        "Config(part=Part(seq_length=64, kinds=('b', 'a')), output_dir='x', "
+        "rate=0.5, is_fast=False)\n")
+
+
+def test_each_wrong_command_line_is_one_line_and_exit_code_2(tmp_path):
+    for arguments, expected in [
+            ([], "output_dir"),
+            (["--output_dir=x", "--seq_len=64"], "seq_len"),
+            (["--output_dir=x", "--seq_length=many"], "many"),
+            (["--output_dir=x", "--kinds=c"], "kinds"),
+            (["--output_dir=x", "extra"], "'extra'"),
+            (["--output_dir=x", "--seq_length=4"],
+             "seq_length=4 is too small.")]:
+        done = run(tmp_path, *arguments)
+        assert done.returncode == 2
+        assert expected in done.stderr
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+        assert not done.stdout
+
+
+def test_help_shows_the_options(tmp_path):
+    done = run(tmp_path, "--help")
+    assert "--seq_length: Tokens of a row." in done.stdout
+    assert "--output_dir: Where to write." in done.stdout
+
+
+def test_a_defect_of_the_program_keeps_its_traceback(tmp_path):
+    done = run(tmp_path, "--output_dir=x", "--is_fast")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr

@@ -1,0 +1,144 @@
+"""Our records are those of google-research/bert, and a set checks itself."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bert_pretrain import errors, records, vocabulary
+
+
+def random_features(num_rows=700, seq_length=128, num_predictions=20):
+    rng = np.random.default_rng(0)
+    return {
+        # Ids of one, two and three bytes as varints.
+        "input_ids": rng.choice(
+            [0, 5, 127, 128, 16383, 16384, 30521], (num_rows, seq_length)),
+        "attention_mask": rng.integers(0, 2, (num_rows, seq_length)),
+        "token_type_ids": rng.integers(0, 2, (num_rows, seq_length)),
+        "masked_lm_positions": rng.integers(
+            0, seq_length, (num_rows, num_predictions)),
+        "masked_lm_ids": rng.integers(0, 30522, (num_rows, num_predictions)),
+        "masked_lm_weights": rng.random(
+            (num_rows, num_predictions)).astype(np.float32),
+        "next_sentence_labels": rng.integers(0, 2, num_rows),
+    }
+
+
+# google-research/bert, create_pretraining_data.py: the names and types that
+# its trainer, and every one after it, reads.
+INT_FEATURES = {
+    "input_ids": "input_ids", "input_mask": "attention_mask",
+    "segment_ids": "token_type_ids",
+    "masked_lm_positions": "masked_lm_positions",
+    "masked_lm_ids": "masked_lm_ids",
+    "next_sentence_labels": "next_sentence_labels"}
+
+
+def test_records_are_byte_for_byte_what_protobuf_writes():
+    features = random_features()
+    for i, serialized in enumerate(records.serialize(features)):
+        example = tf.train.Example()
+        for file_name, name in INT_FEATURES.items():
+            example.features.feature[file_name].int64_list.value.extend(
+                np.atleast_1d(features[name][i]).tolist())
+        example.features.feature["masked_lm_weights"].float_list.value.extend(
+            features["masked_lm_weights"][i].tolist())
+        assert serialized == example.SerializeToString(deterministic=True)
+
+
+def test_parsing_gives_back_what_was_serialized():
+    features = random_features()
+    batch = records.parse(
+        tf.constant(records.serialize(features)), 128, 20)
+    assert batch.keys() == features.keys()
+    for name, values in features.items():
+        np.testing.assert_array_equal(batch[name].numpy(), values)
+        assert batch[name].dtype == (
+            tf.float32 if name == "masked_lm_weights" else tf.int32)
+
+
+def test_no_rows_serialize_to_no_records():
+    assert records.serialize(random_features(num_rows=0)) == []
+
+
+@pytest.fixture
+def a_set(tmp_path):
+    """A folder that holds a whole set, and its manifest."""
+    vocab = vocabulary.Vocabulary(
+        (*vocabulary.SPECIAL_TOKENS, "a", "b"), is_lower_case=True)
+    vocab.write(f"{tmp_path}/{vocabulary.FILE_NAME}")
+    shard = records.write_shard(
+        f"{tmp_path}/{records.shard_name('train', 0, 1)}",
+        records.serialize(random_features(num_rows=10)))
+    split = records.Split(
+        num_documents=1, num_examples=10, num_tokens=100, num_predictions=9,
+        num_random_next=0, padding_fraction=0.0, max_id=6, shards=(shard,))
+    manifest = records.Manifest(
+        seq_length=128, max_predictions_per_seq=20, pairing="none",
+        masking="token", vocab_size=vocab.size, vocab_sha256=vocab.sha256,
+        is_lower_case=True, splits={"train": split}, options={"seed": 0},
+        sources=({"path": "x"},), documents={"read": 1}, rows={})
+    records.write_manifest(str(tmp_path), manifest)
+    return str(tmp_path), manifest
+
+
+def test_a_manifest_is_read_as_it_was_written(a_set):
+    data_dir, manifest = a_set
+    assert records.read_manifest(data_dir) == manifest
+
+
+def test_a_whole_set_passes_the_check(a_set):
+    records.check_set(*a_set)
+    assert records.find_corrupt_shard(*a_set) is None
+
+
+def test_a_set_without_a_manifest_is_not_whole(tmp_path):
+    with pytest.raises(errors.UserError, match="holds no finished set"):
+        records.read_manifest(str(tmp_path))
+
+
+def test_another_format_version_is_refused(a_set):
+    data_dir, manifest = a_set
+    records.write_manifest(
+        data_dir, dataclasses.replace(manifest, format_version=99))
+    with pytest.raises(errors.UserError, match="format_version 99"):
+        records.read_manifest(data_dir)
+
+
+def test_a_truncated_shard_is_named(a_set):
+    data_dir, manifest = a_set
+    path = f"{data_dir}/{manifest.splits['train'].shards[0].file}"
+    with open(path, "r+b") as file:
+        file.truncate(100)
+    with pytest.raises(errors.UserError, match=f"{path}: 100 bytes"):
+        records.check_set(data_dir, manifest)
+
+
+def test_a_changed_byte_is_found(a_set):
+    data_dir, manifest = a_set
+    path = f"{data_dir}/{manifest.splits['train'].shards[0].file}"
+    with open(path, "r+b") as file:
+        file.seek(200)
+        byte = file.read(1)
+        file.seek(200)
+        file.write(bytes([byte[0] ^ 1]))
+    assert records.find_corrupt_shard(data_dir, manifest) == path
+
+
+def test_another_vocabulary_is_refused(a_set):
+    data_dir, manifest = a_set
+    vocabulary.Vocabulary(
+        (*vocabulary.SPECIAL_TOKENS, "b", "a"), is_lower_case=True
+    ).write(f"{data_dir}/{vocabulary.FILE_NAME}")
+    with pytest.raises(errors.UserError, match="not the vocabulary"):
+        records.check_set(data_dir, manifest)
+
+
+def test_an_id_outside_the_vocabulary_is_refused(a_set):
+    data_dir, manifest = a_set
+    split = dataclasses.replace(manifest.splits["train"], max_id=7)
+    with pytest.raises(errors.UserError, match="the id 7"):
+        records.check_set(data_dir, dataclasses.replace(
+            manifest, splits={"train": split}))

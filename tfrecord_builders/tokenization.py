@@ -1,0 +1,156 @@
+r"""Sentences -> token ids: WordPiece by TensorFlow Text, many at once.
+
+The ids are those of HuggingFace's `BertTokenizerFast`, since that is what the
+model will be used with. `tensorflow_text.FastBertTokenizer` alone would
+differ: in lower case it also folds by compatibility ("½" -> "1⁄2", "ﬁ" ->
+"fi", "ß" -> "ss", "№" -> "no"), it turns a character without a glyph, such as
+a soft hyphen, into a space, and it limits a word's bytes and not its
+characters. So the text is normalized here, which is cheap where it is ASCII,
+and it does the rest: the differences that remain are
+
+*   "[MASK]" and the other special tokens, standing in the text, are
+    characters like any other ("[", "mask", "]"); HuggingFace takes them for
+    the tokens themselves, and text could then forge them;
+*   the 256 ideographs U+2B820 to U+2B91F are words of their own, as for all
+    others; HuggingFace misses them;
+*   characters whose class is told differently by the Unicode versions that
+    Python, TensorFlow Text and HuggingFace hold: rare marks and punctuation,
+    most of them newer than Unicode 8 (2015).
+"""
+
+import functools
+import re
+import unicodedata
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text
+
+# What fits the processor's cache: larger batches are slower again.
+_SENTENCES_AT_ONCE = 1000
+_CHARS_AT_ONCE = 1 << 18
+# A longer word is [UNK], as google-research/bert has it.
+_MAX_WORD_CHARS = 100
+_MAX_CHAR_BYTES = 4
+
+
+class Tokenizer:
+    """Turns sentences into the ids of a vocabulary, no special token added."""
+
+    def __init__(self, vocab):
+        self._is_lower_case = vocab.is_lower_case
+        self._tokenizer = tensorflow_text.FastBertTokenizer(
+            list(vocab.tokens), token_out_type=tf.int32,
+            max_bytes_per_word=_MAX_CHAR_BYTES * _MAX_WORD_CHARS,
+            lower_case_nfd_strip_accents=False)
+
+    def tokenize(self, sentences):
+        """Tokenizes a list of N strings to T ids in all.
+
+        Returns:
+          int32 [T], and int64 [N + 1]: sentence i is `ids[splits[i]:
+          splits[i + 1]]`.
+        """
+        ids, row_splits, num_tokens = [], [np.zeros(1, np.int64)], 0
+        with tf.device("CPU"):
+            for batch in _batches(self._normalize(sentences)):
+                ragged = self._tokenizer.tokenize(tf.constant(batch))
+                ids.append(ragged.flat_values.numpy())
+                row_splits.append(ragged.row_splits.numpy()[1:] + num_tokens)
+                num_tokens += len(ids[-1])
+        return (np.concatenate([np.zeros(0, np.int32), *ids]),
+                np.concatenate(row_splits))
+
+    def _normalize(self, sentences):
+        for sentence in sentences:
+            if not (sentence.isascii() and sentence.isprintable()):
+                sentence = _strip(sentence, self._is_lower_case)
+            if self._is_lower_case:
+                sentence = sentence.lower()
+            if _may_hold_long_word(sentence):
+                # Beyond the limit in characters -> beyond that in bytes.
+                sentence = _classes().long_word.sub(
+                    lambda match: match[0] * _MAX_CHAR_BYTES, sentence)
+            yield sentence
+
+
+def _batches(sentences):
+    batch, num_chars = [], 0
+    for sentence in sentences:
+        batch.append(sentence)
+        num_chars += len(sentence)
+        if len(batch) == _SENTENCES_AT_ONCE or num_chars >= _CHARS_AT_ONCE:
+            yield batch
+            batch, num_chars = [], 0
+    if batch:
+        yield batch
+
+
+def _strip(sentence, is_lower_case):
+    """Removes what leaves no trace in tokens: control characters, accents."""
+    if not is_lower_case:
+        return _classes().control.sub("", sentence)
+    sentence = unicodedata.normalize("NFD", sentence)
+    # str.lower knows the sigma at a word's end; BERT's tokenizers do not.
+    return _classes().control_or_accent.sub("", sentence).replace("Σ", "σ")
+
+
+def _may_hold_long_word(sentence):
+    """Is there a stretch without a space that a long word could stand in?"""
+    start = 0
+    while len(sentence) - start > _MAX_WORD_CHARS:
+        start = sentence.rfind(" ", start, start + _MAX_WORD_CHARS + 1) + 1
+        if start == 0:
+            return True
+    return False
+
+
+class _Classes:
+    """Regular expressions of the kinds of characters that tokenizing knows."""
+
+    def __init__(self):
+        control, accents, breaks = ["\ufffd"], [], []
+        # None of these kinds lies in the planes between.
+        for code in [*range(0x20000), *range(0xE0000, 0x110000)]:
+            kind = unicodedata.category(chr(code))
+            # "\t", "\n", "\r" are control characters that are white space.
+            if kind in ("Cc", "Cf", "Co", "Cs") and code not in (9, 10, 13):
+                control.append(chr(code))
+            elif kind == "Mn":
+                accents.append(chr(code))
+            elif kind[0] in "PZ" or code < 0x80 and not chr(code).isalnum():
+                breaks.append(chr(code))
+        ideographs = ("\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+                      "\U00020000-\U0002a6df\U0002a700-\U0002ceaf"
+                      "\U0002f800-\U0002fa1f")
+        self.control = _any_of(control)
+        self.control_or_accent = _any_of(control + accents)
+        self.long_word = re.compile(
+            f"[^{_ranges(breaks)}{ideographs}]{{{_MAX_WORD_CHARS + 1},}}")
+
+
+@functools.cache
+def _classes():
+    return _Classes()
+
+
+def _any_of(characters):
+    """A regular expression that finds them fast in text that has few."""
+    # `re` tells by a table whether a character of the first plane is in a
+    # class, and by trying every range for the others: keep those out of it.
+    first_plane = [c for c in characters if c <= "\uffff"]
+    others = [c for c in characters if c > "\uffff"]
+    return re.compile(
+        f"[{_ranges(first_plane)}\U00010000-\U0010ffff]"
+        f"(?:(?<=[\0-\uffff])|(?<=[{_ranges(others)}]))")
+
+
+def _ranges(characters):
+    """The inside of a character class: few ranges, for a small table."""
+    codes = sorted(map(ord, characters))
+    starts = [code for i, code in enumerate(codes)
+              if i == 0 or codes[i - 1] != code - 1]
+    ends = [code for i, code in enumerate(codes)
+            if i == len(codes) - 1 or codes[i + 1] != code + 1]
+    return "".join(f"{re.escape(chr(start))}-{re.escape(chr(end))}"
+                   for start, end in zip(starts, ends, strict=True))
