@@ -170,7 +170,9 @@ def _split(name, config, row_counts, written):
         num_random_next=counts["num_random_next"],
         padding_fraction=round(
             1 - counts["num_tokens"] / max(1, capacity), 4),
-        max_id=max((summary["counts"]["max_id"] for summary in mine), default=0),
+        max_id=max(
+            (summary["counts"].get("max_id", 0) for summary in mine),
+            default=0),
         shards=shards)
 
 

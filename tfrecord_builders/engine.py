@@ -23,6 +23,7 @@ import tqdm
 from bert_pretrain import errors, files
 
 _REPORT_SECONDS = 0.5
+_POLL_SECONDS = 0.05
 
 
 @dataclasses.dataclass
@@ -215,7 +216,7 @@ def _progress_bar(stage, num_todo, reports):
             nonlocal count
             while True:
                 try:
-                    num_bytes, num_items = reports.get(timeout=_REPORT_SECONDS)
+                    num_bytes, num_items = reports.get(timeout=_POLL_SECONDS)
                 except queue.Empty:
                     if done.is_set():
                         return

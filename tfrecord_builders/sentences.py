@@ -47,8 +47,9 @@ _BEFORE_A_NAME = frozenset(
     "Mr Mrs Ms Mx Dr Drs Prof Gen Sen Sens Rep Reps Gov Govs Lt Col Capt Cpt "
     "Cpl Sgt Maj Brig Adm Cmdr Cdr Comdr Pvt Rev Revd Fr Hon Pres Supt Det "
     "Insp Amb Atty Msgr Messrs Mme Mmes Mlle Sr. Mt Ft vs v viz cf e.g i.e "
-    "E.g I.e eg ie approx ca esp incl var subsp ed eds MR MRS MS DR PROF GEN SEN REP GOV VS "
-    "dr mr mrs ms prof Dept Assn Asst Assoc".split())
+    "E.g I.e eg ie approx ca esp incl var subsp ed eds MR MRS MS "
+    "DR PROF GEN SEN REP GOV VS dr mr mrs ms prof Dept Assn Asst "
+    "Assoc".split())
 _BEFORE_A_NUMBER = frozenset(
     "No Nos NO no nos Vol Vols vol vols Fig Figs fig figs p pp Ch ch "
     "Sec sec Art art Eq eq Tab Op op Ver ver para Para Ex c b d r q m".split())

@@ -367,7 +367,9 @@ def _shard(work, sources, shards, unit, prefix, progress):
             features = mine.features(config.rows.seq_length, vocab)
             counts["max_id"] = max(
                 counts["max_id"], int(features["input_ids"].max()))
-            features |= masking.mask(features, vocab, config.masking, rng)
+            features |= masking.mask(
+                features["input_ids"], features["attention_mask"], vocab,
+                config.masking, rng)
             counts.update(
                 num_tokens=int(features["attention_mask"].sum()),
                 num_predictions=int(features["masked_lm_weights"].sum()),

@@ -53,7 +53,10 @@ class Tokenizer:
         """
         ids, row_splits, num_tokens = [], [np.zeros(1, np.int64)], 0
         with tf.device("CPU"):
-            for batch in _batches(self._normalize(sentences)):
+            for batch in _batches(
+                    _without_long_words(
+                        normalize(sentence, self._is_lower_case))
+                    for sentence in sentences):
                 ragged = self._tokenizer.tokenize(tf.constant(batch))
                 ids.append(ragged.flat_values.numpy())
                 row_splits.append(ragged.row_splits.numpy()[1:] + num_tokens)
@@ -61,17 +64,34 @@ class Tokenizer:
         return (np.concatenate([np.zeros(0, np.int32), *ids]),
                 np.concatenate(row_splits))
 
-    def _normalize(self, sentences):
-        for sentence in sentences:
-            if not (sentence.isascii() and sentence.isprintable()):
-                sentence = _strip(sentence, self._is_lower_case)
-            if self._is_lower_case:
-                sentence = sentence.lower()
-            if _may_hold_long_word(sentence):
-                # Beyond the limit in characters -> beyond that in bytes.
-                sentence = _classes().long_word.sub(
-                    lambda match: match[0] * _MAX_CHAR_BYTES, sentence)
-            yield sentence
+
+def normalize(text, is_lower_case):
+    """Makes of `text` what WordPiece is applied to, and learned from."""
+    if not (text.isascii() and text.isprintable()):
+        text = _strip(text, is_lower_case)
+    if is_lower_case:
+        text = text.lower()
+    return text
+
+
+def _strip(text, is_lower_case):
+    """Removes what leaves no trace in tokens: control characters, accents."""
+    if not is_lower_case:
+        return _classes().control.sub("", text)
+    text = unicodedata.normalize("NFD", text)
+    # str.lower knows the sigma at a word's end; BERT's tokenizers do not.
+    return _classes().control_or_accent.sub("", text).replace("Σ", "σ")
+
+
+def _without_long_words(text):
+    """Makes words beyond the limit in characters exceed that in bytes too."""
+    start = 0
+    while len(text) - start > _MAX_WORD_CHARS:
+        start = text.rfind(" ", start, start + _MAX_WORD_CHARS + 1) + 1
+        if start == 0:  # no space far and wide: look more closely
+            return _classes().long_word.sub(
+                lambda match: match[0] * _MAX_CHAR_BYTES, text)
+    return text
 
 
 def _batches(sentences):
@@ -84,25 +104,6 @@ def _batches(sentences):
             batch, num_chars = [], 0
     if batch:
         yield batch
-
-
-def _strip(sentence, is_lower_case):
-    """Removes what leaves no trace in tokens: control characters, accents."""
-    if not is_lower_case:
-        return _classes().control.sub("", sentence)
-    sentence = unicodedata.normalize("NFD", sentence)
-    # str.lower knows the sigma at a word's end; BERT's tokenizers do not.
-    return _classes().control_or_accent.sub("", sentence).replace("Σ", "σ")
-
-
-def _may_hold_long_word(sentence):
-    """Is there a stretch without a space that a long word could stand in?"""
-    start = 0
-    while len(sentence) - start > _MAX_WORD_CHARS:
-        start = sentence.rfind(" ", start, start + _MAX_WORD_CHARS + 1) + 1
-        if start == 0:
-            return True
-    return False
 
 
 class _Classes:

@@ -203,6 +203,8 @@ def _parser():
 
 def _why_not_article(root, title, markup, header):
     """The reason to drop a page, or None."""
+    if root.find("redirect") is not None:
+        return "redirect"
     namespace = root.findtext("ns")
     if namespace is None:  # Exports before version 0.6.
         prefix, colon, _ = title.partition(":")
@@ -211,8 +213,6 @@ def _why_not_article(root, title, markup, header):
         is_article = namespace == "0"
     if not is_article:
         return "not_article"
-    if root.find("redirect") is not None:
-        return "redirect"
     model = root.findtext("revision/model") or "wikitext"
     if not markup or model != "wikitext":
         return "no_text"

@@ -1,0 +1,207 @@
+"""Learns a WordPiece vocabulary from raw text.
+
+    python -m tfrecord_builders.learn_vocabulary --source=wikipedia \
+        --input='dumps/*.xml.bz2' --vocab_size=30522 --output_file=vocab.txt
+
+The same text and options give the same file, byte for byte.
+"""
+
+import collections
+import dataclasses
+import time
+
+import numpy as np
+import tensorflow as tf
+import tokenizers
+import tqdm
+from tokenizers import models, normalizers, pre_tokenizers, trainers
+
+from bert_pretrain import errors, options, vocabulary
+from tfrecord_builders import documents, sentences, tokenization
+
+_UNIT_BYTES = 1 << 24
+_MIN_FREQUENCY = 2
+_CHARACTER_COVERAGE = 0.9999
+# Of the vocabulary, for single characters: the rest is for what they form.
+_MAX_ALPHABET_FRACTION = 0.5
+_TEXTS_AT_ONCE = 1000
+_MEASURED_CHARS = 1 << 21
+_MIN_SIZE = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LearnConfig:
+    source: documents.SourceConfig
+    output_file: str = options.option("The vocab.txt to write.")
+    vocab_size: int = options.option(
+        "Tokens in the vocabulary, the five special ones included.", 30_522)
+    lower_case: bool = options.option(
+        "Whether text is lower-cased and stripped of accents; "
+        "--nolower_case keeps both.", True)
+    max_sample_mb: int = options.option(
+        "Megabytes of text to learn from, and about half the memory it "
+        "takes. From a larger input, parts of 16 MB are drawn at random, the "
+        "same ones every time.", 500)
+
+    def __post_init__(self):
+        if self.vocab_size < _MIN_SIZE:
+            raise errors.UserError(
+                f"vocab_size={self.vocab_size} must be at least {_MIN_SIZE}; "
+                "BERT has 30522, and 8000 suits a few megabytes of text.")
+        if self.max_sample_mb < 1:
+            raise errors.UserError(
+                f"max_sample_mb={self.max_sample_mb} must be at least 1.")
+        if not self.output_file or self.output_file.endswith("/"):
+            raise errors.UserError(
+                f"output_file={self.output_file!r} must name a file, for "
+                "example vocab.txt.")
+
+
+def main(config):
+    started = time.monotonic()
+    if tf.io.gfile.isdir(config.output_file):
+        raise errors.UserError(
+            f"output_file={config.output_file} is a directory; name a file "
+            f"in it, for example {vocabulary.FILE_NAME}.")
+    texts = _read_sample(config)
+    num_bytes = sum(len(text.encode()) for text in texts)
+    print(f"Learning from {len(texts):,} documents, "
+          f"{num_bytes / 2**20:,.1f} MB …", flush=True)
+    vocab = learn(texts, config.vocab_size, config.lower_case)
+    vocab.write(config.output_file)
+    if vocab.size < config.vocab_size:
+        print(f"warning: the text gives only {vocab.size:,} tokens of the "
+              f"{config.vocab_size:,} asked for; give more text, or ask for "
+              f"--vocab_size={vocab.size}.")
+    unknown, fertility = _measure(vocab, texts)
+    casing = "lower case" if vocab.is_lower_case else "cased"
+    print(f"Wrote {config.output_file}: {vocab.size:,} tokens, {casing}, "
+          f"{fertility:.2f} tokens a word, {unknown:.3%} of tokens "
+          f"{vocabulary.UNK}, in {time.monotonic() - started:.1f} s.")
+
+
+def learn(texts, vocab_size, is_lower_case):
+    """Learns the `Vocabulary` of a list of strings.
+
+    It is smaller than `vocab_size` if the texts do not hold as many pieces
+    that occur twice.
+
+    Raises:
+      UserError: if the texts hold no capital letter that they should keep.
+    """
+    texts = [tokenization.normalize(text, is_lower_case) for text in texts]
+    # HuggingFace's trainer numbers the pieces "##a" in the order of a hash
+    # map, another one in every process, and settles ties by these numbers.
+    # It is repeatable once all single characters have their numbers, so it
+    # is told of them as special tokens; a first run without merges finds
+    # which of them go on with a word.
+    characters = _characters(texts)
+    found = set(_train(texts, [], characters, vocab_size=0))
+    alphabet = _fit_alphabet(
+        characters, found, int(vocab_size * _MAX_ALPHABET_FRACTION))
+    tokens = _train(texts, [*vocabulary.SPECIAL_TOKENS, *alphabet],
+                    [token for token in alphabet if len(token) == 1],
+                    vocab_size)
+    vocab = vocabulary.Vocabulary(tuple(tokens), is_lower_case)
+    if not is_lower_case and not any(
+            token != token.lower() for token in tokens
+            if token not in vocabulary.SPECIAL_TOKENS):
+        raise errors.UserError(
+            "the text holds no capital letter, so no vocabulary that keeps "
+            "capitals can come of it; use --lower_case.")
+    return vocab
+
+
+def _read_sample(config):
+    units = documents.plan(config.source, _UNIT_BYTES)
+    order = np.random.default_rng(0).permutation(len(units))
+    spans = [span for i in order for span in units[i]]
+    texts, num_bytes = [], 0
+    dropped = collections.Counter()
+    total = sum(span.num_bytes for span in spans)
+    with tqdm.tqdm(total=total, desc="read", unit="B", unit_scale=True,
+                   mininterval=1) as bar:
+        for span in spans:
+            consumed = 0
+            for item, position in documents.read(span, config.source):
+                bar.update(position - consumed)
+                consumed = position
+                if isinstance(item, documents.Dropped):
+                    dropped[item.reason] += 1
+                    continue
+                texts.append(item.text)
+                num_bytes += len(item.text.encode())
+                bar.set_postfix(documents=len(texts), refresh=False)
+                if num_bytes >= config.max_sample_mb << 20:
+                    return texts
+            bar.update(span.num_bytes - consumed)
+    if not texts:
+        raise errors.UserError(
+            f"no document of {', '.join(config.source.input)} was kept "
+            f"(dropped: {dict(dropped)}); check source, the names of the "
+            "fields, and min_document_chars.")
+    return texts
+
+
+def _characters(texts):
+    """The characters that make up nearly all text, most frequent first."""
+    counts = np.zeros(0x110000, np.int64)
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        joined = "".join(texts[start:start + _TEXTS_AT_ONCE])
+        codes = np.frombuffer(joined.encode("utf-32-le"), np.uint32)
+        counts += np.bincount(codes, minlength=len(counts))
+    counts[[code for code in np.flatnonzero(counts)
+            if chr(code).isspace()]] = 0
+    # Stable: characters as frequent as each other stay in their own order.
+    order = np.argsort(-counts, kind="stable")[:np.count_nonzero(counts)]
+    share = np.cumsum(counts[order]) / max(1, counts.sum())
+    size = int(np.searchsorted(share, _CHARACTER_COVERAGE)) + 1
+    # What a keyboard has is worth a token even where it is rare.
+    return [chr(code) for i, code in enumerate(order)
+            if i < size or code < 0x80]
+
+
+def _fit_alphabet(characters, found, max_size):
+    """The most frequent characters, as "a" and "##a", that fit; sorted."""
+    alphabet = []
+    for character in characters:
+        pieces = {character, vocabulary.CONTINUATION + character} & found
+        if len(alphabet) + len(pieces) > max_size:
+            break
+        alphabet += pieces
+    return sorted(alphabet, key=lambda piece: (len(piece), piece))
+
+
+def _train(texts, first, characters, vocab_size):
+    """The tokens that HuggingFace's trainer finds; those of `first` first."""
+    model = tokenizers.Tokenizer(models.WordPiece(unk_token=vocabulary.UNK))
+    # The rest of the normalization is done: see `tokenization.normalize`.
+    model.normalizer = normalizers.BertNormalizer(
+        clean_text=False, handle_chinese_chars=True, strip_accents=False,
+        lowercase=False)
+    model.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    model.train_from_iterator(texts, trainers.WordPieceTrainer(
+        vocab_size=vocab_size, min_frequency=_MIN_FREQUENCY,
+        special_tokens=first, initial_alphabet=characters,
+        limit_alphabet=len(characters), show_progress=False,
+        continuing_subword_prefix=vocabulary.CONTINUATION))
+    ids = model.get_vocab()
+    return sorted(ids, key=ids.get)
+
+
+def _measure(vocab, texts):
+    """(share of tokens that are [UNK], tokens a word) on some of the text."""
+    sample, num_chars = [], 0
+    for text in texts[::max(1, len(texts) // 1000)]:
+        sample += sentences.split(text)
+        num_chars += len(text)
+        if num_chars >= _MEASURED_CHARS:
+            break
+    ids, _ = tokenization.Tokenizer(vocab).tokenize(sample)
+    num_words = len(ids) - np.count_nonzero(vocab.is_continuation[ids])
+    num_unknown = np.count_nonzero(ids == vocab.id(vocabulary.UNK))
+    return num_unknown / max(1, len(ids)), len(ids) / max(1, num_words)
+
+
+if __name__ == "__main__":
+    options.run(main, LearnConfig)
