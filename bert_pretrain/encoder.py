@@ -176,7 +176,14 @@ class Dropout:
             return values
         site, self._num_calls = self._num_calls, self._num_calls + 1
         seed = tf.random.experimental.stateless_fold_in(self._seed, site)
+        # 16 random bits an element: the rate is right to 1 in 65,536, and
+        # drawing them takes half the time of 32.
+        num_values = values.shape.num_elements()
         bits = tf.random.stateless_uniform(
-            tf.shape(values), seed, minval=None, maxval=None, dtype=tf.uint32)
-        keep = tf.cast(bits >= round(rate * 2**32), values.dtype)
-        return values * (keep * (1 / (1 - rate)))
+            [-(-num_values // 2)], seed, minval=None, maxval=None,
+            dtype=tf.uint32)
+        bits = tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:num_values]
+        threshold = round(rate * 2**16)
+        keep = tf.cast(bits >= tf.constant(threshold, tf.uint16), values.dtype)
+        scale = 2**16 / (2**16 - threshold)
+        return values * tf.reshape(keep * scale, values.shape)

@@ -25,7 +25,7 @@ class Progress:
         rate = loop.num_examples / loop.seconds
         output["examples_per_second"] = rate
         output["tokens_per_second"] = rate * self._tokens_per_example
-        step = self._trainer.step
+        step = self._trainer.state.step
         values = " ".join(f"{name} {output[name]:.3f}" for name in (
             "masked_lm_loss", "masked_lm_accuracy", "next_sentence_accuracy")
             if name in output)
@@ -55,14 +55,14 @@ class Progress:
 class EvalLine:
     """Prints a line for each evaluation; an `orbit.Action`."""
 
-    def __init__(self, trainer, stream):
-        self._trainer = trainer
+    def __init__(self, state, stream):
+        self._state = state
         self._stream = stream
 
     def __call__(self, output):
         values = " ".join(f"{name} {value:.4f}"
                           for name, value in output.items())
-        print(f"eval at step {self._trainer.step}: {values}",
+        print(f"eval at step {self._state.step}: {values}",
               file=self._stream, flush=True)
 
 

@@ -77,7 +77,7 @@ def train(config):
       The process's exit code.
     """
     watch = telemetry.Stopwatch()
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.WARNING)  # Orbit says each thing twice.
 
     # ---- What is asked, and whether it fits together
     manifest = records.read_manifest(config.data_dir)
@@ -86,33 +86,28 @@ def train(config):
     bert_config = model.architecture(config.architecture, manifest)
     strategy = distribution.build_strategy(config.devices)
     distribution.check_batch(config.global_batch_size, strategy)
-    model_dir = config.saving.model_dir
-    checkpoints.prepare(config.saving, options.to_dict(config),
-                        bert_config, config.data_dir)
+    checkpoints.prepare(config.saving, options.to_dict(config), bert_config,
+                        config.data_dir)
 
-    # ---- Model, optimizer, and where the last run left them
-    dtype = distribution.compute_dtype(config.devices)
+    # ---- Model and optimizer, as the last run left them
     with strategy.scope():
         bert = model.build(config.architecture, manifest, config.seed)
-        adam = optimizer.build(config.adamw, config.schedule,
-                               bert.trainable_variables)
-        state = trainer.new_state(bert, adam)
+        state = trainer.new_state(bert, optimizer.build(
+            config.adamw, config.schedule, bert.trainable_variables))
         manager = checkpoints.build(config.saving, state)
         checkpoints.restore(manager)
-    first_step = int(adam.iterations.numpy())
+    _announce(config, manifest, bert, strategy, state.step)
 
-    # ---- Input
-    num_steps = max(0, config.schedule.total_steps - first_step)
-    first_example = int(state.num_examples.numpy())
+    # ---- Input, from the example that the last run came to
     train_batches = input_pipeline.train_batches(
         strategy, config.data_dir, manifest, config.global_batch_size,
-        config.seed, range(first_example, first_example
-                           + num_steps * config.global_batch_size))
+        config.seed, _examples_left(config, state))
     eval_batches, num_eval_steps = input_pipeline.eval_batches(
         strategy, config.data_dir, manifest, records.EVAL,
         config.global_batch_size)
 
     # ---- The loop
+    dtype = distribution.compute_dtype(config.devices)
     with strategy.scope():
         bert_trainer = trainer.Trainer(
             state, train_batches, trainer.UpdateConfig(
@@ -120,33 +115,35 @@ def train(config):
                 max_gradient_norm=config.adamw.max_gradient_norm,
                 seed=config.seed))
         bert_evaluator = evaluator.Evaluator(bert, eval_batches, dtype=dtype)
+    # Bound now, since orbit's own lines are kept from sys.stdout later.
     progress = telemetry.Progress(
         bert_trainer, config.schedule.total_steps, manifest.seq_length,
         sys.stdout)
-    controller = orbit.Controller(
-        strategy=strategy,
-        global_step=adam.iterations,
-        trainer=bert_trainer,
-        evaluator=bert_evaluator,
-        steps_per_loop=config.steps_per_loop,
-        checkpoint_manager=manager,
-        summary_dir=f"{model_dir}/logs/train",
-        eval_summary_dir=f"{model_dir}/logs/eval",
-        train_actions=[progress, _interruptions()],
-        eval_actions=[telemetry.EvalLine(bert_trainer, sys.stdout)])
-    _announce(config, manifest, bert, strategy, first_step)
-    try:
-        with input_pipeline.naming_failures(config.data_dir, manifest):
-            start, end = _run(config, controller, num_eval_steps)
-    except _Interrupted:
-        controller.save_checkpoint()
-        print(f"Interrupted: step {bert_trainer.step} is saved in "
-              f"{model_dir}; run the same command again to go on.")
-        return INTERRUPTED_CODE
+    model_dir = config.saving.model_dir
+    with _interruptions() as stop_if_asked:
+        controller = orbit.Controller(
+            strategy=strategy,
+            global_step=state.adam.iterations,
+            trainer=bert_trainer,
+            evaluator=bert_evaluator,
+            steps_per_loop=config.steps_per_loop,
+            summary_dir=f"{model_dir}/logs/train",
+            eval_summary_dir=f"{model_dir}/logs/eval",
+            checkpoint_manager=manager,
+            train_actions=[progress, stop_if_asked],
+            eval_actions=[telemetry.EvalLine(state, sys.stdout)])
+        try:
+            with input_pipeline.naming_failures(config.data_dir, manifest):
+                start, end = _run(config, controller, num_eval_steps)
+        except _Interrupted:
+            manager.save(checkpoint_number=state.step)
+            print(f"Interrupted: step {state.step} is saved in {model_dir}; "
+                  "run the same command again to go on.")
+            return INTERRUPTED_CODE
 
     # ---- What it reached
     results = {
-        "step": bert_trainer.step,
+        "step": state.step,
         "start": start,
         "end": end,
         "unigram_entropy": evaluator.unigram_entropy(
@@ -173,35 +170,41 @@ def _check_splits(data_dir, manifest):
                     " or a larger --eval_fraction."))
 
 
-def _announce(config, manifest, bert, strategy, first_step):
+def _announce(config, manifest, bert, strategy, step):
     num_examples = manifest.splits[records.TRAIN].num_examples
     num_epochs = (config.schedule.total_steps * config.global_batch_size
                   / num_examples)
-    bert_config = bert.config
-    print(f"{type(bert).__name__}: {bert_config.num_hidden_layers} layers, "
-          f"hidden {bert_config.hidden_size}, "
-          f"vocabulary {bert_config.vocab_size:,}, "
+    print(f"{type(bert).__name__}: {bert.config.num_hidden_layers} layers, "
+          f"hidden {bert.config.hidden_size}, "
+          f"vocabulary {bert.config.vocab_size:,}, "
           f"{bert.num_parameters():,} parameters\n"
           f"{num_examples:,} examples of {manifest.seq_length} tokens, "
           f"{config.global_batch_size} a step on "
           f"{strategy.num_replicas_in_sync} x {config.devices.precision}, "
-          f"{config.schedule.total_steps:,} steps = {num_epochs:.1f} epochs"
-          + (f"\nresuming at step {first_step:,}" if first_step else ""),
+          f"{config.schedule.total_steps:,} steps = {num_epochs:.1f} epochs")
+    print(f"resuming at step {step:,}" if step else "beginning at step 0",
           flush=True)
+
+
+def _examples_left(config, state):
+    """The range of global examples that the rest of the run consumes."""
+    first = int(state.num_examples.numpy())
+    num_steps = max(0, config.schedule.total_steps - state.step)
+    return range(first, first + num_steps * config.global_batch_size)
 
 
 def _run(config, controller, num_eval_steps):
     """Evaluates, trains, evaluates: (results at the start, at the end)."""
     total_steps = config.schedule.total_steps
-    start_path = f"{config.saving.model_dir}/{RESULTS_NAME}"
+    path = f"{config.saving.model_dir}/{RESULTS_NAME}"
     # Orbit prints a line of its own for each of ours.
     with contextlib.redirect_stdout(None):
         if controller.global_step.numpy() == 0:
             start = _plain(controller.evaluate(num_eval_steps))
             # Kept at once, for the run that resumes this one.
-            files.write_json(start_path, {"step": 0, "start": start})
+            files.write_json(path, {"step": 0, "start": start})
         else:
-            start = _start_of_earlier_run(start_path)
+            start = _start_of_earlier_run(path)
         if controller.global_step.numpy() >= total_steps:
             return start, _plain(controller.evaluate(num_eval_steps))
         return start, _plain(controller.train_and_evaluate(
@@ -218,8 +221,9 @@ def _plain(output):
             if name != "steps_per_second"}
 
 
+@contextlib.contextmanager
 def _interruptions():
-    """An `orbit.Action` that ends the run after a loop in which SIGINT came.
+    """Yields an `orbit.Action` that ends the run after SIGINT, between loops.
 
     A loop cannot be left in its middle: its step and its weights would be of
     different times.
@@ -230,13 +234,15 @@ def _interruptions():
         nonlocal is_asked
         is_asked = True
 
-    signal.signal(signal.SIGINT, ask)
-
-    def act(output):
+    def stop_if_asked(output):
         if is_asked:
             raise _Interrupted
 
-    return act
+    earlier = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop_if_asked
+    finally:
+        signal.signal(signal.SIGINT, earlier)
 
 
 def _print_results(model_dir, results):

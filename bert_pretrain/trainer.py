@@ -31,6 +31,10 @@ class State:
     adam: tf_keras.optimizers.Optimizer
     num_examples: tf.Variable  # int64 [], consumed by the run
 
+    @property
+    def step(self):
+        return int(self.adam.iterations.numpy())
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UpdateConfig:
@@ -59,17 +63,13 @@ class Trainer(orbit.StandardTrainer):
         """
         super().__init__(batches)
         self._strategy = tf.distribute.get_strategy()
-        self._state = state
+        self.state = state
         self._config = config
         names = ["steps", "gradient_norm", *_sum_names("masked_lm")]
         if model.has_pairs(state.bert):
             names += _sum_names("next_sentence")
         self._sums = {name: tf_keras.metrics.Sum(name) for name in names}
         self.last_loop = None
-
-    @property
-    def step(self):
-        return int(self._state.adam.iterations.numpy())
 
     def train(self, num_steps):
         start = time.perf_counter()
@@ -86,21 +86,22 @@ class Trainer(orbit.StandardTrainer):
 
     def train_step(self, iterator):
         self._strategy.run(self._replica_step, args=(next(iterator),))
-        self._state.num_examples.assign_add(self._config.global_batch_size)
+        self.state.num_examples.assign_add(self._config.global_batch_size)
 
     def train_loop_end(self):
         sums = {name: float(metric.result())
                 for name, metric in self._sums.items()}
         output = means(sums)
         output["gradient_norm"] = sums["gradient_norm"] / sums["steps"]
-        output["learning_rate"] = float(self._state.adam.learning_rate)
+        output["learning_rate"] = float(
+            self.state.adam.learning_rate.numpy())
         return output
 
     def _replica_step(self, batch):
         replica = tf.distribute.get_replica_context()
-        variables = self._state.bert.trainable_variables
+        variables = self.state.bert.trainable_variables
         with tf.GradientTape() as tape:
-            sums = forward(self._state.bert, batch, self._config.dtype,
+            sums = forward(self.state.bert, batch, self._config.dtype,
                            self._dropout_seed(replica))
             counts = replica.all_reduce(
                 tf.distribute.ReduceOp.SUM,
@@ -113,7 +114,7 @@ class Trainer(orbit.StandardTrainer):
         gradients = replica.all_reduce(
             tf.distribute.ReduceOp.SUM, gradients)
         gradients, norm = _clip(gradients, self._config.max_gradient_norm)
-        self._state.adam.apply_gradients(
+        self.state.adam.apply_gradients(
             zip(gradients, variables, strict=True),
             skip_gradients_aggregation=True)
         # A metric adds up over the replicas, where these are the same.
@@ -127,7 +128,7 @@ class Trainer(orbit.StandardTrainer):
         """int32 [2], another one for each step and each replica."""
         return tf.random.experimental.stateless_fold_in(
             tf.stack([self._config.seed,
-                      tf.cast(self._state.adam.iterations, tf.int32)]),
+                      tf.cast(self.state.adam.iterations, tf.int32)]),
             replica.replica_id_in_sync_group)
 
 

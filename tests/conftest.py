@@ -2,8 +2,14 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from bert_pretrain import records, vocabulary
+
+# Before TensorFlow starts: two devices, to train on two replicas.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
 def random_rows(num_rows, seq_length=16, num_predictions=4, vocab_size=60,

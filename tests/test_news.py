@@ -45,7 +45,6 @@ def test_bad_json_lines_are_dropped_with_their_reasons(tmp_path):
     assert [item.strip() for item in kinds(found)] == [
         "good", "not_json", "not_json", "no_text", "no_text", "not_utf8",
         "no_text", "not_json", "not_json", "\x00 \ud800"]
-    assert "at byte 58 (0xe9)" not in found[5].detail
     position = b"\n".join(lines).index(b"\xe9")
     assert f"not UTF-8 at byte {position} (0xe9)" in found[5].detail
 

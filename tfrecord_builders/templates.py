@@ -34,6 +34,7 @@ def expand(text):
                 stack.append([num_open - used, [expanded]])
             else:
                 stack[-1][1].append(expanded)
+        stack[-1][1].append("}" * count)
     stack[-1][1].append(text[position:])
     whole = "".join(part for num_open, parts in stack for part in
                     (*(["{" * num_open] if num_open else []), *parts))
@@ -141,8 +142,10 @@ def _convert(positional, named):
         text += _RANGES[rest[0].lower()] + rest[1]
         rest = rest[2:]
     unit = _UNITS.get(rest[0].lower(), rest[0])
-    is_adjective = named.get("adj") in ("on", "mid") or "adj" in rest
-    text += ("-" if is_adjective else " ") + unit
+    if named.get("adj") == "on":
+        text += "-" + (rest[0] if unit.startswith(rest[0]) else unit)
+    else:
+        text += " " + unit
     # {{convert|5|ft|7|in|cm}}
     if len(rest) > 2 and _NUMBER.match(rest[1]) and rest[2].isalpha():
         text += f" {rest[1]} {_UNITS.get(rest[2].lower(), rest[2])}"

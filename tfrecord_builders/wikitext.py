@@ -198,7 +198,7 @@ def _variant(match):
     return first.rpartition(":")[2].strip()
 
 
-_TABLE = re.compile(r"^[\s:*#]*(?:(\{\|)|(\|\}))", re.MULTILINE)
+_TABLE = re.compile(r"^[ \t:*#]*(?:(\{\|)|(\|\}))", re.MULTILINE)
 # What is left of tables that do not begin or do not end.
 _TABLE_LINE = re.compile(r"^[^\S\n]*(?:\|[-}+|]?|\{\||!.*!!).*$", re.MULTILINE)
 
