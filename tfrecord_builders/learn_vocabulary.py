@@ -39,9 +39,10 @@ class LearnConfig:
         "Whether text is lower-cased and stripped of accents; "
         "--nolower_case keeps both.", True)
     max_sample_mb: int = options.option(
-        "Megabytes of text to learn from, and about half the memory it "
-        "takes. From a larger input, parts of 16 MB are drawn at random, the "
-        "same ones every time.", 500)
+        "Megabytes of text to learn from; it takes about three times that of "
+        "memory. From a larger input, parts of 16 MB are drawn at random, "
+        "the same ones every time; a compressed file may be one part, of "
+        "which the beginning is read.", 500)
 
     def __post_init__(self):
         if self.vocab_size < _MIN_SIZE:

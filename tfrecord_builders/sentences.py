@@ -46,7 +46,7 @@ _I = re.compile(r"I\b")
 _BEFORE_A_NAME = frozenset(
     "Mr Mrs Ms Mx Dr Drs Prof Gen Sen Sens Rep Reps Gov Govs Lt Col Capt Cpt "
     "Cpl Sgt Maj Brig Adm Cmdr Cdr Comdr Pvt Rev Revd Fr Hon Pres Supt Det "
-    "Insp Amb Atty Msgr Messrs Mme Mmes Mlle Sr. Mt Ft vs v viz cf e.g i.e "
+    "Insp Amb Atty Msgr Messrs Mme Mmes Mlle Mt Ft vs v viz cf e.g i.e "
     "E.g I.e eg ie approx ca esp incl var subsp ed eds MR MRS MS "
     "DR PROF GEN SEN REP GOV VS dr mr mrs ms prof Dept Assn Asst "
     "Assoc".split())

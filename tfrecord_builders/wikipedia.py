@@ -18,7 +18,7 @@ from tfrecord_builders import inputs, wikitext
 _PAGE_START, _PAGE_END = b"<page>", b"</page>"
 _HEADER_END = re.compile(rb"</siteinfo>|<page>")
 _MAX_HEADER_BYTES = 1 << 20
-_HEAD_BYTES = 1 << 12  # of a page too large: its title and id
+_HEAD_BYTES = 1 << 20  # of a page too large, after the dump's header
 _PAGE_ID = re.compile(rb"<id>\s*(\d+)")
 _DATABASE = re.compile(r"<dbname>\s*(\w+)\s*</dbname>")
 _NAMESPACE = re.compile(r'<namespace key="(-?\d+)"[^>/]*>([^<]+)</namespace>')
@@ -48,8 +48,8 @@ _DISAMBIGUATION = re.compile(
     r"mathematical|military unit|music|letter|number|tropical cyclone|"
     r"taxonomy|title|phonetics|molecular formula|portal|wikipedia|"
     r"letter[-–]number combination|set index) disambiguation|"
-    r"homonymie (?:de [^|{}]+|communes|rues?)|patronymie|desambig|desambiguacion|"
-    r"dp|dpintro|förgrening|gren|pekerside|многозначность|неоднозначность|"
+    r"homonymie (?:de [^|{}]+|communes|rues?)|desambig|desambiguacion|dp|"
+    r"dpintro|förgrening|gren|pekerside|многозначность|неоднозначность|"
     r"багатозначність|неоднозначність|aimai|disambig-page|disambigg|egyért|"
     r"trang định hướng|ابهام زدایی)\s*(?:\||\}\})",
     re.IGNORECASE)
@@ -121,7 +121,8 @@ def _pages(stream):
         line = piece.line + between.count(b"\n")
         if start >= 0 and piece.position + start >= stream.limit:
             return
-        if piece.is_last:
+        begins_inside = is_first and span.start > 0
+        if piece.is_last and not (begins_inside and start < 0):
             if start >= 0:
                 _raise_broken(span, line, "it ends inside this page")
             if not between.rstrip().endswith(b"</mediawiki>"):
@@ -130,7 +131,7 @@ def _pages(stream):
             yield _Page(line, piece.content[start:] + _PAGE_END,
                         piece.is_whole)
         # A span may begin inside a page, and the file with its header.
-        elif not (is_first and span.start):
+        elif not begins_inside:
             _raise_broken(span, line, "no <page> where one must begin")
         is_first = False
 

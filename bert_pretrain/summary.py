@@ -1,0 +1,16 @@
+"""Prints what a run made, where it is, and what it reached.
+
+    python -m bert_pretrain.summary --data_dir=… --model_dir=… --export_dir=…
+"""
+
+import dataclasses
+import sys
+
+from bert_pretrain import (
+    evaluate,
+    files,
+    options,
+    records,
+    telemetry,
+    train,
+)

@@ -1,0 +1,69 @@
+"""Who may import whom: what keeps the packages apart and workers light."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent
+SHARED = {"bert_pretrain", "bert_pretrain.errors", "bert_pretrain.files",
+          "bert_pretrain.options", "bert_pretrain.records",
+          "bert_pretrain.vocabulary"}
+
+
+def sources(package):
+    return sorted((ROOT / package).glob("*.py"))
+
+
+def imported_modules(path):
+    """Full names of the modules, and of what is taken from packages."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_main(path):
+    return 'if __name__ == "__main__"' in path.read_text()
+
+
+def test_builders_import_only_what_they_share_with_the_trainer():
+    for path in sources("tfrecord_builders"):
+        ours = {name for name in imported_modules(path)
+                if name.startswith("bert_pretrain")}
+        assert ours <= SHARED, f"{path} imports {sorted(ours - SHARED)}"
+
+
+def test_the_trainer_imports_nothing_of_the_builders():
+    for path in sources("bert_pretrain"):
+        assert not any(name.startswith("tfrecord_builders")
+                       for name in imported_modules(path)), path
+
+
+def test_libraries_import_no_main():
+    paths = sources("bert_pretrain") + sources("tfrecord_builders")
+    mains = {f"{path.parent.name}.{path.stem}" for path in paths
+             if is_main(path)}
+    assert len(mains) >= 6
+    for path in paths:
+        assert not mains & set(imported_modules(path)), path
+
+
+def test_only_mains_read_flags():
+    for path in sources("bert_pretrain") + sources("tfrecord_builders"):
+        if path.stem != "options":
+            assert "absl.flags" not in set(imported_modules(path)), path
+        if not is_main(path):
+            assert "options.run(" not in path.read_text(), path
+
+
+def test_a_builder_s_worker_loads_no_training_stack():
+    program = (
+        "import sys; import tfrecord_builders.stages; "
+        # tensorflow_text itself loads tf_keras.
+        "print(sorted({'transformers', 'orbit', 'official'}"
+        " & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", program],
+                          capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
