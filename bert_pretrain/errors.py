@@ -15,14 +15,15 @@ EXIT_CODE = 2
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space and run the same "
-                  "command again",
+    "command again",
     errno.EACCES: "permission denied: check the rights on this path",
     errno.ENOENT: "no such file: check the path",
     errno.EISDIR: "this is a directory: name a file",
     errno.ENOTDIR: "a part of this path is a file: name a directory",
 }
-_CORRUPT = ("the compressed data is truncated or corrupt ({}); fetch the file "
-            "again")
+_CORRUPT = (
+    "the compressed data is truncated or corrupt ({}); fetch the file again"
+)
 # tf.io.gfile reports errors as its own classes rather than as OSError.
 _TF_ERRNOS = {
     tf.errors.ResourceExhaustedError: errno.ENOSPC,
@@ -32,7 +33,7 @@ _TF_ERRNOS = {
 
 
 class UserError(ValueError):
-    """Something the user can mend; ends a main with one line and exit code 2."""
+    """What the user can mend; ends a main with one line and exit code 2."""
 
 
 @contextlib.contextmanager
@@ -53,7 +54,8 @@ def naming(path):
         raise UserError(
             f"{path}: not UTF-8 at byte {error.start} "
             f"(0x{error.object[error.start]:02x}); convert it, for example "
-            "with iconv -t UTF-8.") from error
+            "with iconv -t UTF-8."
+        ) from error
     except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"{path}: {_CORRUPT.format(error)}.") from error
 
@@ -65,8 +67,14 @@ def _reason(error):
     if isinstance(error, OSError):
         code, text = error.errno, error.strerror or str(error)
     else:
-        code = next((code for kind, code in _TF_ERRNOS.items()
-                     if isinstance(error, kind)), None)
+        code = next(
+            (
+                code
+                for kind, code in _TF_ERRNOS.items()
+                if isinstance(error, kind)
+            ),
+            None,
+        )
         # Keep the first sentence: TensorFlow appends the op and its node.
         text = error.message.splitlines()[0] if error.message else repr(error)
     return _REMEDIES.get(code, text)

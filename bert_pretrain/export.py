@@ -27,19 +27,24 @@ from bert_pretrain import (
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     model_dir: str = options.option(
-        "Folder of the training run; its newest checkpoint is exported.")
+        "Folder of the training run; its newest checkpoint is exported."
+    )
     output_dir: str = options.option("Folder to write to; local or gs://.")
 
 
 def main(config):
     restored = checkpoints.restore_model(config.model_dir)
     export(restored, config.output_dir.rstrip("/"))
-    print(f"Exported step {restored.step:,} of {config.model_dir} as a "
-          f"{restored.bert.config.architectures[0]} to {config.output_dir}:")
+    print(
+        f"Exported step {restored.step:,} of {config.model_dir} as a "
+        f"{restored.bert.config.architectures[0]} to {config.output_dir}:"
+    )
     for name in sorted(tf.io.gfile.listdir(config.output_dir)):
         print(f"  {name}")
-    print("Load it with transformers.AutoModelForMaskedLM.from_pretrained("
-          f"{config.output_dir!r}).")
+    print(
+        "Load it with transformers.AutoModelForMaskedLM.from_pretrained("
+        f"{config.output_dir!r})."
+    )
 
 
 def export(restored, output_dir):
@@ -53,8 +58,9 @@ def export(restored, output_dir):
         _save_tokenizer(restored, aside)
         weights.save(restored.bert, f"{aside}/{weights.FILE_NAME}")
         restored.bert.config.save_pretrained(aside)
-        names = sorted(os.listdir(aside), key=lambda n: (
-            n == model.CONFIG_NAME, n))
+        names = sorted(
+            os.listdir(aside), key=lambda n: (n == model.CONFIG_NAME, n)
+        )
         for name in names:
             _copy(f"{aside}/{name}", f"{output_dir}/{name}")
 
@@ -64,7 +70,8 @@ def _save_tokenizer(restored, folder):
     restored.vocabulary.write(vocab_path)
     is_lower_case = restored.vocabulary.is_lower_case
     transformers.BertTokenizerFast(
-        vocab_file=vocab_path, do_lower_case=is_lower_case,
+        vocab_file=vocab_path,
+        do_lower_case=is_lower_case,
         # Its default would follow an uncased model's accents into a cased one.
         strip_accents=is_lower_case,
         model_max_length=restored.bert.config.max_position_embeddings,

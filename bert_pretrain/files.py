@@ -28,12 +28,16 @@ def expand(patterns):
     found = set()
     for pattern in patterns:
         with errors.naming(pattern):
-            matches = [path for path in tf.io.gfile.glob(pattern)
-                       if not tf.io.gfile.isdir(path)]
+            matches = [
+                path
+                for path in tf.io.gfile.glob(pattern)
+                if not tf.io.gfile.isdir(path)
+            ]
         if not matches:
             raise errors.UserError(
                 f"{pattern!r} matches no file; check the path, and quote a "
-                "pattern so that the shell leaves it alone.")
+                "pattern so that the shell leaves it alone."
+            )
         found.update(matches)
     return sorted(found)
 
@@ -77,8 +81,10 @@ def read_text(path):
 
 def write_json(path, value):
     """Writes `value` in one canonical form: the same value, the same bytes."""
-    write_text(path, json.dumps(
-        value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(
+        path,
+        json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n",
+    )
 
 
 def read_json(path):
@@ -87,7 +93,8 @@ def read_json(path):
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise errors.UserError(
-            f"{path}: not JSON ({error}); restore it or remove it.") from error
+            f"{path}: not JSON ({error}); restore it or remove it."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -112,7 +119,8 @@ def locked(directory):
         except BlockingIOError as error:
             raise errors.UserError(
                 f"{directory}: another process is working in this folder; "
-                "wait for it to end, or give another folder.") from error
+                "wait for it to end, or give another folder."
+            ) from error
         yield
     finally:
         os.close(handle)

@@ -34,7 +34,8 @@ def run(main, config_class):
             if argv[1:]:
                 raise errors.UserError(
                     f"unknown argument {argv[1]!r}: options are written "
-                    "--name=value; --help lists them.")
+                    "--name=value; --help lists them."
+                )
             return main(from_flags(config_class))
         except errors.UserError as error:
             sys.exit(_complain(error))
@@ -65,19 +66,27 @@ def define_flags(config_class):
 
 def from_flags(config_class):
     """Builds `config_class` from the values of the flags."""
-    return config_class(**{
-        field.name: from_flags(kind) if dataclasses.is_dataclass(kind)
-        else _from_flag(flags.FLAGS[field.name].value, kind)
-        for field, kind in _fields(config_class)})
+    return config_class(
+        **{
+            field.name: from_flags(kind)
+            if dataclasses.is_dataclass(kind)
+            else _from_flag(flags.FLAGS[field.name].value, kind)
+            for field, kind in _fields(config_class)
+        }
+    )
 
 
 def to_dict(config):
     """The config as plain values that JSON holds, its parts nested."""
     return {
-        field.name: to_dict(value) if dataclasses.is_dataclass(value)
-        else list(value) if isinstance(value, tuple) else value
+        field.name: to_dict(value)
+        if dataclasses.is_dataclass(value)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
         for field in dataclasses.fields(config)
-        for value in [getattr(config, field.name)]}
+        for value in [getattr(config, field.name)]
+    }
 
 
 def from_dict(config_class, values):
@@ -88,8 +97,12 @@ def from_dict(config_class, values):
             continue
         value = values[field.name]
         arguments[field.name] = (
-            from_dict(kind, value) if dataclasses.is_dataclass(kind)
-            else tuple(value) if isinstance(value, list) else value)
+            from_dict(kind, value)
+            if dataclasses.is_dataclass(kind)
+            else tuple(value)
+            if isinstance(value, list)
+            else value
+        )
     return config_class(**arguments)
 
 
@@ -102,8 +115,9 @@ def _fields(config_class):
 def _unwrap(kind):
     """Splits a field's type into (the type of one value, may it repeat)."""
     if isinstance(kind, types.UnionType):  # `int | None`: a flag may be unset.
-        kind, = (part for part in typing.get_args(kind)
-                 if part is not types.NoneType)
+        (kind,) = (
+            part for part in typing.get_args(kind) if part is not types.NoneType
+        )
     if typing.get_origin(kind) is tuple:
         return typing.get_args(kind)[0], True
     return kind, False
@@ -130,10 +144,14 @@ def _define_flag(field, kind):
     help_text = field.metadata["help"]
     scalar, repeats = _unwrap(kind)
     if typing.get_origin(scalar) is typing.Literal:
-        define = (flags.DEFINE_multi_enum if repeats
-                  else flags.DEFINE_enum)
-        define(field.name, default, list(typing.get_args(scalar)), help_text,
-               **common)
+        define = flags.DEFINE_multi_enum if repeats else flags.DEFINE_enum
+        define(
+            field.name,
+            default,
+            list(typing.get_args(scalar)),
+            help_text,
+            **common,
+        )
     else:
         _DEFINE[scalar, repeats](field.name, default, help_text, **common)
 

@@ -32,6 +32,7 @@ SPLITS = TRAIN, EVAL, TEST = ("train", "eval", "test")
 @dataclasses.dataclass(frozen=True)
 class Feature:
     """One feature of a record: its name in the file, its width, its type."""
+
     file_name: str
     width: str  # "S", "P" or "1"
     dtype: np.dtype
@@ -72,23 +73,37 @@ def serialize(features):
       A list of B byte strings.
     """
     num_rows = len(features["input_ids"])
-    return [record for start in range(0, num_rows, _ROWS_AT_ONCE)
-            for record in _serialize_at_once({
+    return [
+        record
+        for start in range(0, num_rows, _ROWS_AT_ONCE)
+        for record in _serialize_at_once(
+            {
                 name: np.asarray(
-                    features[name][start:start + _ROWS_AT_ONCE], feature.dtype)
-                for name, feature in FEATURES.items()})]
+                    features[name][start : start + _ROWS_AT_ONCE], feature.dtype
+                )
+                for name, feature in FEATURES.items()
+            }
+        )
+    ]
 
 
 def _serialize_at_once(features):
     entries = [
-        _map_entry(FEATURES[name].file_name,
-                   _value_list(values.reshape(len(values), -1)))
-        for name, values in features.items()]
+        _map_entry(
+            FEATURES[name].file_name,
+            _value_list(values.reshape(len(values), -1)),
+        )
+        for name, values in features.items()
+    ]
     content, is_used = _length_delimited(1, _concatenate(entries))
     ends = np.cumsum(is_used.sum(axis=1))
     flat = content[is_used].tobytes()
-    return [flat[start:end] for start, end in
-            zip(np.concatenate([[0], ends[:-1]]), ends, strict=True)]
+    return [
+        flat[start:end]
+        for start, end in zip(
+            np.concatenate([[0], ends[:-1]]), ends, strict=True
+        )
+    ]
 
 
 # Below, a "message" is a pair of arrays (bytes [B, N], is_used [B, N]): every
@@ -163,8 +178,12 @@ def write_shard(path, serialized):
                 writer.write(record)
                 num_examples += 1
         checksum, num_bytes = files.sha256(aside), files.size(aside)
-    return Shard(file=path.rpartition("/")[2], num_examples=num_examples,
-                 num_bytes=num_bytes, sha256=checksum)
+    return Shard(
+        file=path.rpartition("/")[2],
+        num_examples=num_examples,
+        num_bytes=num_bytes,
+        sha256=checksum,
+    )
 
 
 def parse(serialized_B, seq_length, max_predictions_per_seq):
@@ -180,13 +199,18 @@ def parse(serialized_B, seq_length, max_predictions_per_seq):
     spec = {
         feature.file_name: tf.io.FixedLenFeature(
             [widths[feature.width]],
-            tf.float32 if feature.dtype == np.float32 else tf.int64)
-        for feature in FEATURES.values()}
+            tf.float32 if feature.dtype == np.float32 else tf.int64,
+        )
+        for feature in FEATURES.values()
+    }
     parsed = tf.io.parse_example(serialized_B, spec)
-    batch = {name: tf.cast(parsed[feature.file_name], feature.dtype)
-             for name, feature in FEATURES.items()}
+    batch = {
+        name: tf.cast(parsed[feature.file_name], feature.dtype)
+        for name, feature in FEATURES.items()
+    }
     batch["next_sentence_labels"] = tf.squeeze(
-        batch["next_sentence_labels"], axis=-1)
+        batch["next_sentence_labels"], axis=-1
+    )
     return batch
 
 
@@ -201,18 +225,27 @@ def to_arrays(serialized, path):
     except message.DecodeError as error:
         raise errors.UserError(
             f"{path}: holds a record that is no tf.train.Example; is it a "
-            "TFRecord file of a BERT builder?") from error
+            "TFRecord file of a BERT builder?"
+        ) from error
     values = example.features.feature
-    if missing := [feature.file_name for feature in FEATURES.values()
-                   if feature.file_name not in values]:
+    if missing := [
+        feature.file_name
+        for feature in FEATURES.values()
+        if feature.file_name not in values
+    ]:
         raise errors.UserError(
             f"{path}: a record lacks {', '.join(missing)}; it has "
-            f"{', '.join(sorted(values)) or 'nothing'}.")
-    return {name: np.array(
-        values[feature.file_name].float_list.value
-        if feature.dtype == np.float32
-        else values[feature.file_name].int64_list.value, feature.dtype)
-        for name, feature in FEATURES.items()}
+            f"{', '.join(sorted(values)) or 'nothing'}."
+        )
+    return {
+        name: np.array(
+            values[feature.file_name].float_list.value
+            if feature.dtype == np.float32
+            else values[feature.file_name].int64_list.value,
+            feature.dtype,
+        )
+        for name, feature in FEATURES.items()
+    }
 
 
 # -------------------------------------------------------------- the manifest
@@ -221,6 +254,7 @@ def to_arrays(serialized, path):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shard:
     """A file of the set."""
+
     file: str
     num_examples: int
     num_bytes: int
@@ -230,6 +264,7 @@ class Shard:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Split:
     """The shards of train, eval or test, and what their rows hold."""
+
     num_documents: int
     num_examples: int
     num_tokens: int  # special tokens included, padding not
@@ -243,6 +278,7 @@ class Split:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What a set is: all that a trainer must agree with, and its origin."""
+
     format_version: int = FORMAT_VERSION
     seq_length: int
     max_predictions_per_seq: int
@@ -259,8 +295,9 @@ class Manifest:
 
 
 def write_manifest(data_dir, manifest):
-    files.write_json(f"{data_dir}/{MANIFEST_NAME}",
-                     dataclasses.asdict(manifest))
+    files.write_json(
+        f"{data_dir}/{MANIFEST_NAME}", dataclasses.asdict(manifest)
+    )
 
 
 def read_manifest(data_dir):
@@ -275,16 +312,23 @@ def read_manifest(data_dir):
     if not is_whole:
         raise errors.UserError(
             f"{path} does not exist: {data_dir} holds no finished set; run "
-            "tfrecord_builders.build again, it goes on where it stopped.")
+            "tfrecord_builders.build again, it goes on where it stopped."
+        )
     values = files.read_json(path)
     if values.get("format_version") != FORMAT_VERSION:
         raise errors.UserError(
             f"{path}: format_version {values.get('format_version')!r}, "
-            f"expected {FORMAT_VERSION}; build the set again.")
+            f"expected {FORMAT_VERSION}; build the set again."
+        )
     values["splits"] = {
-        name: Split(**{**split, "shards": tuple(
-            Shard(**shard) for shard in split["shards"])})
-        for name, split in values["splits"].items()}
+        name: Split(
+            **{
+                **split,
+                "shards": tuple(Shard(**shard) for shard in split["shards"]),
+            }
+        )
+        for name, split in values["splits"].items()
+    }
     return Manifest(**{**values, "sources": tuple(values["sources"])})
 
 
@@ -304,20 +348,23 @@ def check_set(data_dir, manifest):
             raise errors.UserError(
                 f"{path}: {num_bytes} bytes, the manifest says "
                 f"{shard.num_bytes}: the shard is truncated or not of this "
-                "set; copy it again, or remove the set and build it again.")
+                "set; copy it again, or remove the set and build it again."
+            )
     vocab_path = f"{data_dir}/{vocabulary.FILE_NAME}"
     vocab = vocabulary.read(vocab_path)
     if vocab.sha256 != manifest.vocab_sha256:
         raise errors.UserError(
             f"{vocab_path}: sha256 {vocab.sha256[:12]}…, the manifest says "
             f"{manifest.vocab_sha256[:12]}…: this is not the vocabulary that "
-            "the set was built with; put that one back.")
+            "the set was built with; put that one back."
+        )
     for name, split in manifest.splits.items():
         if split.max_id >= manifest.vocab_size:
             raise errors.UserError(
                 f"{data_dir}: the {name} rows hold the id {split.max_id}, "
                 f"the vocabulary only {manifest.vocab_size} tokens; build "
-                "the set again with its own vocabulary.")
+                "the set again with its own vocabulary."
+            )
 
 
 def find_corrupt_shard(data_dir, manifest):
@@ -330,5 +377,6 @@ def find_corrupt_shard(data_dir, manifest):
 
 
 def _shards(manifest):
-    return [shard for split in manifest.splits.values()
-            for shard in split.shards]
+    return [
+        shard for split in manifest.splits.values() for shard in split.shards
+    ]

@@ -3,14 +3,4 @@
     python -m bert_pretrain.summary --data_dir=… --model_dir=… --export_dir=…
 """
 
-import dataclasses
-import sys
 
-from bert_pretrain import (
-    evaluate,
-    files,
-    options,
-    records,
-    telemetry,
-    train,
-)

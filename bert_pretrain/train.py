@@ -119,27 +119,29 @@ def train(config):
     progress = telemetry.Progress(
         bert_trainer, config.schedule.total_steps, manifest.seq_length,
         sys.stdout)
+    eval_line = telemetry.EvalLine(state, sys.stdout)
     model_dir = config.saving.model_dir
-    with _interruptions() as stop_if_asked:
-        controller = orbit.Controller(
-            strategy=strategy,
-            global_step=state.adam.iterations,
-            trainer=bert_trainer,
-            evaluator=bert_evaluator,
-            steps_per_loop=config.steps_per_loop,
-            summary_dir=f"{model_dir}/logs/train",
-            eval_summary_dir=f"{model_dir}/logs/eval",
-            checkpoint_manager=manager,
-            train_actions=[progress, stop_if_asked],
-            eval_actions=[telemetry.EvalLine(state, sys.stdout)])
-        try:
-            with input_pipeline.naming_failures(config.data_dir, manifest):
-                start, end = _run(config, controller, num_eval_steps)
-        except _Interrupted:
-            manager.save(checkpoint_number=state.step)
-            print(f"Interrupted: step {state.step} is saved in {model_dir}; "
-                  "run the same command again to go on.")
-            return INTERRUPTED_CODE
+    try:
+        # Orbit prints a line of its own for each of ours.
+        with (_interruptions() as stop_if_asked,
+              contextlib.redirect_stdout(None),
+              input_pipeline.naming_failures(config.data_dir, manifest)):
+            start, end = _run(config, num_eval_steps, orbit.Controller(
+                strategy=strategy,
+                global_step=state.adam.iterations,
+                trainer=bert_trainer,
+                evaluator=bert_evaluator,
+                steps_per_loop=config.steps_per_loop,
+                summary_dir=f"{model_dir}/logs/train",
+                eval_summary_dir=f"{model_dir}/logs/eval",
+                checkpoint_manager=manager,
+                train_actions=[progress, stop_if_asked],
+                eval_actions=[eval_line]))
+    except _Interrupted:
+        manager.save(checkpoint_number=state.step)
+        print(f"Interrupted: step {state.step} is saved in {model_dir}; run "
+              "the same command again to go on.")
+        return INTERRUPTED_CODE
 
     # ---- What it reached
     results = {
@@ -193,23 +195,21 @@ def _examples_left(config, state):
     return range(first, first + num_steps * config.global_batch_size)
 
 
-def _run(config, controller, num_eval_steps):
+def _run(config, num_eval_steps, controller):
     """Evaluates, trains, evaluates: (results at the start, at the end)."""
     total_steps = config.schedule.total_steps
     path = f"{config.saving.model_dir}/{RESULTS_NAME}"
-    # Orbit prints a line of its own for each of ours.
-    with contextlib.redirect_stdout(None):
-        if controller.global_step.numpy() == 0:
-            start = _plain(controller.evaluate(num_eval_steps))
-            # Kept at once, for the run that resumes this one.
-            files.write_json(path, {"step": 0, "start": start})
-        else:
-            start = _start_of_earlier_run(path)
-        if controller.global_step.numpy() >= total_steps:
-            return start, _plain(controller.evaluate(num_eval_steps))
-        return start, _plain(controller.train_and_evaluate(
-            train_steps=total_steps, eval_steps=num_eval_steps,
-            eval_interval=config.eval_every_steps or None))
+    if controller.global_step.numpy() == 0:
+        start = _plain(controller.evaluate(num_eval_steps))
+        # Kept at once, for the run that resumes this one.
+        files.write_json(path, {"step": 0, "start": start})
+    else:
+        start = _start_of_earlier_run(path)
+    if controller.global_step.numpy() >= total_steps:
+        return start, _plain(controller.evaluate(num_eval_steps))
+    return start, _plain(controller.train_and_evaluate(
+        train_steps=total_steps, eval_steps=num_eval_steps,
+        eval_interval=config.eval_every_steps or None))
 
 
 def _start_of_earlier_run(path):

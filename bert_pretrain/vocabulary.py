@@ -14,7 +14,12 @@ import numpy as np
 from bert_pretrain import errors, files
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = (
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+)
 CONTINUATION = "##"
 FILE_NAME = "vocab.txt"  # of the copy beside a set, a checkpoint, an export
 _RESERVED = re.compile(r"\[unused\d+\]")
@@ -27,6 +32,7 @@ class Vocabulary:
     Raises:
       UserError: if a token stands twice, or a special one is missing.
     """
+
     tokens: tuple[str, ...]
     is_lower_case: bool
 
@@ -34,13 +40,16 @@ class Vocabulary:
         if missing := [t for t in SPECIAL_TOKENS if t not in self._ids]:
             raise errors.UserError(
                 f"the vocabulary lacks {', '.join(missing)}; BERT needs "
-                f"{' '.join(SPECIAL_TOKENS)}, each on a line of its own.")
+                f"{' '.join(SPECIAL_TOKENS)}, each on a line of its own."
+            )
         if len(self._ids) < len(self.tokens):
-            twice = next(t for i, t in enumerate(self.tokens)
-                         if self._ids[t] != i)
+            twice = next(
+                t for i, t in enumerate(self.tokens) if self._ids[t] != i
+            )
             raise errors.UserError(
                 f"the vocabulary holds {twice!r} twice; remove one line and "
-                "build the records again, since ids after it change.")
+                "build the records again, since ids after it change."
+            )
 
     @functools.cached_property
     def _ids(self):
@@ -65,16 +74,20 @@ class Vocabulary:
 
     @functools.cached_property
     def is_special(self):
-        """bool [V]: true where no text stands: [CLS] and its like, [unused7]."""
-        return np.array([token in SPECIAL_TOKENS
-                         or bool(_RESERVED.fullmatch(token))
-                         for token in self.tokens])
+        """bool [V]: where no text stands: [CLS] and its like, [unused7]."""
+        return np.array(
+            [
+                token in SPECIAL_TOKENS or bool(_RESERVED.fullmatch(token))
+                for token in self.tokens
+            ]
+        )
 
     @functools.cached_property
     def is_continuation(self):
         """bool [V]: true where a token goes on with the word before it."""
-        return np.array([token.startswith(CONTINUATION)
-                         for token in self.tokens])
+        return np.array(
+            [token.startswith(CONTINUATION) for token in self.tokens]
+        )
 
     def write(self, path):
         files.write_text(path, self.text)
@@ -98,10 +111,13 @@ def read(path):
     if "" in tokens:
         raise errors.UserError(
             f"{path}: line {tokens.index('') + 1} is empty; remove it, since "
-            "a line's number is its token's id.")
+            "a line's number is its token's id."
+        )
     is_lower_case = not any(
-        token != token.lower() for token in tokens
-        if token not in SPECIAL_TOKENS and not _RESERVED.fullmatch(token))
+        token != token.lower()
+        for token in tokens
+        if token not in SPECIAL_TOKENS and not _RESERVED.fullmatch(token)
+    )
     try:
         return Vocabulary(tokens, is_lower_case)
     except errors.UserError as error:

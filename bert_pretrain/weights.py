@@ -26,8 +26,11 @@ def save(bert, path):
     weights = {}
     for variable in bert.weights:
         name, transposition = _pytorch_name(variable.name, variable.shape)
-        weights[name] = np.ascontiguousarray(pytorch_utils.apply_transpose(
-            transposition, variable.numpy(), pt_to_tf=False))
+        weights[name] = np.ascontiguousarray(
+            pytorch_utils.apply_transpose(
+                transposition, variable.numpy(), pt_to_tf=False
+            )
+        )
     safetensors.numpy.save_file(weights, path, metadata={"format": "pt"})
 
 
@@ -48,17 +51,20 @@ def load(bert, path):
             fresh.append(name)
             continue
         values = pytorch_utils.apply_transpose(
-            transposition, found[name], pt_to_tf=True)
+            transposition, found[name], pt_to_tf=True
+        )
         if values.shape != tuple(variable.shape):
             raise errors.UserError(
                 f"{path}: {name} has the shape {values.shape}, config.json "
                 f"asks for {tuple(variable.shape)}; they are not of one "
-                "checkpoint.")
+                "checkpoint."
+            )
         variable.assign(values.astype(np.float32))
     if len(fresh) == len(bert.weights):
         raise errors.UserError(
             f"{path}: holds no weight of a BERT; its first names are "
-            f"{', '.join(sorted(found)[:3])}.")
+            f"{', '.join(sorted(found)[:3])}."
+        )
     return fresh
 
 
@@ -82,9 +88,14 @@ def _from_tensorflow(weights):
     for variable_name, values in weights.items():
         # TensorFlow's files leave out the model's own name.
         name, transposition = _pytorch_name(
-            f"model/{variable_name}", values.shape)
-        yield name, pytorch_utils.apply_transpose(
-            transposition, values, pt_to_tf=False)
+            f"model/{variable_name}", values.shape
+        )
+        yield (
+            name,
+            pytorch_utils.apply_transpose(
+                transposition, values, pt_to_tf=False
+            ),
+        )
 
 
 def _current_name(name):
@@ -99,4 +110,5 @@ def _current_name(name):
 
 def _pytorch_name(variable_name, shape):
     return pytorch_utils.convert_tf_weight_name_to_pt_weight_name(
-        variable_name, tf_weight_shape=shape)
+        variable_name, tf_weight_shape=shape
+    )

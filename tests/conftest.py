@@ -80,5 +80,5 @@ def _write_split(data_dir, split, sizes, row_options):
         num_tokens=int(mask.sum()),
         num_predictions=int(rows["masked_lm_weights"].sum()),
         num_random_next=int(rows["next_sentence_labels"].sum()),
-        padding_fraction=float(1 - mask.mean()),
-        max_id=int(rows["input_ids"].max()), shards=tuple(shards))
+        padding_fraction=float(1 - mask.sum() / max(mask.size, 1)),
+        max_id=int(rows["input_ids"].max(initial=0)), shards=tuple(shards))

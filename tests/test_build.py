@@ -15,8 +15,10 @@ import tensorflow as tf
 from bert_pretrain import errors, files, options, records, vocabulary
 from tfrecord_builders import build, deduplication, show_records, stages
 
-WORDS = ["".join(letters) for letters in itertools.product(
-    "bdfgklmnprst", "aeiou", "bdlnrs")]
+WORDS = [
+    "".join(letters)
+    for letters in itertools.product("bdfgklmnprst", "aeiou", "bdlnrs")
+]
 
 
 def write_vocabulary(path):
@@ -30,10 +32,14 @@ def write_news(path, num_documents=300, seed=0):
     rng = random.Random(seed)
     lines = []
     for i in range(num_documents):
-        sentences = [" ".join(rng.choices(WORDS, k=rng.randint(4, 20)))
-                     .capitalize() + "." for _ in range(rng.randint(4, 30))]
-        lines.append(json.dumps(
-            {"text": f"article {i} " + " ".join(sentences)}))
+        sentences = [
+            " ".join(rng.choices(WORDS, k=rng.randint(4, 20))).capitalize()
+            + "."
+            for _ in range(rng.randint(4, 30))
+        ]
+        lines.append(
+            json.dumps({"text": f"article {i} " + " ".join(sentences)})
+        )
         if i % 30 == 0:
             # The same words: other case, other white space.
             lines.append(lines[-1].replace("article", "ARTICLE "))
@@ -53,16 +59,28 @@ def text(tmp_path):
 def config_of(folder, name="set", num_workers=1, **values):
     nested = {
         "source": {"source": ("jsonl",), "input": (f"{folder}/news-*.jsonl",)},
-        "rows": {"seq_length": 64}, "masking": {},
-        "vocab_file": f"{folder}/vocab.txt", "num_shards": 4,
-        "eval_fraction": 0.1, "test_fraction": 0.05, "unit_mb": 0.05}
+        "rows": {"seq_length": 64},
+        "masking": {},
+        "vocab_file": f"{folder}/vocab.txt",
+        "num_shards": 4,
+        "eval_fraction": 0.1,
+        "test_fraction": 0.05,
+        "unit_mb": 0.05,
+    }
     for key, value in values.items():
-        part = next((p for p in ("source", "rows", "masking")
-                     if key in options_of(p)), None)
+        part = next(
+            (p for p in ("source", "rows", "masking") if key in options_of(p)),
+            None,
+        )
         (nested[part] if part else nested)[key] = value
-    return options.from_dict(build.BuildConfig, {
-        "set": nested, "output_dir": f"{folder}/{name}",
-        "num_workers": num_workers})
+    return options.from_dict(
+        build.BuildConfig,
+        {
+            "set": nested,
+            "output_dir": f"{folder}/{name}",
+            "num_workers": num_workers,
+        },
+    )
 
 
 def options_of(part):
@@ -71,8 +89,10 @@ def options_of(part):
 
 
 def contents(folder):
-    return {name: files.read_bytes(f"{folder}/{name}")
-            for name in sorted(tf.io.gfile.listdir(folder))}
+    return {
+        name: files.read_bytes(f"{folder}/{name}")
+        for name in sorted(tf.io.gfile.listdir(folder))
+    }
 
 
 def examples(folder, split):
@@ -93,8 +113,12 @@ def test_the_number_of_workers_changes_no_byte(text, pairing):
     sets = []
     for num_workers in (1, 2, 3):
         config = config_of(
-            text, f"set{num_workers}", num_workers, pairing=pairing,
-            dupe_factor=2)
+            text,
+            f"set{num_workers}",
+            num_workers,
+            pairing=pairing,
+            dupe_factor=2,
+        )
         build.main(config)
         sets.append(contents(config.output_dir))
     assert sets[0] == sets[1] == sets[2]
@@ -107,10 +131,15 @@ def test_a_set_holds_all_text_once_and_no_document_in_two_splits(text):
     manifest = records.read_manifest(config.output_dir)
     records.check_set(config.output_dir, manifest)
     vocab = vocabulary.read(config.set.vocab_file)
-    words = {split: sorted(
-        int(i) for example in examples(config.output_dir, split)
-        for i in restored(example) if not vocab.is_special[i])
-        for split in records.SPLITS}
+    words = {
+        split: sorted(
+            int(i)
+            for example in examples(config.output_dir, split)
+            for i in restored(example)
+            if not vocab.is_special[i]
+        )
+        for split in records.SPLITS
+    }
     # What the text says, without the repeats and what is too short.
     expected, seen = {split: [] for split in records.SPLITS}, set()
     for path in files.expand(config.set.source.input):
@@ -122,7 +151,8 @@ def test_a_set_holds_all_text_once_and_no_document_in_two_splits(text):
             seen.add(digest)
             tokens = content.lower().replace(".", " .").split()
             expected[stages.split_of(digest, config.set)] += [
-                vocab.id(t) for t in tokens if t in vocab.tokens]
+                vocab.id(t) for t in tokens if t in vocab.tokens
+            ]
     assert words == {split: sorted(ids) for split, ids in expected.items()}
     assert all(words.values())
     dropped = manifest.documents["dropped"]
@@ -139,13 +169,17 @@ def test_the_manifest_counts_what_the_records_hold(text):
         found = examples(config.output_dir, name)
         assert split.num_examples == len(found)
         assert split.num_tokens == sum(
-            int(e["attention_mask"].sum()) for e in found)
+            int(e["attention_mask"].sum()) for e in found
+        )
         assert split.num_predictions == sum(
-            int(e["masked_lm_weights"].sum()) for e in found)
+            int(e["masked_lm_weights"].sum()) for e in found
+        )
         assert split.num_random_next == sum(
-            int(e["next_sentence_labels"].sum()) for e in found)
+            int(e["next_sentence_labels"].sum()) for e in found
+        )
         assert split.padding_fraction == round(
-            1 - split.num_tokens / (len(found) * 64), 4)
+            1 - split.num_tokens / (len(found) * 64), 4
+        )
     train = manifest.splits["train"]
     counts = [shard.num_examples for shard in train.shards]
     assert len(counts) == 4
@@ -157,14 +191,21 @@ def test_the_manifest_counts_what_the_records_hold(text):
 def test_passes_hold_the_same_rows_under_other_masks(text):
     config = config_of(text, dupe_factor=2)
     build.main(config)
-    shards = [list(show_records.read_examples(
-        [f"{config.output_dir}/{records.shard_name('train', i, 4)}"]))
-        for i in range(4)]
+    shards = [
+        list(
+            show_records.read_examples(
+                [f"{config.output_dir}/{records.shard_name('train', i, 4)}"]
+            )
+        )
+        for i in range(4)
+    ]
     first, second = shards[0] + shards[1], shards[2] + shards[3]
     key = lambda example: restored(example).tobytes()  # noqa: E731
     assert sorted(map(key, first)) == sorted(map(key, second))
-    masks = [{key(e): e["masked_lm_positions"].tolist() for e in half}
-             for half in (first, second)]
+    masks = [
+        {key(e): e["masked_lm_positions"].tolist() for e in half}
+        for half in (first, second)
+    ]
     differing = sum(masks[0][k] != masks[1][k] for k in masks[0])
     assert differing > 0.9 * len(masks[0])
 
@@ -202,14 +243,17 @@ def test_an_interrupted_build_goes_on_and_ends_the_same(text, monkeypatch):
 
 @pytest.mark.parametrize("is_finished", [True, False])
 def test_changed_options_over_an_earlier_build_are_refused(
-        text, is_finished, monkeypatch):
+    text, is_finished, monkeypatch
+):
     config = config_of(text)
     if is_finished:
         build.main(config)
     else:
         monkeypatch.setattr(
-            records, "write_shard", lambda *_: (_ for _ in ()).throw(
-                errors.UserError("stopped")))
+            records,
+            "write_shard",
+            lambda *_: (_ for _ in ()).throw(errors.UserError("stopped")),
+        )
         with pytest.raises(errors.UserError, match="stopped"):
             build.main(config)
     with pytest.raises(errors.UserError, match="seq_length=64, not 32"):
@@ -238,16 +282,34 @@ def test_a_split_that_got_no_document_is_told(text):
 
 
 def test_no_document_kept_is_told_with_the_counts(text):
-    with pytest.raises(errors.UserError, match="'too_short': 632"):
+    with pytest.raises(errors.UserError, match="632 read, 632 too_short"):
         build.main(config_of(text, min_document_chars=10**6))
+
+
+def test_a_lone_file_that_is_not_utf_8_is_told_with_the_place(text):
+    files.write_bytes(f"{text}/latin1.txt", b"caf\xe9 " * 100)
+    with pytest.raises(errors.UserError, match="latin1.txt: not UTF-8 at by"):
+        build.main(
+            config_of(text, source=("text",), input=(f"{text}/latin1.txt",))
+        )
 
 
 def run(text, *flags):
     return subprocess.run(
-        [sys.executable, "-m", "tfrecord_builders.build",
-         "--source=jsonl", f"--input={text}/news-*.jsonl",
-         f"--vocab_file={text}/vocab.txt", f"--output_dir={text}/set",
-         "--num_workers=1", *flags], capture_output=True, text=True)
+        [
+            sys.executable,
+            "-m",
+            "tfrecord_builders.build",
+            "--source=jsonl",
+            f"--input={text}/news-*.jsonl",
+            f"--vocab_file={text}/vocab.txt",
+            f"--output_dir={text}/set",
+            "--num_workers=1",
+            *flags,
+        ],
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_the_command_prints_a_summary_and_a_progress_bar(text):
@@ -256,9 +318,17 @@ def test_the_command_prints_a_summary_and_a_progress_bar(text):
     assert "632 read, 600 kept, 20 duplicate, 12 too short" in done.stdout
     assert "extract: 100%" in done.stderr
     shown = subprocess.run(
-        [sys.executable, "-m", "tfrecord_builders.show_records",
-         f"--data_dir={text}/set", "--num_examples=2", "--split=eval"],
-        capture_output=True, text=True)
+        [
+            sys.executable,
+            "-m",
+            "tfrecord_builders.show_records",
+            f"--data_dir={text}/set",
+            "--num_examples=2",
+            "--split=eval",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.count("[CLS]") == 2
     assert "[MASK]→" in shown.stdout
@@ -268,13 +338,14 @@ def test_each_mistake_is_one_line_and_exit_code_2(text):
     shutil.copy(f"{text}/vocab.txt", f"{text}/short.txt")
     files.write_text(f"{text}/short.txt", "[PAD]\n[UNK]\n")
     for flags, expected in [
-            (["--input=/nowhere/*.jsonl"], "/nowhere/*.jsonl"),
-            (["--vocab_file=/nowhere"], "/nowhere: no such file"),
-            ([f"--vocab_file={text}/short.txt"], "lacks [CLS], [SEP], [MASK]"),
-            (["--text_field=body"], "body"),
-            (["--eval_fraction=2"], "eval_fraction=2.0"),
-            (["--dupe_factor=3", "--num_shards=4"], "num_shards=4"),
-            (["--output_dir=/proc/x"], "/proc")]:
+        (["--input=/nowhere/*.jsonl"], "/nowhere/*.jsonl"),
+        (["--vocab_file=/nowhere"], "/nowhere: no such file"),
+        ([f"--vocab_file={text}/short.txt"], "lacks [CLS], [SEP], [MASK]"),
+        (["--text_field=body"], "body"),
+        (["--eval_fraction=2"], "eval_fraction=2.0"),
+        (["--dupe_factor=3", "--num_shards=4"], "num_shards=4"),
+        (["--output_dir=/proc/x"], "/proc"),
+    ]:
         done = run(text, *flags)
         line = done.stderr.strip().split("\n")[-1]
         assert done.returncode == 2, (flags, done.stderr)
@@ -290,8 +361,9 @@ def test_masks_are_as_asked(text):
     train = manifest.splits["train"]
     num_text_tokens = train.num_tokens - 2 * train.num_examples
     assert abs(train.num_predictions / num_text_tokens - 0.2) < 0.01
-    hidden = [e["input_ids"][
-        e["masked_lm_positions"][e["masked_lm_weights"] > 0]]
-        for e in examples(config.output_dir, "train")]
+    hidden = [
+        e["input_ids"][e["masked_lm_positions"][e["masked_lm_weights"] > 0]]
+        for e in examples(config.output_dir, "train")
+    ]
     mask_id = vocabulary.read(config.set.vocab_file).id(vocabulary.MASK)
     assert abs(np.mean(np.concatenate(hidden) == mask_id) - 0.8) < 0.02

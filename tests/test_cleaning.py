@@ -7,30 +7,42 @@ import pytest
 from tfrecord_builders import cleaning
 
 
-@pytest.mark.parametrize("dirty, clean", [
-    ("plain text", "plain text"),
-    ("", ""),
-    (" \n\t\n ", ""),
-    ("  a \t b\u00a0\u2003c  ", "a b c"),
-    ("one\n\n \n two \r\nthree\rfour\x0bfive", "one\ntwo\nthree\nfour\nfive"),
-    ("next\x85line\u2028sep\u2029end", "next\nline\nsep\nend"),
-    ("e\u0301te\u0301", "\u00e9t\u00e9"),
-    ("nul\x00 bell\x07 del\x7f", "nul bell del"),
-    ("\ufeffzero\u200bwidth soft\u00adhyphen", "zerowidth softhyphen"),
-    ("half \ud83d pair", "half pair"),
-    ("e\u200b\u0301", "\u00e9"),
-    ("\u65e5\u672c\u3000\u8a9e", "\u65e5\u672c \u8a9e"),
-    ("\U0001f600 stays", "\U0001f600 stays"),
-])
+@pytest.mark.parametrize(
+    "dirty, clean",
+    [
+        ("plain text", "plain text"),
+        ("", ""),
+        (" \n\t\n ", ""),
+        ("  a \t b\u00a0\u2003c  ", "a b c"),
+        (
+            "one\n\n \n two \r\nthree\rfour\x0bfive",
+            "one\ntwo\nthree\nfour\nfive",
+        ),
+        ("next\x85line\u2028sep\u2029end", "next\nline\nsep\nend"),
+        ("e\u0301te\u0301", "\u00e9t\u00e9"),
+        ("nul\x00 bell\x07 del\x7f", "nul bell del"),
+        ("\ufeffzero\u200bwidth soft\u00adhyphen", "zerowidth softhyphen"),
+        ("half \ud83d pair", "half pair"),
+        ("e\u200b\u0301", "\u00e9"),
+        ("\u65e5\u672c\u3000\u8a9e", "\u65e5\u672c \u8a9e"),
+        ("\U0001f600 stays", "\U0001f600 stays"),
+    ],
+)
 def test_text_takes_its_clean_form(dirty, clean):
     assert cleaning.clean(dirty) == clean
 
 
 def test_cleaning_twice_changes_nothing_and_leaves_nothing_unclean():
     rng = np.random.default_rng(0)
-    alphabet = np.concatenate([
-        np.arange(0x300), np.arange(0x300, 0x370), np.arange(0x2000, 0x2070),
-        np.arange(0xd7f0, 0xd810), rng.integers(0, sys.maxunicode, 500)])
+    alphabet = np.concatenate(
+        [
+            np.arange(0x300),
+            np.arange(0x300, 0x370),
+            np.arange(0x2000, 0x2070),
+            np.arange(0xD7F0, 0xD810),
+            rng.integers(0, sys.maxunicode, 500),
+        ]
+    )
     for _ in range(200):
         text = "".join(map(chr, rng.choice(alphabet, 60)))
         clean = cleaning.clean(text)
@@ -39,8 +51,9 @@ def test_cleaning_twice_changes_nothing_and_leaves_nothing_unclean():
         assert "  " not in clean and "\n\n" not in clean
         assert clean == clean.strip()
         assert all(char in " \n" or not char.isspace() for char in clean)
-        assert not {unicodedata.category(char) for char in clean
-                    if char != "\n"} & {"Cc", "Cs", "Co"}
+        assert not {
+            unicodedata.category(char) for char in clean if char != "\n"
+        } & {"Cc", "Cs", "Co"}
         clean.encode("utf-8")
 
 

@@ -9,11 +9,17 @@ import pytest
 from bert_pretrain import errors, files
 from tfrecord_builders import documents, inputs
 
-STORIES = [f"Story {i}: " + f"the rain fell {i} times. " * (i % 4 + 5)
-           for i in range(60)]
+STORIES = [
+    f"Story {i}: " + f"the rain fell {i} times. " * (i % 4 + 5)
+    for i in range(60)
+]
 JSON_LINES = "".join(json.dumps({"text": story}) + "\n" for story in STORIES)
-COMPRESS = {"": bytes, ".bz2": bz2.compress, ".gz": gzip.compress,
-            ".xz": lzma.compress}
+COMPRESS = {
+    "": bytes,
+    ".bz2": bz2.compress,
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+}
 
 
 def configure(*paths, source="jsonl", **others):
@@ -21,26 +27,33 @@ def configure(*paths, source="jsonl", **others):
 
 
 def read_all(config, unit_bytes=1 << 20):
-    return [item for unit in documents.plan(config, unit_bytes)
-            for span in unit for item, _ in documents.read(span, config)]
+    return [
+        item
+        for unit in documents.plan(config, unit_bytes)
+        for span in unit
+        for item, _ in documents.read(span, config)
+    ]
 
 
 def texts(items):
-    return [item.text for item in items
-            if isinstance(item, documents.Document)]
+    return [item.text for item in items if isinstance(item, documents.Document)]
 
 
 @pytest.mark.parametrize("scheme", ["local", "ram"])
 @pytest.mark.parametrize("suffix", COMPRESS)
 def test_every_compression_is_read_from_any_file_system(
-        tmp_path, scheme, suffix):
+    tmp_path, scheme, suffix
+):
     folder = str(tmp_path) if scheme == "local" else "ram://documents"
     path = f"{folder}/news.jsonl{suffix}"
     half = len(JSON_LINES) // 2
     compress = COMPRESS[suffix]
     # Two streams in one file, as cat or a parallel compressor makes them.
-    files.write_bytes(path, compress(JSON_LINES[:half].encode())
-                      + compress(JSON_LINES[half:].encode()))
+    files.write_bytes(
+        path,
+        compress(JSON_LINES[:half].encode())
+        + compress(JSON_LINES[half:].encode()),
+    )
     config = configure(path)
     assert texts(read_all(config)) == [story.strip() for story in STORIES]
 
@@ -49,8 +62,7 @@ def test_inflating_holds_a_bounded_piece_at_a_time(tmp_path):
     for suffix in (".bz2", ".gz", ".xz"):
         path = f"{tmp_path}/a{suffix}"
         files.write_bytes(path, COMPRESS[suffix](bytes(40 << 20)))
-        stream = inputs.Stream(
-            inputs.Span("text", path, 0, files.size(path)))
+        stream = inputs.Stream(inputs.Span("text", path, 0, files.size(path)))
         sizes = [len(chunk) for chunk in stream.chunks()]
         assert sum(sizes) == 40 << 20
         assert max(sizes) <= inputs._INFLATED_BYTES
@@ -58,14 +70,20 @@ def test_inflating_holds_a_bounded_piece_at_a_time(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".bz2", ".gz", ".xz"])
 def test_what_is_cut_or_corrupt_is_an_error_that_names_the_file(
-        tmp_path, suffix):
+    tmp_path, suffix
+):
     path = f"{tmp_path}/a.jsonl{suffix}"
     whole = COMPRESS[suffix](JSON_LINES.encode())
-    for content in (whole[:-5], whole[:len(whole) // 2], b"not compressed",
-                    whole[:40] + bytes(40) + whole[80:]):
+    for content in (
+        whole[:-5],
+        whole[: len(whole) // 2],
+        b"not compressed",
+        whole[:40] + bytes(40) + whole[80:],
+    ):
         files.write_bytes(path, content)
-        with pytest.raises(errors.UserError, match="truncated or corrupt"
-                           ) as caught:
+        with pytest.raises(
+            errors.UserError, match="truncated or corrupt"
+        ) as caught:
             read_all(configure(path))
         assert path in str(caught.value)
 
@@ -78,9 +96,11 @@ def test_the_plan_changes_no_document(tmp_path, unit_bytes):
     units = documents.plan(config, unit_bytes)
     assert read_all(config, unit_bytes) == read_all(config, 1 << 30)
     assert sum(span.num_bytes for unit in units for span in unit) == (
-        3 * len(JSON_LINES))
-    assert all(sum(span.num_bytes for span in unit) <= unit_bytes
-               for unit in units)
+        3 * len(JSON_LINES)
+    )
+    assert all(
+        sum(span.num_bytes for span in unit) <= unit_bytes for unit in units
+    )
 
 
 def test_units_are_plain_and_the_same_each_time(tmp_path):
@@ -91,7 +111,8 @@ def test_units_are_plain_and_the_same_each_time(tmp_path):
     assert documents.plan(config, 45) == units
     assert pickle.loads(pickle.dumps(units)) == units
     assert json.loads(json.dumps(units)) == [
-        [list(span) for span in unit] for unit in units]
+        [list(span) for span in unit] for unit in units
+    ]
     # Small files share a unit.
     assert [len(unit) for unit in units] == [3, 1, 1]
 
@@ -100,8 +121,12 @@ def test_only_what_can_be_entered_in_the_middle_is_divided(tmp_path):
     def num_spans(name, source, content, **others):
         path = f"{tmp_path}/{name}"
         files.write_bytes(path, content)
-        return sum(map(len, documents.plan(
-            configure(path, source=source, **others), 100)))
+        return sum(
+            map(
+                len,
+                documents.plan(configure(path, source=source, **others), 100),
+            )
+        )
 
     content = JSON_LINES.encode()
     assert num_spans("a.jsonl", "jsonl", content) > 1
@@ -121,9 +146,11 @@ def test_sources_are_one_for_all_or_one_for_each(tmp_path):
     files.write_text(news, JSON_LINES)
     files.write_text(text, STORIES[0])
     config = documents.SourceConfig(
-        source=("text", "jsonl"), input=(text, news))
+        source=("text", "jsonl"), input=(text, news)
+    )
     assert texts(read_all(config)) == [
-        story.strip() for story in (STORIES[0], *STORIES)]
+        story.strip() for story in (STORIES[0], *STORIES)
+    ]
     # The same file twice is read once.
     assert len(read_all(configure(news, news, f"{tmp_path}/n*"))) == 60
     with pytest.raises(errors.UserError, match="2 values of source .* 3 of"):
@@ -136,8 +163,9 @@ def test_positions_grow_to_the_size_of_the_span(tmp_path):
     config = configure(path)
     for unit in documents.plan(config, 1 << 20):
         for span in unit:
-            positions = [position for _, position
-                         in documents.read(span, config)]
+            positions = [
+                position for _, position in documents.read(span, config)
+            ]
             assert positions == sorted(positions)
             assert 0 < positions[0] <= positions[-1] == span.num_bytes
 
@@ -158,21 +186,23 @@ def test_a_file_that_is_mostly_not_utf8_is_an_error(tmp_path):
     latin, good = "café crème\n".encode("latin-1"), b"plain\n"
     config = configure(path, source="text", text_layout="line")
     files.write_bytes(path, good + 3 * latin + good)
-    with pytest.raises(errors.UserError, match=(
-            r"a\.txt: not UTF-8 at byte 9 \(0xe9\).*iconv")):
+    with pytest.raises(
+        errors.UserError, match=(r"a\.txt: not UTF-8 at byte 9 \(0xe9\).*iconv")
+    ):
         read_all(config)
     files.write_bytes(path, 2 * latin + 3 * good)
     assert [item.reason for item in read_all(config)].count("not_utf8") == 2
     # Among many files one may be bad.
     files.write_bytes(path, latin)
-    item, = read_all(config)
+    (item,) = read_all(config)
     assert item.reason == "not_utf8" and path in item.detail
 
 
 def test_a_file_that_is_not_json_lines_is_an_error(tmp_path):
     path = f"{tmp_path}/a.jsonl"
-    files.write_text(path, json.dumps(
-        [{"text": story} for story in STORIES], indent=1))
+    files.write_text(
+        path, json.dumps([{"text": story} for story in STORIES], indent=1)
+    )
     with pytest.raises(errors.UserError, match="a.jsonl: no JSON at byte 0"):
         read_all(configure(path))
 
@@ -185,9 +215,17 @@ def test_what_cannot_be_read_is_said_before_anything_is(tmp_path):
         documents.plan(configure(f"{tmp_path}/a.zip"), 100)
 
 
-@pytest.mark.parametrize("option, value", [
-    ("csv_delimiter", ""), ("csv_delimiter", "ab"), ("csv_delimiter", '"'),
-    ("text_field", ""), ("min_document_chars", 0), ("input", ())])
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("csv_delimiter", ""),
+        ("csv_delimiter", "ab"),
+        ("csv_delimiter", '"'),
+        ("text_field", ""),
+        ("min_document_chars", 0),
+        ("input", ()),
+    ],
+)
 def test_options_that_make_no_sense_are_refused(option, value):
     options = {"source": ("csv",), "input": ("a",), option: value}
     with pytest.raises(errors.UserError, match=option):

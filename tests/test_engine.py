@@ -26,8 +26,13 @@ def end_abruptly(unit, prefix, progress):
 
 
 def run(work_dir, units, num_workers, function=square):
-    stage = engine.Stage(name="squares", item="numbers", run=function,
-                         units=units, num_bytes=len(units))
+    stage = engine.Stage(
+        name="squares",
+        item="numbers",
+        run=function,
+        units=units,
+        num_bytes=len(units),
+    )
     with engine.LocalEngine(str(work_dir), num_workers) as workers:
         return workers.run(stage)
 
@@ -40,7 +45,10 @@ def times_run(work_dir, i):
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_summaries_come_in_the_order_of_the_units(tmp_path, num_workers):
     assert run(tmp_path, [3, 1, 2], num_workers) == [
-        {"square": 9}, {"square": 1}, {"square": 4}]
+        {"square": 9},
+        {"square": 1},
+        {"square": 4},
+    ]
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -55,7 +63,10 @@ def test_a_finished_unit_is_not_run_again(tmp_path):
     with pytest.raises(errors.UserError):
         run(tmp_path, [1, -1, 3], 1)
     assert run(tmp_path, [1, 2, 3], 1) == [
-        {"square": 1}, {"square": 4}, {"square": 9}]
+        {"square": 1},
+        {"square": 4},
+        {"square": 9},
+    ]
     assert [times_run(tmp_path, i) for i in range(3)] == [1, 2, 1]
 
 

@@ -26,14 +26,22 @@ from bert_pretrain import (
 TEXT = "the cats sat. the dog ran"
 VOCAB = vocabulary.Vocabulary(
     (*vocabulary.SPECIAL_TOKENS, *"the cat ##s dog sat ran big . ,".split()),
-    is_lower_case=True)
+    is_lower_case=True,
+)
 
 
 def small_bert(architecture="BertForMaskedLM", seed=0):
-    bert = model.from_config(transformers.BertConfig(
-        vocab_size=VOCAB.size, hidden_size=32, num_hidden_layers=2,
-        num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=40, architectures=[architecture]))
+    bert = model.from_config(
+        transformers.BertConfig(
+            vocab_size=VOCAB.size,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=40,
+            architectures=[architecture],
+        )
+    )
     # Far from zero everywhere, so that no bias hides behind its start value.
     rng = np.random.default_rng(seed)
     for variable in bert.weights:
@@ -45,9 +53,12 @@ def small_bert(architecture="BertForMaskedLM", seed=0):
 def exported(request, tmp_path):
     """A model, and the folder that it was exported to."""
     bert = small_bert(request.param)
-    export.export(checkpoints.Restored(
-        bert=bert, vocabulary=VOCAB, step=7, train_config={}),
-        str(tmp_path / "export"))
+    export.export(
+        checkpoints.Restored(
+            bert=bert, vocabulary=VOCAB, step=7, train_config={}
+        ),
+        str(tmp_path / "export"),
+    )
     return bert, str(tmp_path / "export")
 
 
@@ -58,25 +69,30 @@ def logits_of(bert, batch):
 def test_pytorch_gives_the_same_logits(exported):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     bert, folder = exported
-    architecture, = bert.config.architectures
+    (architecture,) = bert.config.architectures
     theirs, report = getattr(transformers, architecture).from_pretrained(
-        folder, output_loading_info=True)
+        folder, output_loading_info=True
+    )
     assert not any(report.values()), report
     rng = np.random.default_rng(1)
-    batch = {"input_ids": rng.integers(0, VOCAB.size, (3, 40)),
-             "attention_mask": np.arange(40) < np.array([[40], [9], [1]]),
-             "token_type_ids": rng.integers(0, 2, (3, 40))}
+    batch = {
+        "input_ids": rng.integers(0, VOCAB.size, (3, 40)),
+        "attention_mask": np.arange(40) < np.array([[40], [9], [1]]),
+        "token_type_ids": rng.integers(0, 2, (3, 40)),
+    }
     batch["attention_mask"] = batch["attention_mask"].astype(np.int64)
     with torch.no_grad():
         expected = theirs.eval()(
-            **{k: torch.tensor(v) for k, v in batch.items()})
+            **{k: torch.tensor(v) for k, v in batch.items()}
+        )
     ours = logits_of(bert, batch)
     if architecture == "BertForMaskedLM":
         pairs = [(ours.logits, expected.logits)]
     else:
-        pairs = [(ours.prediction_logits, expected.prediction_logits),
-                 (ours.seq_relationship_logits,
-                  expected.seq_relationship_logits)]
+        pairs = [
+            (ours.prediction_logits, expected.prediction_logits),
+            (ours.seq_relationship_logits, expected.seq_relationship_logits),
+        ]
     for mine, other in pairs:
         np.testing.assert_allclose(mine.numpy(), other.numpy(), atol=1e-4)
 
@@ -86,11 +102,18 @@ def test_the_fill_mask_pipeline_answers_as_the_model_does(exported):
     bert, folder = exported
     fill = transformers.pipeline("fill-mask", folder, framework="pt")
     answers = fill("the [MASK] sat.", top_k=VOCAB.size)
-    batch = {"input_ids": np.array([[VOCAB.id(t) for t in (
-        "[CLS]", "the", "[MASK]", "sat", ".", "[SEP]")]])}
+    batch = {
+        "input_ids": np.array(
+            [
+                [
+                    VOCAB.id(t)
+                    for t in ("[CLS]", "the", "[MASK]", "sat", ".", "[SEP]")
+                ]
+            ]
+        )
+    }
     output = logits_of(bert, batch)
-    logits = (output.logits if "logits" in output
-              else output.prediction_logits)
+    logits = output.logits if "logits" in output else output.prediction_logits
     expected = tf.nn.softmax(logits[0, 2]).numpy()
     for answer in answers:
         assert answer["token_str"] == VOCAB.tokens[answer["token"]]
@@ -113,16 +136,17 @@ def test_old_names_and_bare_encoders_are_understood(tmp_path):
     renamed = {}
     for name, values in arrays.items():
         if name.startswith("bert."):
-            name = name.removeprefix("bert.").replace(
-                "LayerNorm.weight", "LayerNorm.gamma").replace(
-                    "LayerNorm.bias", "LayerNorm.beta")
+            name = (
+                name.removeprefix("bert.")
+                .replace("LayerNorm.weight", "LayerNorm.gamma")
+                .replace("LayerNorm.bias", "LayerNorm.beta")
+            )
             renamed[name] = values
     safetensors.numpy.save_file(renamed, path)
     other = small_bert(seed=5)
     fresh = weights.load(other, path)
     assert fresh and all(name.startswith("cls.") for name in fresh)
-    for mine, theirs in zip(
-            bert.bert.weights, other.bert.weights, strict=True):
+    for mine, theirs in zip(bert.bert.weights, other.bert.weights, strict=True):
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
 
 
@@ -144,7 +168,8 @@ def test_a_file_of_another_model_is_named(tmp_path):
     with pytest.raises(errors.UserError, match="no weight of a BERT"):
         weights.load(small_bert(), path)
     safetensors.numpy.save_file(
-        {"bert.embeddings.word_embeddings.weight": np.zeros((3, 32))}, path)
+        {"bert.embeddings.word_embeddings.weight": np.zeros((3, 32))}, path
+    )
     with pytest.raises(errors.UserError, match=r"shape \(3, 32\)"):
         weights.load(small_bert(), path)
 
@@ -152,9 +177,21 @@ def test_a_file_of_another_model_is_named(tmp_path):
 def test_the_tokenizer_is_that_of_the_records(exported):
     _, folder = exported
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    ids = [VOCAB.id(t) for t in (
-        "[CLS]", "the", "cat", "##s", "sat", ".", "the", "dog", "ran",
-        "[SEP]")]
+    ids = [
+        VOCAB.id(t)
+        for t in (
+            "[CLS]",
+            "the",
+            "cat",
+            "##s",
+            "sat",
+            ".",
+            "the",
+            "dog",
+            "ran",
+            "[SEP]",
+        )
+    ]
     assert tokenizer(TEXT.upper())["input_ids"] == ids
     assert tokenizer.model_max_length == 40
     with open(f"{folder}/config.json") as file:
@@ -163,10 +200,14 @@ def test_the_tokenizer_is_that_of_the_records(exported):
 
 def test_a_cased_vocabulary_keeps_capitals_and_accents(tmp_path):
     vocab = vocabulary.Vocabulary(
-        (*vocabulary.SPECIAL_TOKENS, "Café", "cafe"), is_lower_case=False)
-    export.export(checkpoints.Restored(
-        bert=small_bert(), vocabulary=vocab, step=0, train_config={}),
-        str(tmp_path))
+        (*vocabulary.SPECIAL_TOKENS, "Café", "cafe"), is_lower_case=False
+    )
+    export.export(
+        checkpoints.Restored(
+            bert=small_bert(), vocabulary=vocab, step=0, train_config={}
+        ),
+        str(tmp_path),
+    )
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.tokenize("Café cafe CAFE") == ["Café", "cafe", "[UNK]"]
 
@@ -175,10 +216,19 @@ def test_a_half_written_export_has_no_config(tmp_path, monkeypatch):
     """The config is what makes a folder a model: it is written last."""
     written = []
     copy = tf.io.gfile.copy
-    monkeypatch.setattr(tf.io.gfile, "copy", lambda source, target: (
-        written.append(os.path.basename(source)), copy(source, target)))
-    export.export(checkpoints.Restored(
-        bert=small_bert(), vocabulary=VOCAB, step=0, train_config={}),
-        str(tmp_path))
+    monkeypatch.setattr(
+        tf.io.gfile,
+        "copy",
+        lambda source, target: (
+            written.append(os.path.basename(source)),
+            copy(source, target),
+        ),
+    )
+    export.export(
+        checkpoints.Restored(
+            bert=small_bert(), vocabulary=VOCAB, step=0, train_config={}
+        ),
+        str(tmp_path),
+    )
     assert written[-1] == "config.json"
     assert sorted(written) == sorted(os.listdir(tmp_path))

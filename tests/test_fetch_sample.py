@@ -16,25 +16,37 @@ CONTENTS = {"enwiki-sample.xml.bz2": b"a dump", "lee-news.txt": b"some news"}
 def fake_pip(monkeypatch):
     """Stands for pip: writes a made-up wheel; gives the list of its calls."""
     samples = fetch_sample.SAMPLES
-    monkeypatch.setattr(fetch_sample, "SAMPLES", {
-        name: fetch_sample._Sample(
-            samples[name].member, hashlib.sha256(content).hexdigest())
-        for name, content in CONTENTS.items()})
+    monkeypatch.setattr(
+        fetch_sample,
+        "SAMPLES",
+        {
+            name: fetch_sample._Sample(
+                samples[name].member, hashlib.sha256(content).hexdigest()
+            )
+            for name, content in CONTENTS.items()
+        },
+    )
     fake = types.SimpleNamespace(
-        calls=[], returncode=0, stderr="",
-        members={samples[name].member: content
-                 for name, content in CONTENTS.items()})
+        calls=[],
+        returncode=0,
+        stderr="",
+        members={
+            samples[name].member: content for name, content in CONTENTS.items()
+        },
+    )
 
     def run(command, **_):
         fake.calls.append(command)
         folder = command[-1].removeprefix("--dest=")
         if not fake.returncode:
             with zipfile.ZipFile(
-                    os.path.join(folder, "gensim-0-any.whl"), "w") as wheel:
+                os.path.join(folder, "gensim-0-any.whl"), "w"
+            ) as wheel:
                 for member, content in fake.members.items():
                     wheel.writestr(member, content)
         return subprocess.CompletedProcess(
-            command, fake.returncode, "", fake.stderr)
+            command, fake.returncode, "", fake.stderr
+        )
 
     monkeypatch.setattr(fetch_sample.subprocess, "run", run)
     return fake
@@ -42,7 +54,8 @@ def fake_pip(monkeypatch):
 
 @pytest.mark.parametrize("scheme", ["local", "ram"])
 def test_the_two_files_and_their_origin_are_put_into_the_folder(
-        fake_pip, tmp_path, scheme):
+    fake_pip, tmp_path, scheme
+):
     folder = str(tmp_path) if scheme == "local" else "ram://fetch/sample"
     fetch_sample.fetch(folder)
     for name, content in CONTENTS.items():
@@ -63,12 +76,17 @@ def test_what_is_there_and_right_is_not_fetched_again(fake_pip, tmp_path):
 
 
 def test_a_registry_out_of_reach_is_one_line_with_pips_reason(
-        fake_pip, tmp_path):
+    fake_pip, tmp_path
+):
     fake_pip.returncode = 1
     fake_pip.stderr = "WARNING: retrying\nERROR: No matching distribution\n"
-    with pytest.raises(errors.UserError, match=(
+    with pytest.raises(
+        errors.UserError,
+        match=(
             r"gensim==[\d.]+ \(ERROR: No matching distribution\); check the "
-            "network")) as caught:
+            "network"
+        ),
+    ) as caught:
         fetch_sample.fetch(str(tmp_path))
     assert "\n" not in str(caught.value)
     assert not os.listdir(tmp_path)

@@ -79,8 +79,11 @@ def test_a_second_process_is_kept_out_until_the_first_ends(tmp_path):
             input()
     """)
     first = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True)
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert first.stdout.readline() == "in\n"
     with pytest.raises(errors.UserError, match="another process"):
         with files.locked(str(tmp_path)):

@@ -16,33 +16,42 @@ from tfrecord_builders import (
     tokenization,
 )
 
-TOPICS = [pydoc_data.topics.topics[name]
-          for name in sorted(pydoc_data.topics.topics)]
+TOPICS = [
+    pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics)
+]
 CHINESE = "今天天气很好，我们去公园吧。你来吗？新华社北京电，记者今天报道。"
 
 
 @pytest.fixture
 def corpus(tmp_path):
     path = tmp_path / "topics.txt"
-    path.write_text("\n".join(
-        " ".join(topic.split()) + " Café Zoë №5 ½." for topic in TOPICS),
-        encoding="utf-8")
+    path.write_text(
+        "\n".join(
+            " ".join(topic.split()) + " Café Zoë №5 ½." for topic in TOPICS
+        ),
+        encoding="utf-8",
+    )
     return str(path)
 
 
 def _config(corpus, output_file, **values):
     return learn_vocabulary.LearnConfig(
         source=documents.SourceConfig(
-            source=("text",), input=(corpus,), text_layout="line"),
-        output_file=str(output_file), **values)
+            source=("text",), input=(corpus,), text_layout="line"
+        ),
+        output_file=str(output_file),
+        **values,
+    )
 
 
 @pytest.mark.parametrize("is_lower_case", [True, False])
 def test_a_vocabulary_is_written_as_asked(
-        is_lower_case, corpus, tmp_path, capsys):
+    is_lower_case, corpus, tmp_path, capsys
+):
     path = str(tmp_path / "out" / "vocab.txt")
-    learn_vocabulary.main(_config(
-        corpus, path, vocab_size=2000, lower_case=is_lower_case))
+    learn_vocabulary.main(
+        _config(corpus, path, vocab_size=2000, lower_case=is_lower_case)
+    )
     vocab = vocabulary.read(path)
     assert vocab.size == 2000
     assert vocab.is_lower_case == is_lower_case
@@ -50,8 +59,10 @@ def test_a_vocabulary_is_written_as_asked(
     assert {"the", "##ing", "function", "(", "##s"} <= set(vocab.tokens)
     assert ("Python" in vocab.tokens) != is_lower_case
     # Nothing stands in it that the tokenizer would never find.
-    assert all(tokenization.normalize(token, is_lower_case) == token
-               for token in vocab.tokens[5:])
+    assert all(
+        tokenization.normalize(token, is_lower_case) == token
+        for token in vocab.tokens[5:]
+    )
     output = capsys.readouterr().out
     assert f"{len(TOPICS):,} documents" in output
     assert f"{path}: 2,000 tokens" in output
@@ -60,8 +71,7 @@ def test_a_vocabulary_is_written_as_asked(
 
 def test_the_text_is_covered(corpus):
     vocab = learn_vocabulary.learn(TOPICS, 2000, True)
-    text = [sentence for topic in TOPICS
-            for sentence in sentences.split(topic)]
+    text = [sentence for topic in TOPICS for sentence in sentences.split(topic)]
     ids, _ = tokenization.Tokenizer(vocab).tokenize(text)
     assert (ids == vocab.id("[UNK]")).mean() < 1e-3
     assert vocab.is_continuation[ids].mean() < 0.25
@@ -73,15 +83,28 @@ def test_the_text_is_covered(corpus):
 def test_every_process_learns_the_same_bytes(corpus, tmp_path):
     """The trainer's own order changes from one process to the next."""
     outputs = [tmp_path / f"vocab-{i}.txt" for i in range(3)]
-    processes = [subprocess.Popen(
-        [sys.executable, "-m", "tfrecord_builders.learn_vocabulary",
-         "--source=text", f"--input={corpus}", "--text_layout=line",
-         "--vocab_size=3000", f"--output_file={output}"],
-        env=dict(os.environ, RAYON_NUM_THREADS=threads,
-                 PYTHONHASHSEED=hash_seed),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    processes = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "tfrecord_builders.learn_vocabulary",
+                "--source=text",
+                f"--input={corpus}",
+                "--text_layout=line",
+                "--vocab_size=3000",
+                f"--output_file={output}",
+            ],
+            env=dict(
+                os.environ, RAYON_NUM_THREADS=threads, PYTHONHASHSEED=hash_seed
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         for output, threads, hash_seed in zip(
-            outputs, ("1", "3"), ("0", "1"), strict=False)]
+            outputs, ("1", "3"), ("0", "1"), strict=False
+        )
+    ]
     for process in processes:
         log, _ = process.communicate(timeout=300)
         assert process.returncode == 0, log.decode()
@@ -92,25 +115,30 @@ def test_every_process_learns_the_same_bytes(corpus, tmp_path):
 
 
 def test_learning_again_gives_the_same_vocabulary():
-    learned = {learn_vocabulary.learn(TOPICS, 1500, True).sha256
-               for _ in range(8)}
+    learned = {
+        learn_vocabulary.learn(TOPICS, 1500, True).sha256 for _ in range(8)
+    }
     assert len(learned) == 1
 
 
 def test_order_of_documents_does_not_matter():
-    assert (learn_vocabulary.learn(TOPICS, 1500, True)
-            == learn_vocabulary.learn(TOPICS[::-1], 1500, True))
+    assert learn_vocabulary.learn(TOPICS, 1500, True) == learn_vocabulary.learn(
+        TOPICS[::-1], 1500, True
+    )
 
 
 def test_a_small_text_gives_a_small_vocabulary_and_says_so(tmp_path, capsys):
     path = tmp_path / "small.txt"
     path.write_text("the cat sat on the mat and the cat sat " * 5)
-    learn_vocabulary.main(_config(
-        str(path), tmp_path / "vocab.txt", vocab_size=1000))
+    learn_vocabulary.main(
+        _config(str(path), tmp_path / "vocab.txt", vocab_size=1000)
+    )
     vocab = vocabulary.read(str(tmp_path / "vocab.txt"))
     assert {"the", "cat", "mat"} <= set(vocab.tokens)
-    assert (f"warning: the text gives only {vocab.size} tokens of the 1,000"
-            in capsys.readouterr().out)
+    assert (
+        f"warning: the text gives only {vocab.size} tokens of the 1,000"
+        in capsys.readouterr().out
+    )
 
 
 def test_many_characters_do_not_fill_the_vocabulary():
@@ -134,7 +162,8 @@ def test_capitals_are_kept_only_where_there_are_some():
 
 
 def test_a_large_input_is_sampled_evenly_and_repeatably(
-        corpus, tmp_path, monkeypatch):
+    corpus, tmp_path, monkeypatch
+):
     monkeypatch.setattr(learn_vocabulary, "_UNIT_BYTES", 1 << 12)
     lines = [f"document {i} " + "word " * 100 for i in range(4000)]
     path = tmp_path / "large.txt"
@@ -156,11 +185,14 @@ def test_no_documents_is_said_in_one_line(tmp_path):
         learn_vocabulary.main(_config(str(path), tmp_path / "vocab.txt"))
 
 
-@pytest.mark.parametrize("values, named", [
-    ({"vocab_size": 20}, "vocab_size=20"),
-    ({"max_sample_mb": 0}, "max_sample_mb=0"),
-    ({"output_file": "folder/"}, "output_file='folder/'"),
-])
+@pytest.mark.parametrize(
+    "values, named",
+    [
+        ({"vocab_size": 20}, "vocab_size=20"),
+        ({"max_sample_mb": 0}, "max_sample_mb=0"),
+        ({"output_file": "folder/"}, "output_file='folder/'"),
+    ],
+)
 def test_impossible_options_are_refused(values, named, corpus):
     values = {"output_file": "vocab.txt", **values}
     with pytest.raises(errors.UserError, match=named):

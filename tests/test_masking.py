@@ -7,9 +7,12 @@ from bert_pretrain import errors, vocabulary
 from tfrecord_builders import masking
 
 VOCAB = vocabulary.Vocabulary(
-    vocabulary.SPECIAL_TOKENS + ("[unused0]",)
+    vocabulary.SPECIAL_TOKENS
+    + ("[unused0]",)
     + tuple(f"w{i}" for i in range(60))
-    + tuple(f"##p{i}" for i in range(30)), True)
+    + tuple(f"##p{i}" for i in range(30)),
+    True,
+)
 CLS, SEP, UNK, MASK = map(VOCAB.id, ("[CLS]", "[SEP]", "[UNK]", "[MASK]"))
 SEQ_LENGTH = 40
 
@@ -30,7 +33,8 @@ def _rows(num_rows, seed=0, seq_length=SEQ_LENGTH):
 def _mask(ids, attention_mask, seed=0, **values):
     config = masking.MaskingConfig(**values)
     return masking.mask(
-        ids, attention_mask, VOCAB, config, np.random.default_rng(seed))
+        ids, attention_mask, VOCAB, config, np.random.default_rng(seed)
+    )
 
 
 def _candidates(ids, attention_mask):
@@ -49,15 +53,18 @@ def _chosen(features, shape):
 def test_features_are_whole(kind):
     ids, attention_mask = _rows(700)
     before = ids.copy()
-    features = _mask(ids, attention_mask, masking=kind,
-                     max_predictions_per_seq=5)
+    features = _mask(
+        ids, attention_mask, masking=kind, max_predictions_per_seq=5
+    )
     np.testing.assert_array_equal(ids, before)
-    assert {name: (values.dtype, values.shape)
-            for name, values in features.items()} == {
+    assert {
+        name: (values.dtype, values.shape) for name, values in features.items()
+    } == {
         "input_ids": (np.int32, ids.shape),
         "masked_lm_positions": (np.int32, (700, 5)),
         "masked_lm_ids": (np.int32, (700, 5)),
-        "masked_lm_weights": (np.float32, (700, 5))}
+        "masked_lm_weights": (np.float32, (700, 5)),
+    }
     weights = features["masked_lm_weights"]
     counts = weights.sum(axis=1).astype(int)
     np.testing.assert_array_equal(weights, np.arange(5) < counts[:, None])
@@ -66,38 +73,52 @@ def test_features_are_whole(kind):
         labels = features["masked_lm_ids"][row]
         assert (np.diff(positions[:count]) > 0).all()
         np.testing.assert_array_equal(
-            labels[:count], ids[row, positions[:count]])
+            labels[:count], ids[row, positions[:count]]
+        )
         assert not positions[count:].any() and not labels[count:].any()
     is_chosen = _chosen(features, ids.shape)
     assert not (is_chosen & ~_candidates(ids, attention_mask)).any()
     np.testing.assert_array_equal(
-        features["input_ids"][~is_chosen], ids[~is_chosen])
+        features["input_ids"][~is_chosen], ids[~is_chosen]
+    )
     replaced = features["input_ids"][is_chosen]
     assert not VOCAB.is_special[replaced[replaced != MASK]].any()
 
 
-@pytest.mark.parametrize("fraction, most", [(0.15, 20), (0.15, 3), (1, 40),
-                                            (0.01, 20), (0.15, 0)])
+@pytest.mark.parametrize(
+    "fraction, most", [(0.15, 20), (0.15, 3), (1, 40), (0.01, 20), (0.15, 0)]
+)
 def test_number_of_predictions_is_as_documented(fraction, most):
     ids, attention_mask = _rows(600)
-    features = _mask(ids, attention_mask, masked_fraction=fraction,
-                     max_predictions_per_seq=most)
+    features = _mask(
+        ids,
+        attention_mask,
+        masked_fraction=fraction,
+        max_predictions_per_seq=most,
+    )
     expected = [
         min(most, max(1, round(fraction * int(count)))) if count else 0
-        for count in _candidates(ids, attention_mask).sum(axis=1)]
+        for count in _candidates(ids, attention_mask).sum(axis=1)
+    ]
     np.testing.assert_array_equal(
-        features["masked_lm_weights"].sum(axis=1), expected)
+        features["masked_lm_weights"].sum(axis=1), expected
+    )
     assert 0 in expected  # rows without candidates are among them
 
 
-@pytest.mark.parametrize("mask_fraction, random_fraction", [
-    (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])
+@pytest.mark.parametrize(
+    "mask_fraction, random_fraction", [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)]
+)
 def test_certain_fractions_are_exact(mask_fraction, random_fraction):
     ids, attention_mask = _rows(300)
     features = _mask(
-        ids, attention_mask, masked_fraction=1.0, max_predictions_per_seq=40,
+        ids,
+        attention_mask,
+        masked_fraction=1.0,
+        max_predictions_per_seq=40,
         mask_token_fraction=mask_fraction,
-        random_token_fraction=random_fraction)
+        random_token_fraction=random_fraction,
+    )
     is_candidate = _candidates(ids, attention_mask)
     is_chosen = _chosen(features, ids.shape)
     np.testing.assert_array_equal(is_chosen, is_candidate)
@@ -107,7 +128,8 @@ def test_certain_fractions_are_exact(mask_fraction, random_fraction):
     elif random_fraction:
         # Every token that is not special, and no other.
         np.testing.assert_array_equal(
-            np.unique(shown), np.flatnonzero(~VOCAB.is_special))
+            np.unique(shown), np.flatnonzero(~VOCAB.is_special)
+        )
     else:
         np.testing.assert_array_equal(shown, ids[is_chosen])
 
@@ -120,10 +142,13 @@ def test_rates_are_those_of_the_paper(kind):
     original, shown = ids[is_chosen], features["input_ids"][is_chosen]
     num_chosen = len(shown)
     # A random token is by chance the original one 1 / 90 of the time.
-    rates = np.array([
-        (shown == MASK).mean(),
-        ((shown != MASK) & (shown != original)).mean(),
-        (shown == original).mean()])
+    rates = np.array(
+        [
+            (shown == MASK).mean(),
+            ((shown != MASK) & (shown != original)).mean(),
+            (shown == original).mean(),
+        ]
+    )
     expected = np.array([0.8, 0.1 * 89 / 90, 0.1 + 0.1 / 90])
     deviations = np.sqrt(expected * (1 - expected) / num_chosen)
     assert (abs(rates - expected) < 4 * deviations).all()
@@ -154,7 +179,8 @@ def test_whole_words_are_masked_together():
     goes_on = (VOCAB.is_continuation[ids] & is_candidate)[:, 1:]
     together = goes_on & is_candidate[:, :-1]
     np.testing.assert_array_equal(
-        is_chosen[:, 1:][together], is_chosen[:, :-1][together])
+        is_chosen[:, 1:][together], is_chosen[:, :-1][together]
+    )
     # Each piece is replaced, or not, on its own.
     is_masked = features["input_ids"] == MASK
     both = together & is_chosen[:, 1:]
@@ -167,8 +193,11 @@ def _words(ids, is_candidate):
     for position, token in enumerate(ids):
         if not is_candidate[position]:
             continue
-        if (words and words[-1][-1] == position - 1
-                and VOCAB.tokens[token].startswith("##")):
+        if (
+            words
+            and words[-1][-1] == position - 1
+            and VOCAB.tokens[token].startswith("##")
+        ):
             words[-1].append(position)
         else:
             words.append([position])
@@ -186,17 +215,18 @@ def test_whole_words_are_those_of_the_plain_algorithm(monkeypatch):
 
     monkeypatch.setattr(masking, "_shuffled", recorded)
     ids, attention_mask = _rows(1500)
-    features = _mask(ids, attention_mask, masking="whole_word",
-                     max_predictions_per_seq=4)
+    features = _mask(
+        ids, attention_mask, masking="whole_word", max_predictions_per_seq=4
+    )
     is_chosen = _chosen(features, ids.shape)
     is_candidate = _candidates(ids, attention_mask)
     num_skipped = 0
     for row, order in enumerate(np.concatenate(orders)):
         words = {word[0]: word for word in _words(ids[row], is_candidate[row])}
         budget = min(4, max(1, round(0.15 * int(is_candidate[row].sum()))))
-        assert sorted(order[:len(words)]) == sorted(words)
+        assert sorted(order[: len(words)]) == sorted(words)
         taken = []
-        for start in order[:len(words)]:
+        for start in order[: len(words)]:
             if len(taken) + len(words[start]) > budget:
                 num_skipped += len(taken) < budget
                 continue
@@ -214,13 +244,19 @@ def test_a_word_longer_than_the_budget_is_left_whole():
 
 
 def test_a_row_may_begin_within_a_word():
-    ids = np.array([[CLS, VOCAB.id("##p1"), VOCAB.id("##p2"), SEP,
-                     VOCAB.id("##p3"), SEP]], np.int32)
+    ids = np.array(
+        [[CLS, VOCAB.id("##p1"), VOCAB.id("##p2"), SEP, VOCAB.id("##p3"), SEP]],
+        np.int32,
+    )
     features = _mask(
-        ids, np.ones_like(ids), masking="whole_word", masked_fraction=1.0,
-        mask_token_fraction=1.0, random_token_fraction=0.0)
-    assert features["input_ids"].tolist() == [
-        [CLS, MASK, MASK, SEP, MASK, SEP]]
+        ids,
+        np.ones_like(ids),
+        masking="whole_word",
+        masked_fraction=1.0,
+        mask_token_fraction=1.0,
+        random_token_fraction=0.0,
+    )
+    assert features["input_ids"].tolist() == [[CLS, MASK, MASK, SEP, MASK, SEP]]
 
 
 @pytest.mark.parametrize("kind", ["token", "whole_word"])
@@ -228,7 +264,8 @@ def test_a_seed_fixes_the_masks_and_another_changes_them(kind):
     ids, attention_mask = _rows(1100)
     first, again, other = (
         _mask(ids, attention_mask, seed=seed, masking=kind)
-        for seed in (1, 1, 2))
+        for seed in (1, 1, 2)
+    )
     for name, values in first.items():
         assert values.tobytes() == again[name].tobytes()
     for name in ("input_ids", "masked_lm_positions", "masked_lm_ids"):
@@ -247,13 +284,16 @@ def test_no_rows_no_masks():
     assert _mask(ids, ids)["masked_lm_ids"].shape == (0, 20)
 
 
-@pytest.mark.parametrize("values, named", [
-    ({"masked_fraction": 0.0}, "masked_fraction=0.0"),
-    ({"masked_fraction": 1.5}, "masked_fraction=1.5"),
-    ({"mask_token_fraction": -0.1}, "mask_token_fraction=-0.1"),
-    ({"mask_token_fraction": 0.95}, "more than 1 together"),
-    ({"max_predictions_per_seq": -1}, "max_predictions_per_seq=-1"),
-])
+@pytest.mark.parametrize(
+    "values, named",
+    [
+        ({"masked_fraction": 0.0}, "masked_fraction=0.0"),
+        ({"masked_fraction": 1.5}, "masked_fraction=1.5"),
+        ({"mask_token_fraction": -0.1}, "mask_token_fraction=-0.1"),
+        ({"mask_token_fraction": 0.95}, "more than 1 together"),
+        ({"max_predictions_per_seq": -1}, "max_predictions_per_seq=-1"),
+    ],
+)
 def test_impossible_options_are_refused(values, named):
     with pytest.raises(errors.UserError, match=named):
         masking.MaskingConfig(**values)

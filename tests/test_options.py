@@ -4,7 +4,7 @@ import subprocess
 import sys
 import textwrap
 
-PROGRAM = textwrap.dedent('''
+PROGRAM = textwrap.dedent("""
     import dataclasses
     from typing import Literal
     from bert_pretrain import errors, options
@@ -34,34 +34,42 @@ PROGRAM = textwrap.dedent('''
 
     if __name__ == "__main__":
         options.run(main, Config)
-''')
+""")
 
 
 def run(tmp_path, *arguments):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     return subprocess.run(
-        [sys.executable, program, *arguments], capture_output=True, text=True)
+        [sys.executable, program, *arguments], capture_output=True, text=True
+    )
 
 
 def test_flags_build_the_config(tmp_path):
-    done = run(tmp_path, "--output_dir=x", "--seq_length=64", "--kinds=b",
-               "--kinds=a", "--rate=0.5")
+    done = run(
+        tmp_path,
+        "--output_dir=x",
+        "--seq_length=64",
+        "--kinds=b",
+        "--kinds=a",
+        "--rate=0.5",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
         "Config(part=Part(seq_length=64, kinds=('b', 'a')), output_dir='x', "
-        "rate=0.5, is_fast=False)\n")
+        "rate=0.5, is_fast=False)\n"
+    )
 
 
 def test_each_wrong_command_line_is_one_line_and_exit_code_2(tmp_path):
     for arguments, expected in [
-            ([], "output_dir"),
-            (["--output_dir=x", "--seq_len=64"], "seq_len"),
-            (["--output_dir=x", "--seq_length=many"], "many"),
-            (["--output_dir=x", "--kinds=c"], "kinds"),
-            (["--output_dir=x", "extra"], "'extra'"),
-            (["--output_dir=x", "--seq_length=4"],
-             "seq_length=4 is too small.")]:
+        ([], "output_dir"),
+        (["--output_dir=x", "--seq_len=64"], "seq_len"),
+        (["--output_dir=x", "--seq_length=many"], "many"),
+        (["--output_dir=x", "--kinds=c"], "kinds"),
+        (["--output_dir=x", "extra"], "'extra'"),
+        (["--output_dir=x", "--seq_length=4"], "seq_length=4 is too small."),
+    ]:
         done = run(tmp_path, *arguments)
         assert done.returncode == 2
         assert expected in done.stderr

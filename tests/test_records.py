@@ -14,14 +14,17 @@ def random_features(num_rows=700, seq_length=128, num_predictions=20):
     return {
         # Ids of one, two and three bytes as varints.
         "input_ids": rng.choice(
-            [0, 5, 127, 128, 16383, 16384, 30521], (num_rows, seq_length)),
+            [0, 5, 127, 128, 16383, 16384, 30521], (num_rows, seq_length)
+        ),
         "attention_mask": rng.integers(0, 2, (num_rows, seq_length)),
         "token_type_ids": rng.integers(0, 2, (num_rows, seq_length)),
         "masked_lm_positions": rng.integers(
-            0, seq_length, (num_rows, num_predictions)),
+            0, seq_length, (num_rows, num_predictions)
+        ),
         "masked_lm_ids": rng.integers(0, 30522, (num_rows, num_predictions)),
-        "masked_lm_weights": rng.random(
-            (num_rows, num_predictions)).astype(np.float32),
+        "masked_lm_weights": rng.random((num_rows, num_predictions)).astype(
+            np.float32
+        ),
         "next_sentence_labels": rng.integers(0, 2, num_rows),
     }
 
@@ -29,11 +32,13 @@ def random_features(num_rows=700, seq_length=128, num_predictions=20):
 # google-research/bert, create_pretraining_data.py: the names and types that
 # its trainer, and every one after it, reads.
 INT_FEATURES = {
-    "input_ids": "input_ids", "input_mask": "attention_mask",
+    "input_ids": "input_ids",
+    "input_mask": "attention_mask",
     "segment_ids": "token_type_ids",
     "masked_lm_positions": "masked_lm_positions",
     "masked_lm_ids": "masked_lm_ids",
-    "next_sentence_labels": "next_sentence_labels"}
+    "next_sentence_labels": "next_sentence_labels",
+}
 
 
 def test_records_are_byte_for_byte_what_protobuf_writes():
@@ -42,21 +47,23 @@ def test_records_are_byte_for_byte_what_protobuf_writes():
         example = tf.train.Example()
         for file_name, name in INT_FEATURES.items():
             example.features.feature[file_name].int64_list.value.extend(
-                np.atleast_1d(features[name][i]).tolist())
+                np.atleast_1d(features[name][i]).tolist()
+            )
         example.features.feature["masked_lm_weights"].float_list.value.extend(
-            features["masked_lm_weights"][i].tolist())
+            features["masked_lm_weights"][i].tolist()
+        )
         assert serialized == example.SerializeToString(deterministic=True)
 
 
 def test_parsing_gives_back_what_was_serialized():
     features = random_features()
-    batch = records.parse(
-        tf.constant(records.serialize(features)), 128, 20)
+    batch = records.parse(tf.constant(records.serialize(features)), 128, 20)
     assert batch.keys() == features.keys()
     for name, values in features.items():
         np.testing.assert_array_equal(batch[name].numpy(), values)
         assert batch[name].dtype == (
-            tf.float32 if name == "masked_lm_weights" else tf.int32)
+            tf.float32 if name == "masked_lm_weights" else tf.int32
+        )
 
 
 def test_no_rows_serialize_to_no_records():
@@ -67,19 +74,37 @@ def test_no_rows_serialize_to_no_records():
 def a_set(tmp_path):
     """A folder that holds a whole set, and its manifest."""
     vocab = vocabulary.Vocabulary(
-        (*vocabulary.SPECIAL_TOKENS, "a", "b"), is_lower_case=True)
+        (*vocabulary.SPECIAL_TOKENS, "a", "b"), is_lower_case=True
+    )
     vocab.write(f"{tmp_path}/{vocabulary.FILE_NAME}")
     shard = records.write_shard(
         f"{tmp_path}/{records.shard_name('train', 0, 1)}",
-        records.serialize(random_features(num_rows=10)))
+        records.serialize(random_features(num_rows=10)),
+    )
     split = records.Split(
-        num_documents=1, num_examples=10, num_tokens=100, num_predictions=9,
-        num_random_next=0, padding_fraction=0.0, max_id=6, shards=(shard,))
+        num_documents=1,
+        num_examples=10,
+        num_tokens=100,
+        num_predictions=9,
+        num_random_next=0,
+        padding_fraction=0.0,
+        max_id=6,
+        shards=(shard,),
+    )
     manifest = records.Manifest(
-        seq_length=128, max_predictions_per_seq=20, pairing="none",
-        masking="token", vocab_size=vocab.size, vocab_sha256=vocab.sha256,
-        is_lower_case=True, splits={"train": split}, options={"seed": 0},
-        sources=({"path": "x"},), documents={"read": 1}, rows={})
+        seq_length=128,
+        max_predictions_per_seq=20,
+        pairing="none",
+        masking="token",
+        vocab_size=vocab.size,
+        vocab_sha256=vocab.sha256,
+        is_lower_case=True,
+        splits={"train": split},
+        options={"seed": 0},
+        sources=({"path": "x"},),
+        documents={"read": 1},
+        rows={},
+    )
     records.write_manifest(str(tmp_path), manifest)
     return str(tmp_path), manifest
 
@@ -102,7 +127,8 @@ def test_a_set_without_a_manifest_is_not_whole(tmp_path):
 def test_another_format_version_is_refused(a_set):
     data_dir, manifest = a_set
     records.write_manifest(
-        data_dir, dataclasses.replace(manifest, format_version=99))
+        data_dir, dataclasses.replace(manifest, format_version=99)
+    )
     with pytest.raises(errors.UserError, match="format_version 99"):
         records.read_manifest(data_dir)
 
@@ -140,5 +166,6 @@ def test_an_id_outside_the_vocabulary_is_refused(a_set):
     data_dir, manifest = a_set
     split = dataclasses.replace(manifest.splits["train"], max_id=7)
     with pytest.raises(errors.UserError, match="the id 7"):
-        records.check_set(data_dir, dataclasses.replace(
-            manifest, splits={"train": split}))
+        records.check_set(
+            data_dir, dataclasses.replace(manifest, splits={"train": split})
+        )

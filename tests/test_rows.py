@@ -10,14 +10,17 @@ from tfrecord_builders import rows
 
 VOCAB = vocabulary.Vocabulary(
     (*vocabulary.SPECIAL_TOKENS, *(f"w{i}" for i in range(60000))),
-    is_lower_case=True)
+    is_lower_case=True,
+)
 
 
 def random_tokens(num_documents=200, seed=0, longest_sentence=60):
     """Documents whose every token is another, so that each can be traced."""
     rng = np.random.default_rng(seed)
-    lengths = [rng.integers(1, longest_sentence, rng.integers(1, 20))
-               for _ in range(num_documents)]
+    lengths = [
+        rng.integers(1, longest_sentence, rng.integers(1, 20))
+        for _ in range(num_documents)
+    ]
     sentence_ends = np.cumsum(np.concatenate(lengths))
     document_ends = np.cumsum([length.sum() for length in lengths])
     ids = np.arange(sentence_ends[-1]) + 5
@@ -28,15 +31,18 @@ def build(tokens, seq_length, pairing, seed=0):
     config = rows.RowsConfig(seq_length=seq_length, pairing=pairing)
     built, counts = rows.build(tokens, config, seed)
     starts = np.cumsum(built.part_lengths) - built.part_lengths
-    parts = [built.ids[start:start + length].tolist() for start, length in
-             zip(starts, built.part_lengths, strict=True)]
+    parts = [
+        built.ids[start : start + length].tolist()
+        for start, length in zip(starts, built.part_lengths, strict=True)
+    ]
     return built, parts, counts
 
 
 @pytest.mark.parametrize("seq_length", [8, 32, 128])
 @pytest.mark.parametrize("longest_sentence", [5, 60, 300])
 def test_full_sentences_hold_every_token_once_and_in_order(
-        seq_length, longest_sentence):
+    seq_length, longest_sentence
+):
     tokens = random_tokens(longest_sentence=longest_sentence)
     _, parts, _ = build(tokens, seq_length, "none")
     assert list(itertools.chain(*parts)) == tokens.ids.tolist()
@@ -85,7 +91,8 @@ def test_an_actual_next_part_follows_and_a_random_one_is_from_elsewhere():
     tokens = random_tokens()
     built, parts, _ = build(tokens, 64, "nsp")
     document_of = np.searchsorted(
-        tokens.document_ends, np.arange(len(tokens.ids)), side="right")
+        tokens.document_ends, np.arange(len(tokens.ids)), side="right"
+    )
     for i, is_random in enumerate(built.is_random_next):
         first, second = np.array(parts[2 * i]), np.array(parts[2 * i + 1])
         same_document = document_of[first[-1] - 5] == document_of[second[0] - 5]
@@ -101,7 +108,8 @@ def test_half_of_the_pairs_are_random_even_where_many_must_be():
     tokens = rows.Tokens(
         np.arange(sum(length.sum() for length in lengths)) + 5,
         np.cumsum(np.concatenate(lengths)),
-        np.cumsum([length.sum() for length in lengths]))
+        np.cumsum([length.sum() for length in lengths]),
+    )
     built, _, _ = build(tokens, 128, "nsp")
     assert abs(built.is_random_next.mean() - 0.5) < 0.03
 
@@ -121,9 +129,13 @@ def test_what_is_cut_from_random_parts_is_counted():
     tokens = random_tokens(longest_sentence=30)
     built, parts, counts = build(tokens, 64, "nsp")
     ends = set(tokens.sentence_ends.tolist())
-    cut = [part[-1] - 5 + 1 for part, is_random in zip(
-        parts[1::2], built.is_random_next, strict=True)
-        if is_random and part[-1] - 5 + 1 not in ends]
+    cut = [
+        part[-1] - 5 + 1
+        for part, is_random in zip(
+            parts[1::2], built.is_random_next, strict=True
+        )
+        if is_random and part[-1] - 5 + 1 not in ends
+    ]
     assert cut and counts["num_tokens_cut"] >= len(cut)
 
 
@@ -137,31 +149,41 @@ def test_a_lone_document_has_no_random_next():
 def test_a_lone_sentence_that_cannot_be_paired_is_counted():
     ends = np.array([10])
     built, _, counts = build(
-        rows.Tokens(np.arange(10) + 5, ends, ends), 32, "nsp")
+        rows.Tokens(np.arange(10) + 5, ends, ends), 32, "nsp"
+    )
     assert len(built) == 0
     assert counts["num_documents_unpaired"] == 1
 
 
 def test_one_seed_gives_one_set_of_pairs():
     tokens = random_tokens()
-    one, same, other = (build(tokens, 64, "nsp", seed)[0].to_bytes()
-                        for seed in (1, 1, 2))
+    one, same, other = (
+        build(tokens, 64, "nsp", seed)[0].to_bytes() for seed in (1, 1, 2)
+    )
     assert one == same != other
 
 
 def test_features_are_what_a_model_takes():
     built = rows.Rows(
-        np.array([10, 11, 12, 13, 14]), np.array([2, 1, 2]),
-        np.array([2, 1]), np.array([True, False]))
+        np.array([10, 11, 12, 13, 14]),
+        np.array([2, 1, 2]),
+        np.array([2, 1]),
+        np.array([True, False]),
+    )
     features = built.features(8, VOCAB)
     pad, _, cls, sep, _ = range(5)
     assert features["input_ids"].tolist() == [
         [cls, 10, 11, sep, 12, sep, pad, pad],
-        [cls, 13, 14, sep, pad, pad, pad, pad]]
+        [cls, 13, 14, sep, pad, pad, pad, pad],
+    ]
     assert features["attention_mask"].tolist() == [
-        [1, 1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0]]
+        [1, 1, 1, 1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0, 0],
+    ]
     assert features["token_type_ids"].tolist() == [
-        [0, 0, 0, 0, 1, 1, 0, 0], [0] * 8]
+        [0, 0, 0, 0, 1, 1, 0, 0],
+        [0] * 8,
+    ]
     assert features["next_sentence_labels"].tolist() == [1, 0]
 
 

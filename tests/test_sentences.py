@@ -15,7 +15,7 @@ ENGLISH = [
     ["Iowa Gov. Tom Vilsack told Supt. Jones, Messrs. Hall and Mrs. Day."],
     ["He flew from St. Louis to Mt. Vernon and Ft. Worth."],
     ["The case of Brown vs. Board was won.", "Roe v. Wade followed."],
-    ["(Mr. Brown declined.)", "\"Dr. No is here,\" she said."],
+    ["(Mr. Brown declined.)", '"Dr. No is here," she said.'],
     # Initials.
     ["J. K. Rowling and J.R.R. Tolkien outsold George W. Bush."],
     ["The chairman, William H. Donaldson, wants a deeply divided S.E.C."],
@@ -47,19 +47,22 @@ ENGLISH = [
     ["It happened in 2003.", "20 people died.", "$5 million was lost."],
     ["He scored 23.", "Smith added 12."],
     ["1. The first item of a list.", "It goes on."],
-    ["Version 2.0.1 of example.com is out.", "Visit www.example.com.",
-     "It works."],
+    [
+        "Version 2.0.1 of example.com is out.",
+        "Visit www.example.com.",
+        "It works.",
+    ],
     # Ellipses.
     ["He waited ... and waited.", "Then... nothing."],
     ["It was over...", "The crowd left."],
     ["Well... I think so.", "Yes."],
     # Quotes and brackets.
-    ["\"We won.\"", "\"It was easy,\" he said.", "'Really.'", "'Yes.'"],
+    ['"We won."', '"It was easy," he said.', "'Really.'", "'Yes.'"],
     ["“It is over.”", "“Go home,” he said.", "‘No!’", "‘Why?’"],
-    ["\"Can we go?\" he asked.", "\"Stop!\" she cried."],
+    ['"Can we go?" he asked.', '"Stop!" she cried.'],
     ["(It rained.)", "The match went on (until dark).", "[All left.]"],
-    ["They called it a \"disaster\".", "'It was not,' said Rice."],
-    ["He asked \"Why?\".", "No one knew."],
+    ['They called it a "disaster".', "'It was not,' said Rice."],
+    ['He asked "Why?".', "No one knew."],
     # Question and exclamation marks.
     ["Who knew?", "Nobody!", "Really?!", "Yes!!!", "OK."],
     ["Hooray!", "It works."],
@@ -106,8 +109,13 @@ def test_sentences_without_spaces_are_found(expected):
 def test_line_feed_ends_a_sentence():
     text = "A Headline Without a Stop\nIt begins\n\n\nby Mr.\nSmith. He\r\nx"
     assert sentences.split(text) == [
-        "A Headline Without a Stop", "It begins", "by Mr.", "Smith.", "He",
-        "x"]
+        "A Headline Without a Stop",
+        "It begins",
+        "by Mr.",
+        "Smith.",
+        "He",
+        "x",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n", " \n\t\n "])
@@ -118,8 +126,27 @@ def test_no_text_no_sentences(text):
 def test_no_character_is_lost():
     rng = random.Random(0)
     pieces = list(".!?…。！？｡।؟۔\"'()[]“”‘’「」』）,;: \n\t\u3000\xa0") + [
-        "Mr", "U.S", "Inc", "a", "The", "I", "on", "3.5", "No", "...", "……",
-        "中文", "と", "été", "Über", "🙂", "e\u0301", "\u200d", "J", "iPod"]
+        "Mr",
+        "U.S",
+        "Inc",
+        "a",
+        "The",
+        "I",
+        "on",
+        "3.5",
+        "No",
+        "...",
+        "……",
+        "中文",
+        "と",
+        "été",
+        "Über",
+        "🙂",
+        "e\u0301",
+        "\u200d",
+        "J",
+        "iPod",
+    ]
     for _ in range(3000):
         text = "".join(rng.choices(pieces, k=rng.randrange(40)))
         found = sentences.split(text)
@@ -127,13 +154,23 @@ def test_no_character_is_lost():
         assert all(s and s == s.strip() for s in found), repr(text)
 
 
-@pytest.mark.parametrize("hostile", [
-    "." * 100_000, ".\"" * 50_000, ". " * 50_000, "。」" * 50_000,
-    "a." * 50_000, "." + " " * 100_000 + "a", "…" * 100_000 + "，",
-    ". " + "\"" * 100_000 + "a", "x" * 100_000 + ". The",
-])
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "." * 100_000,
+        '."' * 50_000,
+        ". " * 50_000,
+        "。」" * 50_000,
+        "a." * 50_000,
+        "." + " " * 100_000 + "a",
+        "…" * 100_000 + "，",
+        ". " + '"' * 100_000 + "a",
+        "x" * 100_000 + ". The",
+    ],
+)
 def test_hostile_text_takes_no_quadratic_time(hostile):
     # Quadratic work on a megabyte would run for many minutes.
     text = hostile * 10
     assert "".join("".join(sentences.split(text)).split()) == (
-        "".join(text.split()))
+        "".join(text.split())
+    )

@@ -6,9 +6,14 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parent.parent
-SHARED = {"bert_pretrain", "bert_pretrain.errors", "bert_pretrain.files",
-          "bert_pretrain.options", "bert_pretrain.records",
-          "bert_pretrain.vocabulary"}
+SHARED = {
+    "bert_pretrain",
+    "bert_pretrain.errors",
+    "bert_pretrain.files",
+    "bert_pretrain.options",
+    "bert_pretrain.records",
+    "bert_pretrain.vocabulary",
+}
 
 
 def sources(package):
@@ -30,21 +35,27 @@ def is_main(path):
 
 def test_builders_import_only_what_they_share_with_the_trainer():
     for path in sources("tfrecord_builders"):
-        ours = {name for name in imported_modules(path)
-                if name.startswith("bert_pretrain")}
+        ours = {
+            name
+            for name in imported_modules(path)
+            if name.startswith("bert_pretrain")
+        }
         assert ours <= SHARED, f"{path} imports {sorted(ours - SHARED)}"
 
 
 def test_the_trainer_imports_nothing_of_the_builders():
     for path in sources("bert_pretrain"):
-        assert not any(name.startswith("tfrecord_builders")
-                       for name in imported_modules(path)), path
+        assert not any(
+            name.startswith("tfrecord_builders")
+            for name in imported_modules(path)
+        ), path
 
 
 def test_libraries_import_no_main():
     paths = sources("bert_pretrain") + sources("tfrecord_builders")
-    mains = {f"{path.parent.name}.{path.stem}" for path in paths
-             if is_main(path)}
+    mains = {
+        f"{path.parent.name}.{path.stem}" for path in paths if is_main(path)
+    }
     assert len(mains) >= 6
     for path in paths:
         assert not mains & set(imported_modules(path)), path
@@ -63,7 +74,12 @@ def test_a_builder_s_worker_loads_no_training_stack():
         "import sys; import tfrecord_builders.stages; "
         # tensorflow_text itself loads tf_keras.
         "print(sorted({'transformers', 'orbit', 'official'}"
-        " & set(sys.modules)))")
-    done = subprocess.run([sys.executable, "-c", program],
-                          capture_output=True, text=True, check=True)
+        " & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip() == "[]"

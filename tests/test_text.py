@@ -3,8 +3,10 @@ import pytest
 from bert_pretrain import files
 from tfrecord_builders import documents, inputs, text
 
-POEM = ("\n  \nfirst line\r\nsecond line\n\nanother block\n \n\n"
-        "the last block\nwithout an end")
+POEM = (
+    "\n  \nfirst line\r\nsecond line\n\nanother block\n \n\n"
+    "the last block\nwithout an end"
+)
 
 
 def read(path, content, layout, start=0, end=None):
@@ -12,20 +14,39 @@ def read(path, content, layout, start=0, end=None):
         content = content.encode("utf-8")
     if content is not None:
         files.write_bytes(path, content)
-    span = inputs.Span("text", path, start,
-                       files.size(path) if end is None else end)
+    span = inputs.Span(
+        "text", path, start, files.size(path) if end is None else end
+    )
     config = documents.SourceConfig(
-        source=("text",), input=(path,), text_layout=layout)
+        source=("text",), input=(path,), text_layout=layout
+    )
     return list(text.read(inputs.Stream(span), config))
 
 
-@pytest.mark.parametrize("layout, texts", [
-    ("file", [POEM]),
-    ("line", ["first line", "second line", "another block",
-              "the last block", "without an end"]),
-    ("blocks", ["first line\nsecond line", "another block",
-                "the last block\nwithout an end"]),
-])
+@pytest.mark.parametrize(
+    "layout, texts",
+    [
+        ("file", [POEM]),
+        (
+            "line",
+            [
+                "first line",
+                "second line",
+                "another block",
+                "the last block",
+                "without an end",
+            ],
+        ),
+        (
+            "blocks",
+            [
+                "first line\nsecond line",
+                "another block",
+                "the last block\nwithout an end",
+            ],
+        ),
+    ],
+)
 def test_a_document_is_a_file_a_line_or_a_block(tmp_path, layout, texts):
     found = read(f"{tmp_path}/a.txt", POEM, layout)
     assert [item.text for item in found] == texts
@@ -39,24 +60,36 @@ def test_nothing_comes_of_nothing(tmp_path, layout):
 
 
 @pytest.mark.parametrize("layout", ["line", "blocks"])
-@pytest.mark.parametrize("content", [
-    POEM, "a\nb\nc", "\n\na\n\n\nb\nc\n\n", "a\n\nb\r\n\r\nc\r\n", "one",
-    "x" * 50 + "\n\n" + "y" * 50, "\n", "a\n\n\n\n\n\nb",
-])
+@pytest.mark.parametrize(
+    "content",
+    [
+        POEM,
+        "a\nb\nc",
+        "\n\na\n\n\nb\nc\n\n",
+        "a\n\nb\r\n\r\nc\r\n",
+        "one",
+        "x" * 50 + "\n\n" + "y" * 50,
+        "\n",
+        "a\n\n\n\n\n\nb",
+    ],
+)
 def test_ranges_give_each_document_once(tmp_path, layout, content):
     path = f"{tmp_path}/a.txt"
     whole = read(path, content, layout)
     size = len(content)
     for num_ranges in range(1, size + 1):
         bounds = [size * i // num_ranges for i in range(num_ranges + 1)]
-        parts = [item for i in range(num_ranges) for item in
-                 read(path, None, layout, bounds[i], bounds[i + 1])]
+        parts = [
+            item
+            for i in range(num_ranges)
+            for item in read(path, None, layout, bounds[i], bounds[i + 1])
+        ]
         assert parts == whole, num_ranges
 
 
 def test_the_byte_order_mark_is_no_text(tmp_path):
     for layout in ("line", "blocks"):
-        item, = read(f"{tmp_path}/a.txt", b"\xef\xbb\xbfword", layout)
+        (item,) = read(f"{tmp_path}/a.txt", b"\xef\xbb\xbfword", layout)
         assert item.text == "word"
 
 
@@ -64,17 +97,23 @@ def test_a_document_that_is_not_utf8_is_dropped_and_its_byte_named(tmp_path):
     path = f"{tmp_path}/a.txt"
     found = read(path, b"good\n\nbad \xe9t\xe9\n\ngood again", "blocks")
     assert [type(item) for item in found] == [
-        inputs.Document, inputs.Dropped, inputs.Document]
+        inputs.Document,
+        inputs.Dropped,
+        inputs.Document,
+    ]
     assert found[1].reason == "not_utf8"
     assert f"{path}: not UTF-8 at byte 10 (0xe9)" in found[1].detail
 
 
 @pytest.mark.parametrize("layout", ["line", "blocks"])
 def test_a_document_too_large_is_passed_over_without_being_held(
-        tmp_path, layout, monkeypatch):
+    tmp_path, layout, monkeypatch
+):
     monkeypatch.setattr(inputs, "MAX_DOCUMENT_BYTES", 100)
     monkeypatch.setattr(inputs, "_READ_BYTES", 16)
     content = "small\n\n" + "x" * 5000 + "\n\nalso small"
     found = read(f"{tmp_path}/a.txt", content, layout)
-    assert [item[0] if isinstance(item, inputs.Dropped) else item.text
-            for item in found] == ["small", "too_long", "also small"]
+    assert [
+        item[0] if isinstance(item, inputs.Dropped) else item.text
+        for item in found
+    ] == ["small", "too_long", "also small"]

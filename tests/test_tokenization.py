@@ -40,30 +40,48 @@ def _real_text():
 @functools.cache
 def _vocabulary(is_lower_case):
     return learn_vocabulary.learn(
-        [_real_text(), *SCRIPTS.split("\n") * 20], 3000, is_lower_case)
+        [_real_text(), *SCRIPTS.split("\n") * 20], 3000, is_lower_case
+    )
 
 
 def _peer(vocab, tmp_path):
     path = str(tmp_path / "vocab.txt")
     vocab.write(path)
     return transformers.BertTokenizerFast(
-        path, do_lower_case=vocab.is_lower_case)
+        path, do_lower_case=vocab.is_lower_case
+    )
 
 
 def _lists(tokenizer, texts):
     ids, splits = tokenizer.tokenize(texts)
-    return [ids[start:end].tolist()
-            for start, end in zip(splits[:-1], splits[1:], strict=True)]
+    return [
+        ids[start:end].tolist()
+        for start, end in zip(splits[:-1], splits[1:], strict=True)
+    ]
 
 
 def _texts():
     # Hard cases that are not of one sentence stay whole.
     words = ["x" * n for n in (99, 100, 101, 400, 401, 5000)]
-    words += ["é" * 100, "é" * 101, "ไ" * 100, "ไ" * 101, "😀" * 100,
-              "😀" * 101, "中" * 300, "." * 300, "a." * 200,
-              "y" * 90 + "\u0301" * 20, "y" * 100 + "中" + "y" * 101]
-    return (sentences.split(_real_text()) + SCRIPTS.split("\n") + words
-            + [f"{word}, {word} on" for word in words])
+    words += [
+        "é" * 100,
+        "é" * 101,
+        "ไ" * 100,
+        "ไ" * 101,
+        "😀" * 100,
+        "😀" * 101,
+        "中" * 300,
+        "." * 300,
+        "a." * 200,
+        "y" * 90 + "\u0301" * 20,
+        "y" * 100 + "中" + "y" * 101,
+    ]
+    return (
+        sentences.split(_real_text())
+        + SCRIPTS.split("\n")
+        + words
+        + [f"{word}, {word} on" for word in words]
+    )
 
 
 @pytest.mark.parametrize("is_lower_case", [True, False])
@@ -72,8 +90,7 @@ def test_tokens_are_those_of_huggingface(is_lower_case, tmp_path):
     texts = _texts()
     ours = _lists(tokenization.Tokenizer(vocab), texts)
     theirs = _peer(vocab, tmp_path)(texts, add_special_tokens=False)
-    for text, mine, other in zip(
-            texts, ours, theirs["input_ids"], strict=True):
+    for text, mine, other in zip(texts, ours, theirs["input_ids"], strict=True):
         assert mine == other, text
     assert sum(map(len, ours)) > 100_000
 
@@ -84,15 +101,20 @@ def test_special_tokens_in_the_text_are_plain_characters(token, tmp_path):
     for is_lower_case in (True, False):
         vocab = _vocabulary(is_lower_case)
         text = f"the {token} of{token}{token.lower()}"
-        ids, = _lists(tokenization.Tokenizer(vocab), [text])
+        (ids,) = _lists(tokenization.Tokenizer(vocab), [text])
         assert vocab.id(token) not in set(ids) - {vocab.id(vocabulary.UNK)}
         assert [vocab.tokens[i] for i in ids].count("[") == 3
-        assert vocab.id(token) in _peer(vocab, tmp_path)(
-            text, add_special_tokens=False)["input_ids"]
+        assert (
+            vocab.id(token)
+            in _peer(vocab, tmp_path)(text, add_special_tokens=False)[
+                "input_ids"
+            ]
+        )
     # Where no brackets are in the vocabulary they are unknown, not special.
     bare = vocabulary.Vocabulary((*vocabulary.SPECIAL_TOKENS, "mask"), True)
-    assert _lists(tokenization.Tokenizer(bare), ["[MASK]"]) == [[
-        bare.id("[UNK]"), bare.id("mask"), bare.id("[UNK]")]]
+    assert _lists(tokenization.Tokenizer(bare), ["[MASK]"]) == [
+        [bare.id("[UNK]"), bare.id("mask"), bare.id("[UNK]")]
+    ]
 
 
 def test_ideographs_that_huggingface_misses_are_words():
@@ -101,51 +123,86 @@ def test_ideographs_that_huggingface_misses_are_words():
     texts = [f"a{chr(code)}b" for code in code_points]
     vocab = _characters_vocabulary(set("".join(texts)))
     ours = _lists(tokenization.Tokenizer(vocab), texts)
-    is_apart = [len(ids) == 3 and not vocab.is_continuation[ids].any()
-                for ids in ours]
+    is_apart = [
+        len(ids) == 3 and not vocab.is_continuation[ids].any() for ids in ours
+    ]
     assert is_apart == [True] * 4
-    theirs = [encoding.ids for encoding in _bare_peer(vocab).encode_batch(
-        texts)]
-    assert [mine == other for mine, other in zip(ours, theirs, strict=True)
-            ] == [True, False, False, True]
+    theirs = [
+        encoding.ids for encoding in _bare_peer(vocab).encode_batch(texts)
+    ]
+    assert [
+        mine == other for mine, other in zip(ours, theirs, strict=True)
+    ] == [True, False, False, True]
 
 
 @pytest.mark.parametrize("is_lower_case", [True, False])
 def test_every_character_of_unicode_3_is_treated_alike(is_lower_case):
     """All but those whose class later versions of Unicode changed."""
     known = unicodedata.ucd_3_2_0
-    texts = [f"a{chr(code)}b" for code in [
-        *range(0xD800), *range(0xE000, 0x10000), *range(0x1D000, 0x1D800),
-        0x20000, 0x2A6D6, 0x2F800, 0xE0001, 0xE0041, 0xF0000, 0x10FFFD]
-        if known.category(chr(code)) != "Cn"]
+    texts = [
+        f"a{chr(code)}b"
+        for code in [
+            *range(0xD800),
+            *range(0xE000, 0x10000),
+            *range(0x1D000, 0x1D800),
+            0x20000,
+            0x2A6D6,
+            0x2F800,
+            0xE0001,
+            0xE0041,
+            0xF0000,
+            0x10FFFD,
+        ]
+        if known.category(chr(code)) != "Cn"
+    ]
     vocab = _characters_vocabulary(
-        {character for text in texts for character in
-         tokenization.normalize(text, is_lower_case)}, is_lower_case)
+        {
+            character
+            for text in texts
+            for character in tokenization.normalize(text, is_lower_case)
+        },
+        is_lower_case,
+    )
     ours = _lists(tokenization.Tokenizer(vocab), texts)
     theirs = _bare_peer(vocab).encode_batch(texts)
-    different = {text[1] for text, mine, other in zip(
-        texts, ours, theirs, strict=True) if mine != other.ids}
+    different = {
+        text[1]
+        for text, mine, other in zip(texts, ours, theirs, strict=True)
+        if mine != other.ids
+    }
     assert len(texts) > 50_000
     # Python 3.10's Unicode has U+1734 as HuggingFace's has it.
     assert different - {"\u1734"} == set(
-        "\u166d\u1885\u1886" if is_lower_case else "\u166d")
+        "\u166d\u1885\u1886" if is_lower_case else "\u166d"
+    )
 
 
 def _characters_vocabulary(characters, is_lower_case=True):
-    characters = sorted(c for c in characters if not (
-        c.isspace() or unicodedata.category(c).startswith("C")))
+    characters = sorted(
+        c
+        for c in characters
+        if not (c.isspace() or unicodedata.category(c).startswith("C"))
+    )
     return vocabulary.Vocabulary(
-        (*vocabulary.SPECIAL_TOKENS, *characters,
-         *(f"##{character}" for character in characters)), is_lower_case)
+        (
+            *vocabulary.SPECIAL_TOKENS,
+            *characters,
+            *(f"##{character}" for character in characters),
+        ),
+        is_lower_case,
+    )
 
 
 def _bare_peer(vocab):
     """HuggingFace's tokenizer of BERT, without its special tokens."""
-    peer = tokenizers.Tokenizer(models.WordPiece(
-        {token: i for i, token in enumerate(vocab.tokens)},
-        unk_token=vocabulary.UNK, max_input_chars_per_word=100))
-    peer.normalizer = normalizers.BertNormalizer(
-        lowercase=vocab.is_lower_case)
+    peer = tokenizers.Tokenizer(
+        models.WordPiece(
+            {token: i for i, token in enumerate(vocab.tokens)},
+            unk_token=vocabulary.UNK,
+            max_input_chars_per_word=100,
+        )
+    )
+    peer.normalizer = normalizers.BertNormalizer(lowercase=vocab.is_lower_case)
     peer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return peer
 

@@ -30,23 +30,34 @@ def test_written_vocabulary_is_read_back(tmp_path):
 
 def test_line_ends_do_not_change_the_vocabulary(tmp_path):
     lines = [*SPECIAL, "the"]
-    forms = [_read(tmp_path, text) for text in (
-        "\n".join(lines) + "\n", "\n".join(lines), "\r\n".join(lines) + "\r\n")]
+    forms = [
+        _read(tmp_path, text)
+        for text in (
+            "\n".join(lines) + "\n",
+            "\n".join(lines),
+            "\r\n".join(lines) + "\r\n",
+        )
+    ]
     assert forms[0] == forms[1] == forms[2]
     assert len({vocab.sha256 for vocab in forms}) == 1
 
 
 def test_hash_tells_order_and_tokens():
-    hashes = {vocabulary.Vocabulary((*SPECIAL, *rest), True).sha256
-              for rest in (("a", "b"), ("b", "a"), ("a",), ("ab",))}
+    hashes = {
+        vocabulary.Vocabulary((*SPECIAL, *rest), True).sha256
+        for rest in (("a", "b"), ("b", "a"), ("a",), ("ab",))
+    }
     assert len(hashes) == 4
 
 
-@pytest.mark.parametrize("rest, is_lower_case", [
-    (("the", "##s", "中", "[unused1]"), True),
-    (("the", "The"), False),
-    (("é", "É"), False),
-])
+@pytest.mark.parametrize(
+    "rest, is_lower_case",
+    [
+        (("the", "##s", "中", "[unused1]"), True),
+        (("the", "The"), False),
+        (("é", "É"), False),
+    ],
+)
 def test_casing_is_told_from_the_tokens(tmp_path, rest, is_lower_case):
     vocab = _read(tmp_path, "\n".join((*SPECIAL, *rest)))
     assert vocab.is_lower_case == is_lower_case
@@ -54,19 +65,38 @@ def test_casing_is_told_from_the_tokens(tmp_path, rest, is_lower_case):
 
 def test_special_tokens_and_continuations_are_marked():
     vocab = vocabulary.Vocabulary(
-        ("[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the",
-         "##s", "[", "#", "##", "[unused]"), True)
+        (
+            "[PAD]",
+            "[unused0]",
+            "[UNK]",
+            "[CLS]",
+            "[SEP]",
+            "[MASK]",
+            "the",
+            "##s",
+            "[",
+            "#",
+            "##",
+            "[unused]",
+        ),
+        True,
+    )
     assert vocab.is_special.tolist() == [True] * 6 + [False] * 6
     assert [vocab.tokens[i] for i in vocab.is_continuation.nonzero()[0]] == [
-        "##s", "##"]
+        "##s",
+        "##",
+    ]
 
 
-@pytest.mark.parametrize("content, message", [
-    ("[PAD]\n[UNK]\n[CLS]\n[SEP]\n", r"lacks \[MASK\]"),
-    ("\n".join((*SPECIAL, "a", "b", "a")), "'a' twice"),
-    ("\n".join((*SPECIAL, "a", "", "b")), "line 7 is empty"),
-    ("", "lacks"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("[PAD]\n[UNK]\n[CLS]\n[SEP]\n", r"lacks \[MASK\]"),
+        ("\n".join((*SPECIAL, "a", "b", "a")), "'a' twice"),
+        ("\n".join((*SPECIAL, "a", "", "b")), "line 7 is empty"),
+        ("", "lacks"),
+    ],
+)
 def test_no_vocabulary_is_refused_by_name(tmp_path, content, message):
     with pytest.raises(errors.UserError, match=message) as refusal:
         _read(tmp_path, content)

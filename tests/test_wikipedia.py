@@ -49,9 +49,19 @@ PAGES = [
     page(10, "Kategorie:X", "Old.", namespace=""),
     page(11, "See: ein Text", "Ein &lt;b&gt;See&lt;/b&gt;.", namespace=""),
 ]
-KINDS = ["Ein Fluss < Meer.", "redirect", "redirect", "not_article",
-         "disambiguation", "disambiguation", "Aa.", "no_text", "no_text",
-         "not_article", "Ein See."]
+KINDS = [
+    "Ein Fluss < Meer.",
+    "redirect",
+    "redirect",
+    "not_article",
+    "disambiguation",
+    "disambiguation",
+    "Aa.",
+    "no_text",
+    "no_text",
+    "not_article",
+    "Ein See.",
+]
 
 
 def read(path, content=None, start=0, end=None):
@@ -59,15 +69,18 @@ def read(path, content=None, start=0, end=None):
         if isinstance(content, str):
             content = content.encode("utf-8")
         files.write_bytes(path, content)
-    span = inputs.Span("wikipedia", path, start,
-                       files.size(path) if end is None else end)
+    span = inputs.Span(
+        "wikipedia", path, start, files.size(path) if end is None else end
+    )
     config = documents.SourceConfig(source=("wikipedia",), input=(path,))
     return list(wikipedia.read(inputs.Stream(span), config))
 
 
 def kinds(found):
-    return [item.reason if isinstance(item, inputs.Dropped) else item.text
-            for item in found]
+    return [
+        item.reason if isinstance(item, inputs.Dropped) else item.text
+        for item in found
+    ]
 
 
 def test_articles_are_read_and_other_pages_dropped_with_their_reasons(tmp_path):
@@ -79,8 +92,9 @@ def test_articles_are_read_and_other_pages_dropped_with_their_reasons(tmp_path):
 
 def test_exports_of_any_version_and_histories_are_read(tmp_path):
     history = PAGES[0].replace(
-        "    <revision>", "    <revision><text>Old</text></revision>\n"
-        "    <revision>")
+        "    <revision>",
+        "    <revision><text>Old</text></revision>\n    <revision>",
+    )
     for version in ("0.3", "0.10", "0.11"):
         content = HEADER.replace("0.11", version) + history + FOOTER
         assert kinds(read(f"{tmp_path}/a.xml", content)) == KINDS[:1]
@@ -88,24 +102,44 @@ def test_exports_of_any_version_and_histories_are_read(tmp_path):
     assert read(f"{tmp_path}/a.xml", content)[0].id == "wiki:1"
 
 
-@pytest.mark.parametrize("markup", [
-    "#redirect [[A]]", "#REDIRECT: [[A]]", " #Weiterleitung[[A]]",
-    "#REDIRECCIÓN [[A]]", "#перенаправление [[A]]", "#重定向 [[A]]",
-    "# REDIRECT [[A]]"])
+@pytest.mark.parametrize(
+    "markup",
+    [
+        "#redirect [[A]]",
+        "#REDIRECT: [[A]]",
+        " #Weiterleitung[[A]]",
+        "#REDIRECCIÓN [[A]]",
+        "#перенаправление [[A]]",
+        "#重定向 [[A]]",
+        "# REDIRECT [[A]]",
+    ],
+)
 def test_redirects_are_known_in_any_language(tmp_path, markup):
     content = HEADER + page(1, "A", markup) + FOOTER
     assert kinds(read(f"{tmp_path}/a.xml", content)) == ["redirect"]
 
 
-@pytest.mark.parametrize("markup, is_one", [
-    ("{{disambig}}", True), ("{{Disambiguation|geo|hndis}}", True),
-    ("{{ hndis|Lenn, A}}", True), ("{{Human name disambiguation}}", True),
-    ("__DISAMBIG__", True), ("{{homonymie}}", True), ("{{消歧义}}", True),
-    ("{{неоднозначность}}", True), ("{{geodis}}", True), ("{{dp}}", True),
-    ("{{about|x||Lenn (disambiguation)}}", False),
-    ("{{disambiguation needed|date=x}}", False), ("{{dablink|x}}", False),
-    ("{{Voir homonymes|x}}", False), ("{{nota disambigua|x}}", False),
-    ("a disambiguation", False)])
+@pytest.mark.parametrize(
+    "markup, is_one",
+    [
+        ("{{disambig}}", True),
+        ("{{Disambiguation|geo|hndis}}", True),
+        ("{{ hndis|Lenn, A}}", True),
+        ("{{Human name disambiguation}}", True),
+        ("__DISAMBIG__", True),
+        ("{{homonymie}}", True),
+        ("{{消歧义}}", True),
+        ("{{неоднозначность}}", True),
+        ("{{geodis}}", True),
+        ("{{dp}}", True),
+        ("{{about|x||Lenn (disambiguation)}}", False),
+        ("{{disambiguation needed|date=x}}", False),
+        ("{{dablink|x}}", False),
+        ("{{Voir homonymes|x}}", False),
+        ("{{nota disambigua|x}}", False),
+        ("a disambiguation", False),
+    ],
+)
 def test_disambiguation_is_told_from_its_mention(tmp_path, markup, is_one):
     content = HEADER + page(1, "A", f"Text. {markup}") + FOOTER
     found = read(f"{tmp_path}/a.xml", content)
@@ -121,43 +155,61 @@ def test_ranges_of_a_dump_give_each_page_once(tmp_path):
         bounds = [size * i // num_ranges for i in range(num_ranges + 1)]
         if num_ranges == size:  # Single bytes, about a tag and at the end.
             bounds = [0, *range(900, 960), *range(size - 20, size + 1)]
-        parts = [item for start, end in zip(
-                     bounds[:-1], bounds[1:], strict=True)
-                 for item in read(path, start=start, end=end)]
+        parts = [
+            item
+            for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+            for item in read(path, start=start, end=end)
+        ]
         assert parts == whole, num_ranges
 
 
 @pytest.mark.parametrize("num_streams", [1, 4, 23])
 def test_ranges_of_a_multistream_dump_give_each_page_once(
-        tmp_path, num_streams):
+    tmp_path, num_streams
+):
     """Even where streams do not end with a page, as pbzip2 makes them."""
     path = f"{tmp_path}/a.xml.bz2"
     pages = [page(i, "T", f"Text {i} " + "x" * 50) for i in range(9)]
     content = (HEADER + "".join(pages) + FOOTER).encode("utf-8")
     cuts = [len(content) * i // num_streams for i in range(num_streams + 1)]
-    files.write_bytes(path, b"".join(
-        bz2.compress(content[i:j], 1 + i % 9)
-        for i, j in zip(cuts[:-1], cuts[1:], strict=True)))
+    files.write_bytes(
+        path,
+        b"".join(
+            bz2.compress(content[i:j], 1 + i % 9)
+            for i, j in zip(cuts[:-1], cuts[1:], strict=True)
+        ),
+    )
     whole = read(path)
     assert len(whole) == 9
     size = files.size(path)
     for num_ranges in (2, 3, 10, 50):
         bounds = [size * i // num_ranges for i in range(num_ranges + 1)]
-        parts = [item for i in range(num_ranges)
-                 for item in read(path, start=bounds[i], end=bounds[i + 1])]
+        parts = [
+            item
+            for i in range(num_ranges)
+            for item in read(path, start=bounds[i], end=bounds[i + 1])
+        ]
         assert parts == whole, num_ranges
 
 
-@pytest.mark.parametrize("breakage, at_line, what", [
-    (lambda text: text.replace("<text ", "<txt ", 1), "<txt ", "mismatch"),
-    (lambda text: text.replace("<title>Bach", "<title><Bach"), "<Bach", ""),
-    (lambda text: text[:text.index("Talk.")], "<page>", "inside this page"),
-    (lambda text: text.replace(FOOTER, ""), "", "without </mediawiki>"),
-    (lambda text: text.replace("<page>", "<pge>", 3), "", "no <page>"),
-    (lambda text: text.replace("</page>", "", 1), "</page>", ""),
-])
+@pytest.mark.parametrize(
+    "breakage, at_line, what",
+    [
+        (lambda text: text.replace("<text ", "<txt ", 1), "<txt ", "mismatch"),
+        (lambda text: text.replace("<title>Bach", "<title><Bach"), "<Bach", ""),
+        (
+            lambda text: text[: text.index("Talk.")],
+            "<page>",
+            "inside this page",
+        ),
+        (lambda text: text.replace(FOOTER, ""), "", "without </mediawiki>"),
+        (lambda text: text.replace("<page>", "<pge>", 3), "", "no <page>"),
+        (lambda text: text.replace("</page>", "", 1), "</page>", ""),
+    ],
+)
 def test_broken_xml_is_an_error_that_names_file_and_line(
-        tmp_path, breakage, at_line, what):
+    tmp_path, breakage, at_line, what
+):
     path = f"{tmp_path}/broken.xml"
     content = breakage(HEADER + "".join(PAGES) + FOOTER)
     with pytest.raises(errors.UserError) as caught:
@@ -183,7 +235,8 @@ def test_a_page_that_is_not_utf8_costs_that_page_alone(tmp_path):
 
 
 def test_a_page_too_large_is_passed_over_without_being_held(
-        tmp_path, monkeypatch):
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(inputs, "MAX_DOCUMENT_BYTES", 3000)
     monkeypatch.setattr(inputs, "_READ_BYTES", 64)
     monkeypatch.setattr(wikipedia, "_HEAD_BYTES", 1000)
@@ -203,5 +256,4 @@ def test_a_page_too_large_is_passed_over_without_being_held(
 
 def test_a_page_that_the_parser_gives_up_is_dropped(tmp_path):
     content = HEADER + page(1, "A", "[[a " * 3000) + PAGES[0] + FOOTER
-    assert kinds(read(f"{tmp_path}/a.xml", content)) == [
-        "unparsable", KINDS[0]]
+    assert kinds(read(f"{tmp_path}/a.xml", content)) == ["unparsable", KINDS[0]]

@@ -61,12 +61,15 @@ Songs praise it.
 [[de:Lenn]]
 """
 
+
 def to_text(markup, syntax=GERMAN):
     return cleaning.clean(wikitext.to_text(markup, syntax))
 
 
 def test_an_article_becomes_its_prose_in_paragraphs():
-    assert to_text(ARTICLE) == """\
+    assert (
+        to_text(ARTICLE)
+        == """\
 The Lenn (Laine) is a river of Upper Saxa. It is 120 km long and drains \
 1,200 km².
 Its sources lie near the Ober and the Ober's twin. See also.
@@ -78,83 +81,109 @@ Rivers are never the same.
 The length was measured twice.
 Aden, Bree and [[no link]] ''x'' lie on it.
 Songs praise it."""
+    )
 
 
-@pytest.mark.parametrize("markup, text", [
-    ("[[bus]]es and [[bus|coach]]es", "buses and coaches"),
-    ("[[:Category:Rivers|the rivers]] [[:de:Fluss|Fluss]]",
-     "the rivers Fluss"),
-    ("[[wikt:word]] [[wikt:word|word]] [[#Part]] [[Star Trek: Nemesis]]",
-     "word word Part Star Trek: Nemesis"),
-    ("[[Datei:X.jpg|mini|Ein [[Fluss]]]]Text", "Text"),
-    ("[[ image : X.jpg |a]]Text[[Kategorie:Y]][[Category:Z|*]]", "Text"),
-    ("[[File:open.jpg|thumb|text\nprose", "prose"),
-    ("[[fr:Titre]][[zh-min-nan:X]][[simple:Y]]Text", "Text"),
-    ("a [//example.org label] b [mailto:a@b.c mail]", "a label b mail"),
-    ("[[a|''b'' [c] d]]", "b [c] d"),
-    ("[[open and [[closed]]", "open and closed"),
-])
+@pytest.mark.parametrize(
+    "markup, text",
+    [
+        ("[[bus]]es and [[bus|coach]]es", "buses and coaches"),
+        (
+            "[[:Category:Rivers|the rivers]] [[:de:Fluss|Fluss]]",
+            "the rivers Fluss",
+        ),
+        (
+            "[[wikt:word]] [[wikt:word|word]] [[#Part]] [[Star Trek: Nemesis]]",
+            "word word Part Star Trek: Nemesis",
+        ),
+        ("[[Datei:X.jpg|mini|Ein [[Fluss]]]]Text", "Text"),
+        ("[[ image : X.jpg |a]]Text[[Kategorie:Y]][[Category:Z|*]]", "Text"),
+        ("[[File:open.jpg|thumb|text\nprose", "prose"),
+        ("[[fr:Titre]][[zh-min-nan:X]][[simple:Y]]Text", "Text"),
+        ("a [//example.org label] b [mailto:a@b.c mail]", "a label b mail"),
+        ("[[a|''b'' [c] d]]", "b [c] d"),
+        ("[[open and [[closed]]", "open and closed"),
+    ],
+)
 def test_links_leave_their_labels(markup, text):
     assert to_text(markup) == text
 
 
-@pytest.mark.parametrize("markup, text", [
-    ("''i'' '''b''' '''''bi'''''", "i b bi"),
-    ("''Titanic'''s end", "Titanic's end"),
-    ("'''''both''' italic''", "both italic"),
-    ("''''quoted''''", "'quoted'"),
-    ("l'''amour'' et '''b'''", "l'amour et b"),
-    ("don't 'quote' it", "don't 'quote' it"),
-    ("''open", "open"),
-])
+@pytest.mark.parametrize(
+    "markup, text",
+    [
+        ("''i'' '''b''' '''''bi'''''", "i b bi"),
+        ("''Titanic'''s end", "Titanic's end"),
+        ("'''''both''' italic''", "both italic"),
+        ("''''quoted''''", "'quoted'"),
+        ("l'''amour'' et '''b'''", "l'amour et b"),
+        ("don't 'quote' it", "don't 'quote' it"),
+        ("''open", "open"),
+    ],
+)
 def test_quotes_go_and_apostrophes_stay(markup, text):
     assert to_text(markup) == text
 
 
-@pytest.mark.parametrize("markup, text", [
-    ("a<ref>x</ref> b<REF group=n>y</REF> c<ref name='z'/> d", "a b c d"),
-    ("a<ref name=x> lost slash. Prose.<ref>y</ref> more",
-     "a lost slash. Prose. more"),
-    ("a<ref>never closed. Prose.", "anever closed. Prose."),
-    ("<table><tr><td><table></table>x</td></tr></table>prose", "prose"),
-    ("10<sup>6</sup> s<sup>−1</sup> 19<sup>th</sup> CO<sub>2</sub>",
-     "10⁶ s⁻¹ 19th CO2"),
-    ("1 < 2 and <nothing> 3 > 2", "1 < 2 and <nothing> 3 > 2"),
-    ("<blockquote>\nSaid.\n</blockquote>\n<div class=x>Then</div>",
-     "Said.\nThen"),
-    ("&ndash; &amp;amp; caf&eacute;", "– &amp; café"),
-    ("<pre>x = [[1]]</pre>prose", "prose"),
-    ("__TOC__a __KEIN_INHALT__b __init__", "a b __init__"),
-    ("{|\n| never closed\n|-\n! a !! b\n\nprose", "prose"),
-    ("-{zh-hans:软件;zh-hant:軟體}-很好。-{H|zh:x}-", "软件很好。"),
-    ("----\ntext\n***\n:", "text"),
-])
+@pytest.mark.parametrize(
+    "markup, text",
+    [
+        ("a<ref>x</ref> b<REF group=n>y</REF> c<ref name='z'/> d", "a b c d"),
+        (
+            "a<ref name=x> lost slash. Prose.<ref>y</ref> more",
+            "a lost slash. Prose. more",
+        ),
+        ("a<ref>never closed. Prose.", "anever closed. Prose."),
+        ("<table><tr><td><table></table>x</td></tr></table>prose", "prose"),
+        (
+            "10<sup>6</sup> s<sup>−1</sup> 19<sup>th</sup> CO<sub>2</sub>",
+            "10⁶ s⁻¹ 19th CO2",
+        ),
+        ("1 < 2 and <nothing> 3 > 2", "1 < 2 and <nothing> 3 > 2"),
+        (
+            "<blockquote>\nSaid.\n</blockquote>\n<div class=x>Then</div>",
+            "Said.\nThen",
+        ),
+        ("&ndash; &amp;amp; caf&eacute;", "– &amp; café"),
+        ("<pre>x = [[1]]</pre>prose", "prose"),
+        ("__TOC__a __KEIN_INHALT__b __init__", "a b __init__"),
+        ("{|\n| never closed\n|-\n! a !! b\n\nprose", "prose"),
+        ("-{zh-hans:软件;zh-hant:軟體}-很好。-{H|zh:x}-", "软件很好。"),
+        ("----\ntext\n***\n:", "text"),
+    ],
+)
 def test_elements_and_tables_go_and_prose_stays(markup, text):
     assert to_text(markup) == text
 
 
-@pytest.mark.parametrize("markup, text", [
-    ("A ({{IPA|x}}) b", "A b"),
-    ("A ({{IPA|x}}; 1900) b", "A (1900) b"),
-    ("A (1900, {{IPA|x}}) b", "A (1900) b"),
-    ("A ({{IPA|x}}, {{IPA|y}}; born) {{IPA|z}}, b", "A (born), b"),
-    ("call f() and f(x)", "call f() and f(x)"),
-    ("a, {{x}}, b", "a, b"),
-])
+@pytest.mark.parametrize(
+    "markup, text",
+    [
+        ("A ({{IPA|x}}) b", "A b"),
+        ("A ({{IPA|x}}; 1900) b", "A (1900) b"),
+        ("A (1900, {{IPA|x}}) b", "A (1900) b"),
+        ("A ({{IPA|x}}, {{IPA|y}}; born) {{IPA|z}}, b", "A (born), b"),
+        ("call f() and f(x)", "call f() and f(x)"),
+        ("a, {{x}}, b", "a, b"),
+    ],
+)
 def test_no_gap_shows_where_a_template_was(markup, text):
     assert to_text(markup) == text
 
 
 def test_end_sections_go_whole_and_other_headings_alone():
-    text = to_text("Intro\n== Life ==\nA\n== Siehe auch ==\nB\n=== Sub ===\nC\n"
-                   "== '''[[Notes]]''' ==\nD\n== Work ==\nE")
+    text = to_text(
+        "Intro\n== Life ==\nA\n== Siehe auch ==\nB\n=== Sub ===\nC\n"
+        "== '''[[Notes]]''' ==\nD\n== Work ==\nE"
+    )
     assert text == "Intro\nA\nE"
 
 
 def test_no_word_is_lost_that_the_parser_alone_finds():
     """mwparserfromhell on the whole page, after what is not to be read."""
-    prose = re.sub(r"(?s)== See also ==.*?(?=== Culture)|==References==.*", "",
-                   ARTICLE)
+    prose = re.sub(
+        r"(?s)== See also ==.*?(?=== Culture)|==References==.*", "", ARTICLE
+    )
     prose = re.sub(r"(?s)<(math|source|gallery|ref)[ >].*?</\1>", "", prose)
     code = mwparserfromhell.parse(prose)
     for link in code.filter_wikilinks(matches=r"^\[\[File"):
@@ -171,10 +200,31 @@ def test_no_word_is_lost_that_the_parser_alone_finds():
     assert words - ours == {"__NOTOC__", "km2"}
 
 
-@pytest.mark.parametrize("unit", [
-    "{{", "}}", "[[", "[[a|", "[[File:x|", "<ref>", "<math>", "<table>",
-    "\n{|", "''' a ", "<!-- ", "<nowiki>", "-{", "( ", "\n== a", "\n",
-    "[http://a ", "{{lang|a|", "<sup>", "__A"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "{{",
+        "}}",
+        "[[",
+        "[[a|",
+        "[[File:x|",
+        "<ref>",
+        "<math>",
+        "<table>",
+        "\n{|",
+        "''' a ",
+        "<!-- ",
+        "<nowiki>",
+        "-{",
+        "( ",
+        "\n== a",
+        "\n",
+        "[http://a ",
+        "{{lang|a|",
+        "<sup>",
+        "__A",
+    ],
+)
 def test_broken_markup_takes_no_more_than_linear_time(unit):
     started = time.process_time()
     try:

@@ -24,12 +24,14 @@ class BuildConfig:
     set: stages.SetConfig
     output_dir: str = options.option("Folder of the set; local or gs://.")
     num_workers: int = options.option(
-        "Worker processes; 0: one for each core.", 0)
+        "Worker processes; 0: one for each core.", 0
+    )
 
     def __post_init__(self):
         if self.num_workers < 0:
             raise errors.UserError(
-                f"num_workers={self.num_workers} must not be negative.")
+                f"num_workers={self.num_workers} must not be negative."
+            )
 
 
 def main(config):
@@ -41,7 +43,8 @@ def main(config):
         return
     with files.locked(work.output_dir):
         manifest, seconds = build(
-            work, vocab, config.num_workers or engine.num_cores())
+            work, vocab, config.num_workers or engine.num_cores()
+        )
     _print_summary(work, manifest, seconds, time.monotonic() - started)
 
 
@@ -61,21 +64,22 @@ def build(work, vocab, num_workers):
         extracted = workers.run(extract)
         parts = stages.extracted_parts(work, extracted)
         if not parts:
-            raise errors.UserError(
-                f"no document was kept of {', '.join(work.config.source.input)}"
-                f": {_document_counts(extracted, [])}; check source, the "
-                "names of the fields, and min_document_chars.")
+            raise errors.UserError(_why_none_is_kept(work, extracted))
         deduplicate = stages.deduplicate_stage(parts)
         deduplicated = workers.run(deduplicate)
         shards = stages.count_shards(
-            work.config, sum(part.num_bytes for part in parts))
+            work.config, sum(part.num_bytes for part in parts)
+        )
         make_rows = stages.rows_stage(
-            work, parts, len(deduplicate.units), shards)
+            work, parts, len(deduplicate.units), shards
+        )
         row_counts = workers.run(make_rows)
         written = workers.run(
-            stages.shards_stage(work, len(make_rows.units), shards))
+            stages.shards_stage(work, len(make_rows.units), shards)
+        )
     manifest = _manifest(
-        work, vocab, extracted, deduplicated, row_counts, written)
+        work, vocab, extracted, deduplicated, row_counts, written
+    )
     _refuse_empty_split(manifest)
     vocab.write(f"{work.output_dir}/{vocabulary.FILE_NAME}")
     records.check_set(work.output_dir, manifest)
@@ -84,13 +88,34 @@ def build(work, vocab, num_workers):
     return manifest, workers.seconds
 
 
+def _why_none_is_kept(work, extracted):
+    for summary in extracted:
+        if summary["fault"]:
+            return summary["fault"]
+    counts = _document_counts(extracted, [])
+    dropped = ", ".join(
+        f"{n} {reason}" for reason, n in counts["dropped"].items()
+    )
+    return (
+        f"no document was kept of {', '.join(work.config.source.input)}: "
+        f"{counts['read']} read, {dropped or 'none dropped'}; check "
+        "source, the names of the fields, and min_document_chars."
+    )
+
+
 def _resolve(config):
     """Fills in the options that follow from others."""
     if config.masking.max_predictions_per_seq:
         return config
-    return dataclasses.replace(config, masking=dataclasses.replace(
-        config.masking, max_predictions_per_seq=math.ceil(
-            config.rows.seq_length * config.masking.masked_fraction)))
+    return dataclasses.replace(
+        config,
+        masking=dataclasses.replace(
+            config.masking,
+            max_predictions_per_seq=math.ceil(
+                config.rows.seq_length * config.masking.masked_fraction
+            ),
+        ),
+    )
 
 
 def _set_options(config, vocab):
@@ -126,15 +151,18 @@ def _refuse_difference(work, earlier, vocab):
             raise errors.UserError(
                 f"{work.output_dir} holds a build with {name}="
                 f"{earlier.get(name)!r}, not {value!r}: give that value or "
-                "another output_dir, or remove the folder.")
+                "another output_dir, or remove the folder."
+            )
 
 
 # -------------------------------------------------------------- the manifest
 
 
 def _sum_counts(summaries):
-    return sum((collections.Counter(summary["counts"])
-                for summary in summaries), collections.Counter())
+    return sum(
+        (collections.Counter(summary["counts"]) for summary in summaries),
+        collections.Counter(),
+    )
 
 
 def _manifest(work, vocab, extracted, deduplicated, row_counts, written):
@@ -147,13 +175,18 @@ def _manifest(work, vocab, extracted, deduplicated, row_counts, written):
         vocab_size=vocab.size,
         vocab_sha256=vocab.sha256,
         is_lower_case=vocab.is_lower_case,
-        splits={name: _split(name, config, row_counts, written)
-                for name in records.SPLITS},
+        splits={
+            name: _split(name, config, row_counts, written)
+            for name in records.SPLITS
+        },
         options=_set_options(config, vocab),
         sources=tuple(_sources(extracted)),
         documents=_document_counts(extracted, deduplicated),
-        rows={name: row_counts[name] for name in (
-            "num_tokens_cut", "num_documents_unpaired")})
+        rows={
+            name: row_counts[name]
+            for name in ("num_tokens_cut", "num_documents_unpaired")
+        },
+    )
 
 
 def _split(name, config, row_counts, written):
@@ -168,12 +201,12 @@ def _split(name, config, row_counts, written):
         num_tokens=counts["num_tokens"],
         num_predictions=counts["num_predictions"],
         num_random_next=counts["num_random_next"],
-        padding_fraction=round(
-            1 - counts["num_tokens"] / max(1, capacity), 4),
+        padding_fraction=round(1 - counts["num_tokens"] / max(1, capacity), 4),
         max_id=max(
-            (summary["counts"].get("max_id", 0) for summary in mine),
-            default=0),
-        shards=shards)
+            (summary["counts"].get("max_id", 0) for summary in mine), default=0
+        ),
+        shards=shards,
+    )
 
 
 def _sources(extracted):
@@ -187,20 +220,28 @@ def _sources(extracted):
 
 
 def _document_counts(extracted, deduplicated):
-    counts = sum((collections.Counter(counts) for summary in extracted
-                  for counts in summary["counts"].values()),
-                 collections.Counter())
+    counts = sum(
+        (
+            collections.Counter(counts)
+            for summary in extracted
+            for counts in summary["counts"].values()
+        ),
+        collections.Counter(),
+    )
     if num_duplicates := sum(
-            summary["num_dropped"] for summary in deduplicated):
+        summary["num_dropped"] for summary in deduplicated
+    ):
         counts["duplicate"] = num_duplicates
     return _kept_and_dropped(counts)
 
 
 def _kept_and_dropped(counts):
     dropped = {name: n for name, n in counts.items() if name != "read"}
-    return {"read": counts["read"],
-            "kept": counts["read"] - sum(dropped.values()),
-            "dropped": dict(sorted(dropped.items()))}
+    return {
+        "read": counts["read"],
+        "kept": counts["read"] - sum(dropped.values()),
+        "dropped": dict(sorted(dropped.items())),
+    }
 
 
 def _refuse_empty_split(manifest):
@@ -211,28 +252,40 @@ def _refuse_empty_split(manifest):
             raise errors.UserError(
                 f"none of the {manifest.documents['kept']} documents fell "
                 f"into {name} (its share: {fraction}); give more text or "
-                "other shares.")
+                "other shares."
+            )
 
 
 # --------------------------------------------------------------- the summary
 
 
 def _print_summary(work, manifest, seconds, total_seconds):
-    print(f"\nBuilt {work.output_dir} in {total_seconds:.1f} s "
-          f"({', '.join(f'{k} {v:.1f} s' for k, v in seconds.items())}).")
+    print(
+        f"\nBuilt {work.output_dir} in {total_seconds:.1f} s "
+        f"({', '.join(f'{k} {v:.1f} s' for k, v in seconds.items())})."
+    )
     counts = manifest.documents
-    print(f"Documents: {counts['read']:,} read, {counts['kept']:,} kept"
-          + "".join(f", {count:,} {reason.replace('_', ' ')}"
-                    for reason, count in counts["dropped"].items()) + ".")
+    print(
+        f"Documents: {counts['read']:,} read, {counts['kept']:,} kept"
+        + "".join(
+            f", {count:,} {reason.replace('_', ' ')}"
+            for reason, count in counts["dropped"].items()
+        )
+        + "."
+    )
     if cut := manifest.rows["num_tokens_cut"]:
         print(f"Pairs: {cut:,} tokens cut from parts of other documents.")
-    print(f"{'split':8}{'documents':>11}{'examples':>11}{'tokens':>13}"
-          f"{'padding':>9}{'shards':>8}{'MB':>9}")
+    print(
+        f"{'split':8}{'documents':>11}{'examples':>11}{'tokens':>13}"
+        f"{'padding':>9}{'shards':>8}{'MB':>9}"
+    )
     for name, split in manifest.splits.items():
         num_bytes = sum(shard.num_bytes for shard in split.shards)
-        print(f"{name:8}{split.num_documents:11,}{split.num_examples:11,}"
-              f"{split.num_tokens:13,}{split.padding_fraction:9.1%}"
-              f"{len(split.shards):8,}{num_bytes / 2**20:9.1f}")
+        print(
+            f"{name:8}{split.num_documents:11,}{split.num_examples:11,}"
+            f"{split.num_tokens:13,}{split.padding_fraction:9.1%}"
+            f"{len(split.shards):8,}{num_bytes / 2**20:9.1f}"
+        )
 
 
 if __name__ == "__main__":

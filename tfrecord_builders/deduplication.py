@@ -13,7 +13,8 @@ def digest(text):
     """A hash of the words: case, white space and punctuation do not count."""
     words = _NOT_WORD.sub("", text.lower())
     return hashlib.blake2b(
-        words.encode("utf-8"), digest_size=DIGEST_BYTES).digest()
+        words.encode("utf-8"), digest_size=DIGEST_BYTES
+    ).digest()
 
 
 def as_digests(content):

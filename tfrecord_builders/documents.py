@@ -1,6 +1,6 @@
 """The documents of the user's files: which files, how they are divided, read.
 
-    files ── plan ──▶ units of spans ── read ──▶ documents, clean
+files ── plan ──▶ units of spans ── read ──▶ documents, clean
 """
 
 import dataclasses
@@ -28,28 +28,41 @@ _NUM_FAULTS_TO_JUDGE = 1000
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceConfig:
     """Where the documents come from, and which of them are kept."""
+
     source: tuple[Literal["wikipedia", "jsonl", "csv", "text"], ...] = (
         options.option(
             "What the input is: a MediaWiki XML dump, JSON lines, CSV or "
-            "plain text. Repeat it to name one for each --input."))
+            "plain text. Repeat it to name one for each --input."
+        )
+    )
     input: tuple[str, ...] = options.option(
         "Files, or patterns of them, local or gs://; .bz2, .gz and .xz are "
-        "decompressed. May be repeated.")
+        "decompressed. May be repeated."
+    )
     text_field: str = options.option(
-        "JSON field or CSV column of the text.", "text")
+        "JSON field or CSV column of the text.", "text"
+    )
     title_field: str = options.option(
         "JSON field or CSV column of the title, the text's first line; empty "
-        "for none.", news.DEFAULT_TITLE_FIELD)
+        "for none.",
+        news.DEFAULT_TITLE_FIELD,
+    )
     csv_delimiter: str = options.option(
-        "Divides the columns of CSV; \\t for tabs.", ",")
+        "Divides the columns of CSV; \\t for tabs.", ","
+    )
     csv_columns: str = options.option(
         "Names for the columns of CSV files that have no header line, "
-        "divided by commas; empty where the first line names them.", "")
+        "divided by commas; empty where the first line names them.",
+        "",
+    )
     text_layout: Literal["blocks", "line", "file"] = options.option(
         "What a document of plain text is: a block between blank lines, a "
-        "line, or a file.", "blocks")
+        "line, or a file.",
+        "blocks",
+    )
     min_document_chars: int = options.option(
-        "Shorter documents are dropped.", 100)
+        "Shorter documents are dropped.", 100
+    )
 
     def __post_init__(self):
         if not self.input:
@@ -58,18 +71,21 @@ class SourceConfig:
             raise errors.UserError(
                 f"{len(self.source)} values of source do not fit "
                 f"{len(self.input)} of input; give one for all, or one for "
-                "each in the same order.")
+                "each in the same order."
+            )
         delimiter = self.csv_delimiter.replace("\\t", "\t")
         if len(delimiter) != 1 or delimiter in '"\r\n':
             raise errors.UserError(
                 f"csv_delimiter={self.csv_delimiter!r} must be a single "
-                "character, and no quote or line break.")
+                "character, and no quote or line break."
+            )
         if not self.text_field:
             raise errors.UserError("text_field is empty; name a field.")
         if self.min_document_chars < 1:
             raise errors.UserError(
                 f"min_document_chars={self.min_document_chars} must be at "
-                "least 1.")
+                "least 1."
+            )
 
 
 def plan(config, unit_bytes):
@@ -125,16 +141,21 @@ def _files(config):
     if len(sources) == 1:
         pairs = [(sources[0], config.input)]
     else:
-        pairs = [(source, [pattern]) for source, pattern
-                 in zip(sources, config.input, strict=True)]
+        pairs = [
+            (source, [pattern])
+            for source, pattern in zip(sources, config.input, strict=True)
+        ]
     found = dict.fromkeys(
-        (source, path) for source, patterns in pairs
-        for path in files.expand(patterns))
+        (source, path)
+        for source, patterns in pairs
+        for path in files.expand(patterns)
+    )
     for _, path in found:
         if path.lower().endswith(_UNREADABLE):
             raise errors.UserError(
                 f"{path}: {os.path.splitext(path)[1]} is not read; unpack it, "
-                "or compress it as .bz2, .gz or .xz.")
+                "or compress it as .bz2, .gz or .xz."
+            )
     return list(found)
 
 
@@ -144,8 +165,10 @@ def _spans(source, path, config, unit_bytes):
     if size > unit_bytes and _is_splittable(source, path, config):
         num_ranges = -(-size // unit_bytes)
     bounds = [size * i // num_ranges for i in range(num_ranges + 1)]
-    return [Span(source, path, start, end)
-            for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [
+        Span(source, path, start, end)
+        for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
 
 
 def _is_splittable(source, path, config):
@@ -157,7 +180,8 @@ def _is_splittable(source, path, config):
     if inputs.is_compressed(path):
         return source == "wikipedia" and inputs.is_multistream(path)
     return source in ("wikipedia", "jsonl") or (
-        source == "text" and config.text_layout != "file")
+        source == "text" and config.text_layout != "file"
+    )
 
 
 def _finish(document, config):

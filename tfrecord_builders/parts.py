@@ -29,8 +29,7 @@ class Part:
 
     def read_digests(self):
         """uint8 [documents, DIGEST_BYTES]."""
-        return deduplication.as_digests(
-            files.read_bytes(self.path + ".hashes"))
+        return deduplication.as_digests(files.read_bytes(self.path + ".hashes"))
 
 
 class PartWriter:
@@ -45,8 +44,9 @@ class PartWriter:
         self._lines, self._digests, self._num_bytes = [], [], 0
 
     def add(self, document):
-        self._lines.append(json.dumps(
-            [document.id, document.text], ensure_ascii=False))
+        self._lines.append(
+            json.dumps([document.id, document.text], ensure_ascii=False)
+        )
         self._digests.append(deduplication.digest(document.text))
         self._num_bytes += len(document.text.encode("utf-8"))
         if self._num_bytes >= self._part_bytes:
@@ -58,8 +58,11 @@ class PartWriter:
         path = f"{self._prefix}-{len(self.parts):05d}"
         files.write_text(path + ".jsonl", "\n".join(self._lines))
         files.write_bytes(path + ".hashes", b"".join(self._digests))
-        self.parts.append({
-            "name": path.rpartition("/")[2],
-            "num_documents": len(self._lines),
-            "num_bytes": self._num_bytes})
+        self.parts.append(
+            {
+                "name": path.rpartition("/")[2],
+                "num_documents": len(self._lines),
+                "num_bytes": self._num_bytes,
+            }
+        )
         self._start_part()

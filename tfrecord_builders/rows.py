@@ -30,15 +30,19 @@ RANDOM_NEXT_FRACTION = 0.5
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RowsConfig:
     seq_length: int = options.option(
-        "Tokens of a row, special tokens included (S).", 128)
+        "Tokens of a row, special tokens included (S).", 128
+    )
     pairing: Literal["none", "nsp"] = options.option(
         "none: full sentences of one document. nsp: pairs of parts, half of "
-        "them from two documents, for next-sentence prediction.", "none")
+        "them from two documents, for next-sentence prediction.",
+        "none",
+    )
 
     def __post_init__(self):
         if self.seq_length < 8:
             raise errors.UserError(
-                f"seq_length={self.seq_length} must be at least 8.")
+                f"seq_length={self.seq_length} must be at least 8."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Tokens:
     ids: integers [T]; sentence_ends: [N], rising, the last one T;
     document_ends: [D], a selection of the sentence_ends.
     """
+
     ids: np.ndarray
     sentence_ends: np.ndarray
     document_ends: np.ndarray
@@ -60,6 +65,7 @@ class Rows:
     ids: integers [T]; part_lengths: [Q], T in all; parts_per_row: [R], Q in
     all; is_random_next: bool [R].
     """
+
     ids: np.ndarray
     part_lengths: np.ndarray
     parts_per_row: np.ndarray
@@ -70,8 +76,10 @@ class Rows:
 
     @property
     def num_bytes(self):
-        return sum(getattr(self, field.name).nbytes
-                   for field in dataclasses.fields(self))
+        return sum(
+            getattr(self, field.name).nbytes
+            for field in dataclasses.fields(self)
+        )
 
     def take(self, order):
         """The rows that `order` ([N] row numbers) names, in that order."""
@@ -79,26 +87,40 @@ class Rows:
         parts = _ranges(part_starts[order], self.parts_per_row[order])
         token_starts = _starts(self.part_lengths)
         tokens = _ranges(token_starts[parts], self.part_lengths[parts])
-        return Rows(self.ids[tokens], self.part_lengths[parts],
-                    self.parts_per_row[order], self.is_random_next[order])
+        return Rows(
+            self.ids[tokens],
+            self.part_lengths[parts],
+            self.parts_per_row[order],
+            self.is_random_next[order],
+        )
 
     def to_bytes(self):
         itemsize = 2 if self.ids.max(initial=0) < 2**16 else 4
-        sizes = np.array([len(self.ids), len(self.part_lengths), len(self),
-                          itemsize], "<i8")
-        return b"".join([
-            sizes.tobytes(), self.ids.astype(f"<u{itemsize}").tobytes(),
-            self.part_lengths.astype("<i4").tobytes(),
-            self.parts_per_row.astype("<i4").tobytes(),
-            self.is_random_next.tobytes()])
+        sizes = np.array(
+            [len(self.ids), len(self.part_lengths), len(self), itemsize], "<i8"
+        )
+        return b"".join(
+            [
+                sizes.tobytes(),
+                self.ids.astype(f"<u{itemsize}").tobytes(),
+                self.part_lengths.astype("<i4").tobytes(),
+                self.parts_per_row.astype("<i4").tobytes(),
+                self.is_random_next.tobytes(),
+            ]
+        )
 
     @classmethod
     def from_bytes(cls, content):
         num_ids, num_parts, num_rows, itemsize = np.frombuffer(
-            content, "<i8", 4)
+            content, "<i8", 4
+        )
         arrays, offset = [], 32
-        for dtype, count in ((f"<u{itemsize}", num_ids), ("<i4", num_parts),
-                             ("<i4", num_rows), (np.bool_, num_rows)):
+        for dtype, count in (
+            (f"<u{itemsize}", num_ids),
+            ("<i4", num_parts),
+            ("<i4", num_rows),
+            (np.bool_, num_rows),
+        ):
             arrays.append(np.frombuffer(content, dtype, count, offset))
             offset += arrays[-1].nbytes
         return cls(*arrays)
@@ -114,20 +136,25 @@ class Rows:
         ends = starts + self.part_lengths  # the columns of the [SEP]s
 
         input_ids = np.full(
-            (num_rows, seq_length), vocab.id(vocabulary.PAD), np.int32)
+            (num_rows, seq_length), vocab.id(vocabulary.PAD), np.int32
+        )
         input_ids[:, 0] = vocab.id(vocabulary.CLS)
-        input_ids[np.repeat(part_rows, self.part_lengths),
-                  _ranges(starts, self.part_lengths)] = self.ids
+        input_ids[
+            np.repeat(part_rows, self.part_lengths),
+            _ranges(starts, self.part_lengths),
+        ] = self.ids
         input_ids[part_rows, ends] = vocab.id(vocabulary.SEP)
 
         columns = np.arange(seq_length)
         last_parts = first_parts + self.parts_per_row - 1
         attention_mask = columns <= ends[last_parts, None]
         token_type_ids = attention_mask & (columns > ends[first_parts, None])
-        return {"input_ids": input_ids,
-                "attention_mask": attention_mask.astype(np.int32),
-                "token_type_ids": token_type_ids.astype(np.int32),
-                "next_sentence_labels": self.is_random_next.astype(np.int32)}
+        return {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask.astype(np.int32),
+            "token_type_ids": token_type_ids.astype(np.int32),
+            "next_sentence_labels": self.is_random_next.astype(np.int32),
+        }
 
 
 def build(tokens, config, seed):
@@ -147,14 +174,19 @@ def build(tokens, config, seed):
         is_random_next = np.zeros(len(parts), bool)
     else:
         pairs = _SentencePairs(
-            tokens, config.seq_length - 3, random.Random(seed))
+            tokens, config.seq_length - 3, random.Random(seed)
+        )
         parts, is_random_next, counts = pairs.build()
         parts_per_row = np.full(len(is_random_next), 2, np.int32)
         is_random_next = np.array(is_random_next, bool)
     starts, ends = np.array(parts, np.int64).reshape(-1, 2).T
     lengths = (ends - starts).astype(np.int32)
-    return Rows(tokens.ids[_ranges(starts, lengths)], lengths, parts_per_row,
-                is_random_next), counts
+    return Rows(
+        tokens.ids[_ranges(starts, lengths)],
+        lengths,
+        parts_per_row,
+        is_random_next,
+    ), counts
 
 
 def _full_sentences(tokens, capacity):
@@ -194,8 +226,9 @@ class _SentencePairs:
         self._ends = _cut_long(tokens.sentence_ends, capacity // 2)
         self._starts = [0, *self._ends[:-1]]
         bounds = np.searchsorted(self._ends, tokens.document_ends) + 1
-        self._documents = list(zip(
-            [0, *bounds.tolist()[:-1]], bounds.tolist(), strict=False))
+        self._documents = list(
+            zip([0, *bounds.tolist()[:-1]], bounds.tolist(), strict=False)
+        )
         self._capacity = capacity
         self._rng = rng
         self._parts, self._is_random_next = [], []
@@ -269,8 +302,12 @@ class _SentencePairs:
 
 
 def concatenate(many):
-    return Rows(*(np.concatenate([getattr(rows, field.name) for rows in many])
-                  for field in dataclasses.fields(Rows)))
+    return Rows(
+        *(
+            np.concatenate([getattr(rows, field.name) for rows in many])
+            for field in dataclasses.fields(Rows)
+        )
+    )
 
 
 def concatenate_tokens(many):
@@ -281,10 +318,16 @@ def concatenate_tokens(many):
     offsets = _starts(np.array([len(tokens.ids) for tokens in many]))
     return Tokens(
         np.concatenate([tokens.ids for tokens in many]),
-        *(np.concatenate([
-            getattr(tokens, name) + offset
-            for tokens, offset in zip(many, offsets, strict=True)])
-          for name in ("sentence_ends", "document_ends")))
+        *(
+            np.concatenate(
+                [
+                    getattr(tokens, name) + offset
+                    for tokens, offset in zip(many, offsets, strict=True)
+                ]
+            )
+            for name in ("sentence_ends", "document_ends")
+        ),
+    )
 
 
 def _starts(lengths):

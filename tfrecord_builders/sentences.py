@@ -34,7 +34,8 @@ _CANDIDATE = re.compile(
     f"(?:\\s+(?=[{_OPENERS}]{{0,5}}(?:[^\\s{_LOWER},;:]|[a-z][A-Z]))"
     f"|(?<=\\s[.!?])\\s+(?![.,;:])"  # text that was tokenized before: "end . "
     f"|(?<=[!?])(?=[{_OPENERS}]{{0,5}}[{_CJK}])"
-    f"|(?<=……)[{_CLOSERS}]{{0,5}}(?![{_CLOSERS}，。、；：,])))")
+    f"|(?<=……)[{_CLOSERS}]{{0,5}}(?![{_CLOSERS}，。、；：,])))"
+)
 
 # What may stand before and after a full stop that ends no sentence.
 _LONGEST = 12
@@ -49,10 +50,12 @@ _BEFORE_A_NAME = frozenset(
     "Insp Amb Atty Msgr Messrs Mme Mmes Mlle Mt Ft vs v viz cf e.g i.e "
     "E.g I.e eg ie approx ca esp incl var subsp ed eds MR MRS MS "
     "DR PROF GEN SEN REP GOV VS dr mr mrs ms prof Dept Assn Asst "
-    "Assoc".split())
+    "Assoc".split()
+)
 _BEFORE_A_NUMBER = frozenset(
     "No Nos NO no nos Vol Vols vol vols Fig Figs fig figs p pp Ch ch "
-    "Sec sec Art art Eq eq Tab Op op Ver ver para Para Ex c b d r q m".split())
+    "Sec sec Art art Eq eq Tab Op op Ver ver para Para Ex c b d r q m".split()
+)
 _MAYBE_LAST = frozenset(
     "Inc Corp Co Cos Ltd Plc LLC Bros Jr Sr Esq etc al Ave Blvd Rd St Sts Ln "
     "Hwy Pl Sq Bldg Univ Dist Ext Tel INC CORP CO LTD JR SR ST "
@@ -61,7 +64,8 @@ _MAYBE_LAST = frozenset(
     "Ala Ariz Ark Calif Cal Colo Conn Del Fla Ga Ill Ind Kan Kans Ky La Mass "
     "Md Mich Minn Miss Mo Mont Neb Nebr Nev Okla Ont Ore Penn Pa Que Tenn Tex "
     "Va Vt Wash Wis Wyo B.C "
-    "hr hrs min mins sec secs mph ft lb lbs oz kg km cm mm sq dept est".split())
+    "hr hrs min mins sec secs mph ft lb lbs oz kg km cm mm sq dept est".split()
+)
 _STARTERS = frozenset(
     "The A An He She It They We You I This That These Those There Here His "
     "Her Its Their Our My But And So Yet If When While After Before Since "
@@ -69,7 +73,8 @@ _STARTERS = frozenset(
     "Then Also However Meanwhile Still What Who Why How Where Some Many Most "
     "Both Once Earlier Later Despite During According Among Another Asked "
     "Not Nor One Two Three Until Unlike Instead Such Even Only Just "
-    "Today Yesterday".split())
+    "Today Yesterday".split()
+)
 
 
 def split(text):
@@ -82,8 +87,7 @@ def split(text):
         start = 0
         for match in _CANDIDATE.finditer(paragraph):
             at, end = match.span()
-            if paragraph[at] == "." and not _is_end(
-                    paragraph, start, at, end):
+            if paragraph[at] == "." and not _is_end(paragraph, start, at, end):
                 continue
             sentences.append(paragraph[start:end].strip())
             start = end
@@ -102,9 +106,9 @@ def _is_end(paragraph, start, at, end):
         if at - start > _LONGEST:
             return True
         space = start - 1
-    word = paragraph[space + 1:at]
+    word = paragraph[space + 1 : at]
     after = paragraph[at + 1]
-    if after in _CASED or paragraph[at - 2:at] == ". ":
+    if after in _CASED or paragraph[at - 2 : at] == ". ":
         # "Well... I see" goes on; other capitals after an ellipsis do not.
         return not _I.match(paragraph, end)
     piece = _LAST_PIECE.search(word)
@@ -118,10 +122,14 @@ def _is_end(paragraph, start, at, end):
     if piece.isdigit():
         # "1. The first of a list", but "He scored 23. The others".
         return space + 1 > start or len(piece) > 3
-    if (piece in _MAYBE_LAST
-            or len(piece) == 1 and piece.isupper()
-            or piece.rfind(".") >= len(piece) - 3 and "." in piece
-            and piece[-1].isalpha()):
+    if (
+        piece in _MAYBE_LAST
+        or len(piece) == 1
+        and piece.isupper()
+        or piece.rfind(".") >= len(piece) - 3
+        and "." in piece
+        and piece[-1].isalpha()
+    ):
         following = _NEXT_WORD.match(paragraph, end)
         return following is not None and following[1] in _STARTERS
     return True

@@ -19,13 +19,17 @@ from bert_pretrain import errors, files, options, records, vocabulary
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShowConfig:
     data_dir: str = options.option(
-        "Folder of the set; holds vocab.txt and, if ours, manifest.json.")
+        "Folder of the set; holds vocab.txt and, if ours, manifest.json."
+    )
     split: str = options.option("train, eval or test.", records.TRAIN)
     pattern: str = options.option(
         "Files to read instead of the split's shards, as in a set that has "
-        "no manifest.", "")
+        "no manifest.",
+        "",
+    )
     vocab_file: str = options.option(
-        "Vocabulary of the records; by default the one in data_dir.", "")
+        "Vocabulary of the records; by default the one in data_dir.", ""
+    )
     num_examples: int = options.option("How many to print.", 5)
     skip: int = options.option("How many to pass over first.", 0)
 
@@ -33,12 +37,14 @@ class ShowConfig:
         if self.split not in records.SPLITS:
             raise errors.UserError(
                 f"split={self.split!r} must be one of "
-                f"{', '.join(records.SPLITS)}.")
+                f"{', '.join(records.SPLITS)}."
+            )
 
 
 def main(config):
     vocab = vocabulary.read(
-        config.vocab_file or f"{config.data_dir}/{vocabulary.FILE_NAME}")
+        config.vocab_file or f"{config.data_dir}/{vocabulary.FILE_NAME}"
+    )
     pattern = config.pattern or f"{config.data_dir}/{config.split}-*.tfrecord"
     paths = files.expand([pattern])
     last = config.skip + config.num_examples
@@ -61,19 +67,27 @@ def describe(example, vocab):
     tokens = [_token(vocab, i) for i in example["input_ids"]]
     is_prediction = example["masked_lm_weights"] > 0
     for position, label in zip(
-            example["masked_lm_positions"][is_prediction],
-            example["masked_lm_ids"][is_prediction], strict=True):
+        example["masked_lm_positions"][is_prediction],
+        example["masked_lm_ids"][is_prediction],
+        strict=True,
+    ):
         tokens[position] = f"‹{tokens[position]}→{_token(vocab, label)}›"
     num_tokens = int(example["attention_mask"].sum())
     text = " ".join(tokens[:num_tokens])
     text = text.replace(" " + vocabulary.CONTINUATION, "")
     text = text.replace(f" {vocabulary.SEP} ", f"\n{vocabulary.SEP} ")
-    label = ("random next" if example["next_sentence_labels"].any()
-             else "actual next")
+    label = (
+        "random next"
+        if example["next_sentence_labels"].any()
+        else "actual next"
+    )
     num_segments = len(np.unique(example["token_type_ids"][:num_tokens]))
-    return (f"{num_tokens} tokens of {len(tokens)}, "
-            f"{int(is_prediction.sum())} predictions"
-            + (f", {label}" if num_segments > 1 else "") + f"\n{text}\n")
+    return (
+        f"{num_tokens} tokens of {len(tokens)}, "
+        f"{int(is_prediction.sum())} predictions"
+        + (f", {label}" if num_segments > 1 else "")
+        + f"\n{text}\n"
+    )
 
 
 def _token(vocab, token_id):

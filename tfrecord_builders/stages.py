@@ -42,22 +42,29 @@ _ROWS_STREAM, _SHARDS_STREAM = 1, 2
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SetConfig:
     """All options that decide what is in a set of records."""
+
     source: documents.SourceConfig
     rows: rows.RowsConfig
     masking: masking.MaskingConfig
     vocab_file: str = options.option("The vocab.txt to tokenize with.")
     eval_fraction: float = options.option(
-        "Share of the documents held out for validation.", 0.01)
+        "Share of the documents held out for validation.", 0.01
+    )
     test_fraction: float = options.option(
-        "Share of the documents held out for the final test.", 0.01)
+        "Share of the documents held out for the final test.", 0.01
+    )
     dupe_factor: int = options.option(
-        "Passes over the training text, each with masks of its own.", 1)
+        "Passes over the training text, each with masks of its own.", 1
+    )
     num_shards: int = options.option(
         "Training shards, a multiple of dupe_factor; 0: one for each 32 MB "
-        "of text, and at least 16 where the text is enough.", 0)
+        "of text, and at least 16 where the text is enough.",
+        0,
+    )
     seed: int = options.option("Of all random draws.", 0)
     unit_mb: float = options.option(
-        "Text of one work unit, in MB: what a worker holds in memory.", 32.0)
+        "Text of one work unit, in MB: what a worker holds in memory.", 32.0
+    )
 
     def __post_init__(self):
         for name in ("eval_fraction", "test_fraction"):
@@ -68,15 +75,18 @@ class SetConfig:
             raise errors.UserError(
                 f"eval_fraction={self.eval_fraction} and test_fraction="
                 f"{self.test_fraction} leave nothing to train on; their sum "
-                "must be below 1.")
+                "must be below 1."
+            )
         if self.dupe_factor < 1:
             raise errors.UserError(
-                f"dupe_factor={self.dupe_factor} must be at least 1.")
+                f"dupe_factor={self.dupe_factor} must be at least 1."
+            )
         if self.num_shards < 0 or self.num_shards % self.dupe_factor:
             raise errors.UserError(
                 f"num_shards={self.num_shards} must be a multiple of "
                 f"dupe_factor={self.dupe_factor}, since each pass has shards "
-                "of its own.")
+                "of its own."
+            )
         if self.seed < 0:
             raise errors.UserError(f"seed={self.seed} must not be negative.")
         if self.unit_mb <= 0:
@@ -90,6 +100,7 @@ class SetConfig:
 @dataclasses.dataclass(frozen=True)
 class Work:
     """What is built, and where."""
+
     config: SetConfig
     output_dir: str
 
@@ -115,17 +126,22 @@ def split_of(digest, config):
 
 # ------------------------------------------------------------------- extract
 
+
 def extract_stage(work):
     units = documents.plan(work.config.source, work.config.unit_bytes)
     return engine.Stage(
-        name="extract", item="documents", units=units,
+        name="extract",
+        item="documents",
+        units=units,
         run=functools.partial(_extract, work),
-        num_bytes=sum(span.num_bytes for unit in units for span in unit))
+        num_bytes=sum(span.num_bytes for unit in units for span in unit),
+    )
 
 
 def _extract(work, unit, prefix, progress):
     writer = parts.PartWriter(prefix, work.config.unit_bytes)
     counts = collections.defaultdict(collections.Counter)
+    first_fault = ""
     for span in unit:
         consumed = 0
         for item, position in documents.read(span, work.config.source):
@@ -134,21 +150,26 @@ def _extract(work, unit, prefix, progress):
             counts[span.path]["read"] += 1
             if isinstance(item, documents.Dropped):
                 counts[span.path][item.reason] += 1
+                first_fault = first_fault or item.detail
             else:
                 writer.add(item)
         progress.add(span.num_bytes - consumed, 0)
     writer.flush()
-    return {"counts": counts, "parts": writer.parts}
+    return {"counts": counts, "parts": writer.parts, "fault": first_fault}
 
 
 def extracted_parts(work, summaries):
     """The parts that the extract stage wrote, in the order of its units."""
     described = [part for summary in summaries for part in summary["parts"]]
     return [
-        parts.Part(path=f"{work.dir}/extract/{part['name']}", number=number,
-                   num_documents=part["num_documents"],
-                   num_bytes=part["num_bytes"])
-        for number, part in enumerate(described)]
+        parts.Part(
+            path=f"{work.dir}/extract/{part['name']}",
+            number=number,
+            num_documents=part["num_documents"],
+            num_bytes=part["num_bytes"],
+        )
+        for number, part in enumerate(described)
+    ]
 
 
 # --------------------------------------------------------------- deduplicate
@@ -159,10 +180,12 @@ def deduplicate_stage(all_parts):
     num_units = max(1, -(-num_documents // _DIGESTS_PER_UNIT))
     bounds = [256 * i // num_units for i in range(num_units + 1)]
     return engine.Stage(
-        name="deduplicate", item="documents",
+        name="deduplicate",
+        item="documents",
         units=list(zip(bounds[:-1], bounds[1:], strict=True)),
         run=functools.partial(_deduplicate, all_parts),
-        num_bytes=num_documents * deduplication.DIGEST_BYTES)
+        num_bytes=num_documents * deduplication.DIGEST_BYTES,
+    )
 
 
 def _deduplicate(all_parts, unit, prefix, progress):
@@ -176,8 +199,7 @@ def _deduplicate(all_parts, unit, prefix, progress):
         of_part = part.read_digests()
         mine = np.flatnonzero((of_part[:, 0] >= low) & (of_part[:, 0] < high))
         digests.append(of_part[mine])
-        places.append(np.stack(
-            [np.full(len(mine), part.number), mine], axis=1))
+        places.append(np.stack([np.full(len(mine), part.number), mine], axis=1))
         progress.add(len(mine) * deduplication.DIGEST_BYTES, len(mine))
     repeats = deduplication.find_repeats(np.concatenate(digests))
     dropped = np.concatenate(places)[repeats]
@@ -189,8 +211,9 @@ def _dropped_documents(work, num_duplicate_units, part):
     """The numbers of the documents of a part that are to be left out."""
     dropped = set()
     for i in range(num_duplicate_units):
-        places = np.frombuffer(files.read_bytes(
-            f"{work.dir}/deduplicate/{i:05d}.dropped"), "<i4").reshape(-1, 2)
+        places = np.frombuffer(
+            files.read_bytes(f"{work.dir}/deduplicate/{i:05d}.dropped"), "<i4"
+        ).reshape(-1, 2)
         dropped.update(places[places[:, 0] == part.number, 1].tolist())
     return dropped
 
@@ -201,6 +224,7 @@ def _dropped_documents(work, num_duplicate_units, part):
 @dataclasses.dataclass(frozen=True)
 class Shards:
     """The final shards of a set: how many of each split, numbered through."""
+
     num_train: int
     num_eval: int
     num_test: int
@@ -224,9 +248,10 @@ class Shards:
     def name(self, number):
         """(split, file name) of a shard."""
         for split, first, count in (
-                (records.TRAIN, 0, self.num_train),
-                (records.EVAL, self.num_train, self.num_eval),
-                (records.TEST, self.num_train + self.num_eval, self.num_test)):
+            (records.TRAIN, 0, self.num_train),
+            (records.EVAL, self.num_train, self.num_eval),
+            (records.TEST, self.num_train + self.num_eval, self.num_test),
+        ):
             if number - first < count:
                 return split, records.shard_name(split, number - first, count)
         raise IndexError(number)
@@ -237,13 +262,16 @@ def count_shards(config, num_bytes):
     num_train = config.num_shards
     if not num_train:
         num_bytes *= config.dupe_factor
-        num_train = max(1, num_bytes // _SHARD_BYTES,
-                        min(16, num_bytes // 2**16))
+        num_train = max(
+            1, num_bytes // _SHARD_BYTES, min(16, num_bytes // 2**16)
+        )
         num_train += -num_train % config.dupe_factor
     held_out = [
         max(1, round(num_train / config.dupe_factor * fraction))
-        if fraction else 0
-        for fraction in (config.eval_fraction, config.test_fraction)]
+        if fraction
+        else 0
+        for fraction in (config.eval_fraction, config.test_fraction)
+    ]
     return Shards(num_train, *held_out, config.dupe_factor)
 
 
@@ -256,9 +284,12 @@ def rows_stage(work, all_parts, num_duplicate_units, shards):
         units[-1].append(part)
         num_bytes += part.num_bytes
     return engine.Stage(
-        name="rows", item="documents", units=list(enumerate(units)),
+        name="rows",
+        item="documents",
+        units=list(enumerate(units)),
         run=functools.partial(_rows, work, num_duplicate_units, shards),
-        num_bytes=sum(part.num_bytes for part in all_parts))
+        num_bytes=sum(part.num_bytes for part in all_parts),
+    )
 
 
 def _rows(work, num_duplicate_units, shards, unit, prefix, progress):
@@ -266,24 +297,30 @@ def _rows(work, num_duplicate_units, shards, unit, prefix, progress):
     number, its_parts = unit
     tokens_of = _tokenize(work, num_duplicate_units, its_parts, progress)
     blobs = [b""] * shards.total
-    counts = collections.Counter({
-        f"{split}_documents": len(tokens.document_ends)
-        for split, tokens in tokens_of.items()})
+    counts = collections.Counter(
+        {
+            f"{split}_documents": len(tokens.document_ends)
+            for split, tokens in tokens_of.items()
+        }
+    )
     for split, first, stop in shards.passes():
         rng = np.random.default_rng(
-            [work.config.seed, _ROWS_STREAM, number, first])
+            [work.config.seed, _ROWS_STREAM, number, first]
+        )
         built, row_counts = rows.build(
-            tokens_of[split], work.config.rows, int(rng.integers(2**63)))
+            tokens_of[split], work.config.rows, int(rng.integers(2**63))
+        )
         counts.update(row_counts)
         # Dealt like cards, so that the shards of a set are even.
         order, stride = rng.permutation(len(built)), stop - first
         dealer = int(rng.integers(stride))
         for i in range(stride):
-            mine = order[(i - dealer) % stride::stride]
+            mine = order[(i - dealer) % stride :: stride]
             blobs[first + i] = built.take(mine).to_bytes()
     offsets = np.cumsum([8 * (shards.total + 1), *map(len, blobs)])
     files.write_bytes(
-        prefix + ".rows", offsets.astype("<i8").tobytes() + b"".join(blobs))
+        prefix + ".rows", offsets.astype("<i8").tobytes() + b"".join(blobs)
+    )
     return {"counts": counts}
 
 
@@ -322,14 +359,19 @@ class _TokenBuffer:
     def _flush(self):
         split_texts = [sentences.split(text) for text in self._texts]
         ids, sentence_splits = self._tokenizer.tokenize(
-            [sentence for text in split_texts for sentence in text])
+            [sentence for text in split_texts for sentence in text]
+        )
         num_sentences = np.cumsum([len(text) for text in split_texts])
         # Sets: a sentence, or document, of which no token is left is none.
         sentence_ends = np.unique(sentence_splits)
         document_ends = np.unique(sentence_splits[num_sentences])
-        self._done.append(rows.Tokens(
-            ids, sentence_ends[sentence_ends > 0],
-            document_ends[document_ends > 0]))
+        self._done.append(
+            rows.Tokens(
+                ids,
+                sentence_ends[sentence_ends > 0],
+                document_ends[document_ends > 0],
+            )
+        )
         self._texts, self._num_chars = [], 0
 
     def tokens(self):
@@ -344,9 +386,12 @@ class _TokenBuffer:
 def shards_stage(work, num_row_units, shards):
     sources = [f"{work.dir}/rows/{i:05d}.rows" for i in range(num_row_units)]
     return engine.Stage(
-        name="shards", item="examples", units=list(range(shards.total)),
+        name="shards",
+        item="examples",
+        units=list(range(shards.total)),
         run=functools.partial(_shard, work, sources, shards),
-        num_bytes=sum(files.size(path) for path in sources))
+        num_bytes=sum(files.size(path) for path in sources),
+    )
 
 
 def _shard(work, sources, shards, unit, prefix, progress):
@@ -355,32 +400,40 @@ def _shard(work, sources, shards, unit, prefix, progress):
     config = work.config
     vocab = vocabulary.read(config.vocab_file)
     rng = np.random.default_rng([config.seed, _SHARDS_STREAM, unit])
-    shuffled = rows.concatenate(
-        [_read_rows(path, unit) for path in sources])
+    shuffled = rows.concatenate([_read_rows(path, unit) for path in sources])
     order = rng.permutation(len(shuffled))
     bytes_per_row = shuffled.num_bytes // max(1, len(order))
     counts = collections.Counter()
 
     def serialize():
         for start in range(0, len(order), _ROWS_AT_ONCE):
-            mine = shuffled.take(order[start:start + _ROWS_AT_ONCE])
+            mine = shuffled.take(order[start : start + _ROWS_AT_ONCE])
             features = mine.features(config.rows.seq_length, vocab)
             counts["max_id"] = max(
-                counts["max_id"], int(features["input_ids"].max()))
+                counts["max_id"], int(features["input_ids"].max())
+            )
             features |= masking.mask(
-                features["input_ids"], features["attention_mask"], vocab,
-                config.masking, rng)
+                features["input_ids"],
+                features["attention_mask"],
+                vocab,
+                config.masking,
+                rng,
+            )
             counts.update(
                 num_tokens=int(features["attention_mask"].sum()),
                 num_predictions=int(features["masked_lm_weights"].sum()),
-                num_random_next=int(features["next_sentence_labels"].sum()))
+                num_random_next=int(features["next_sentence_labels"].sum()),
+            )
             yield from records.serialize(features)
             progress.add(bytes_per_row * len(mine), len(mine))
 
     split, name = shards.name(unit)
     shard = records.write_shard(f"{work.output_dir}/{name}", serialize())
-    return {"split": split, "shard": dataclasses.asdict(shard),
-            "counts": counts}
+    return {
+        "split": split,
+        "shard": dataclasses.asdict(shard),
+        "counts": counts,
+    }
 
 
 def _read_rows(path, shard):

@@ -19,7 +19,7 @@ def expand(text):
     stack = [[0, []]]
     position = 0
     for braces in _BRACES.finditer(text):
-        stack[-1][1].append(text[position:braces.start()])
+        stack[-1][1].append(text[position : braces.start()])
         position = braces.end()
         count = len(braces[0])
         if braces[0][0] == "{":
@@ -36,8 +36,11 @@ def expand(text):
                 stack[-1][1].append(expanded)
         stack[-1][1].append("}" * count)
     stack[-1][1].append(text[position:])
-    whole = "".join(part for num_open, parts in stack for part in
-                    (*(["{" * num_open] if num_open else []), *parts))
+    whole = "".join(
+        part
+        for num_open, parts in stack
+        for part in (*(["{" * num_open] if num_open else []), *parts)
+    )
     return whole.replace(_BAR, "|")
 
 
@@ -72,9 +75,9 @@ def _arguments(content):
         if not match:
             positional.append(argument.strip())
         elif match[1].isdecimal():
-            positional.append(argument[match.end():].strip())
+            positional.append(argument[match.end() :].strip())
         else:
-            named[match[1].lower()] = argument[match.end():].strip()
+            named[match[1].lower()] = argument[match.end() :].strip()
     return positional, named
 
 
@@ -82,6 +85,7 @@ def _nth(index):
     def expansion(positional, named):
         del named
         return positional[index] if len(positional) > index else ""
+
     return expansion
 
 
@@ -97,6 +101,7 @@ def _joined(separator, count=None):
     def expansion(positional, named):
         del named
         return separator.join(filter(None, positional[:count]))
+
     return expansion
 
 
@@ -104,6 +109,7 @@ def _wrapped(before, after):
     def expansion(positional, named):
         del named
         return before + positional[0] + after if positional else ""
+
     return expansion
 
 
@@ -113,23 +119,66 @@ def _quotation(index):
         if not text and len(positional) > index:
             text = positional[index]
         return f"\n{text}\n" if text else ""
+
     return expansion
 
 
-_RANGES = {"to": " to ", "-": "–", "–": "–", "and": " and ", "or": " or ",
-           "by": " by ", "x": " × ", "×": " × ", "to(-)": " to ",
-           "and(-)": " and ", "+/-": " ± ", "±": " ± ", "by(x)": " by ",
-           "xx": " × ", "*": " × "}
-_UNITS = {"c": "°C", "f": "°F", "°c": "°C", "°f": "°F", "sqmi": "sq mi",
-          "sqft": "sq ft", "sqkm": "km²", "km2": "km²", "m2": "m²",
-          "m3": "m³", "km3": "km³", "cm3": "cm³", "mi2": "sq mi",
-          "ft2": "sq ft", "cuft": "cu ft", "cumi": "cu mi", "kph": "km/h",
-          "kmph": "km/h", "/sqkm": "per km²", "/km2": "per km²",
-          "/sqmi": "per sq mi", "pd/sqkm": "per km²", "pd/sqmi": "per sq mi",
-          "ltn": "long tons", "lt": "long tons", "st": "short tons",
-          "tonne": "tonnes", "mile": "miles", "acre": "acres", "kn": "knots",
-          "foot": "feet", "usgal": "US gallons", "impgal": "imperial gallons",
-          "hp": "hp", "in": "inches", "°c-change": "°C", "°f-change": "°F"}
+_RANGES = {
+    "to": " to ",
+    "-": "–",
+    "–": "–",
+    "and": " and ",
+    "or": " or ",
+    "by": " by ",
+    "x": " × ",
+    "×": " × ",
+    "to(-)": " to ",
+    "and(-)": " and ",
+    "+/-": " ± ",
+    "±": " ± ",
+    "by(x)": " by ",
+    "xx": " × ",
+    "*": " × ",
+}
+_UNITS = {
+    "c": "°C",
+    "f": "°F",
+    "°c": "°C",
+    "°f": "°F",
+    "sqmi": "sq mi",
+    "sqft": "sq ft",
+    "sqkm": "km²",
+    "km2": "km²",
+    "m2": "m²",
+    "m3": "m³",
+    "km3": "km³",
+    "cm3": "cm³",
+    "mi2": "sq mi",
+    "ft2": "sq ft",
+    "cuft": "cu ft",
+    "cumi": "cu mi",
+    "kph": "km/h",
+    "kmph": "km/h",
+    "/sqkm": "per km²",
+    "/km2": "per km²",
+    "/sqmi": "per sq mi",
+    "pd/sqkm": "per km²",
+    "pd/sqmi": "per sq mi",
+    "ltn": "long tons",
+    "lt": "long tons",
+    "st": "short tons",
+    "tonne": "tonnes",
+    "mile": "miles",
+    "acre": "acres",
+    "kn": "knots",
+    "foot": "feet",
+    "usgal": "US gallons",
+    "impgal": "imperial gallons",
+    "hp": "hp",
+    "in": "inches",
+    "°c-change": "°C",
+    "°f-change": "°F",
+}
 _NUMBER = re.compile(r"[-+−]?[\d.,/+]+\Z")
 
 
@@ -174,8 +223,10 @@ def _fraction(positional, named):
     return "/".join(positional[:2])
 
 
-_MONTHS = ("January February March April May June July August September "
-           "October November December").split()
+_MONTHS = (
+    "January February March April May June July August September "
+    "October November December"
+).split()
 
 
 def _as_of(positional, named):
@@ -190,14 +241,10 @@ def _as_of(positional, named):
     return " ".join([start, *reversed(date)])
 
 
-def _ship(positional, named):
-    """{{ship|HMS|Victory|1765}}"""
-    return _joined(" ", 2)(positional, named)
-
-
 def _ship_of(prefix):
     def expansion(positional, named):
         return f"{prefix} {_first(positional, named)}"
+
     return expansion
 
 
@@ -206,67 +253,241 @@ def _money(sign):
 
 
 _EXPANSIONS = {
-    **dict.fromkeys([
-        "nowrap", "nobr", "nobreak", "small", "smaller", "big", "bigger",
-        "large", "larger", "midsize", "huge", "math", "mvar", "var", "em",
-        "strong", "abbr", "tooltip", "sub", "sc", "smallcaps", "sc2", "aut",
-        "unicode", "iast", "angle bracket", "w", "ill", "interlanguage link",
-        "vanchor", "visible anchor", "sic", "not a typo", "proper name",
-        "center", "centre", "nobold", "noitalic", "italic correction", "mono",
-        "code", "kbd", "key", "samp", "tt", "respell", "flag", "flagu",
-        "flagcountry", "nihongo", "nihongo2", "railgauge", "railway gauge",
-        "track gauge", "script", "allcaps", "strikethrough", "underline",
-        "raise", "lower", "pslink", "format price", "formatprice", "number",
-        "nts", "bigmath", "keypress", "literally", "ipa link", "polytonic",
-        "hebrew", "linktext", "bibleverse nb", "title case", "bold", "italic",
-        "nbhyph", "nowraplinks", "color text", "green", "red",
-    ], _first),
-    **dict.fromkeys([
-        "lang", "rtl-lang", "script/hebrew", "color", "colour", "font color",
-        "langx", "fontcolor", "wikt-lang", "transl", "transliteration",
-        "lang-rtl",
-    ], _last),
-    "lang": _second, "rtl-lang": _second, "langx": _second,
-    "wikt-lang": _second, "script": _second,
-    **dict.fromkeys(["quote", "quotation", "blockquote", "cquote", "bquote",
-                     "poemquote", "quote box", "block quote"], _quotation(0)),
+    **dict.fromkeys(
+        [
+            "nowrap",
+            "nobr",
+            "nobreak",
+            "small",
+            "smaller",
+            "big",
+            "bigger",
+            "large",
+            "larger",
+            "midsize",
+            "huge",
+            "math",
+            "mvar",
+            "var",
+            "em",
+            "strong",
+            "abbr",
+            "tooltip",
+            "sub",
+            "sc",
+            "smallcaps",
+            "sc2",
+            "aut",
+            "unicode",
+            "iast",
+            "angle bracket",
+            "w",
+            "ill",
+            "interlanguage link",
+            "vanchor",
+            "visible anchor",
+            "sic",
+            "not a typo",
+            "proper name",
+            "center",
+            "centre",
+            "nobold",
+            "noitalic",
+            "italic correction",
+            "mono",
+            "code",
+            "kbd",
+            "key",
+            "samp",
+            "tt",
+            "respell",
+            "flag",
+            "flagu",
+            "flagcountry",
+            "nihongo",
+            "nihongo2",
+            "railgauge",
+            "railway gauge",
+            "track gauge",
+            "allcaps",
+            "strikethrough",
+            "underline",
+            "raise",
+            "lower",
+            "pslink",
+            "format price",
+            "formatprice",
+            "number",
+            "nts",
+            "bigmath",
+            "keypress",
+            "literally",
+            "ipa link",
+            "polytonic",
+            "hebrew",
+            "linktext",
+            "bibleverse nb",
+            "title case",
+            "bold",
+            "italic",
+            "lang-rtl",
+        ],
+        _first,
+    ),
+    **dict.fromkeys(
+        [
+            "script/hebrew",
+            "color",
+            "colour",
+            "font color",
+            "fontcolor",
+            "transl",
+            "transliteration",
+        ],
+        _last,
+    ),
+    "lang": _second,
+    "rtl-lang": _second,
+    "langx": _second,
+    "wikt-lang": _second,
+    "script": _second,
+    **dict.fromkeys(
+        [
+            "quote",
+            "quotation",
+            "blockquote",
+            "cquote",
+            "bquote",
+            "poemquote",
+            "quote box",
+            "block quote",
+        ],
+        _quotation(0),
+    ),
     "rquote": _quotation(1),
     **dict.fromkeys(["convert", "cvt", "conv"], _convert),
-    "val": _value, "e": _power, "esp": _power,
+    "val": _value,
+    "e": _power,
+    "esp": _power,
     **dict.fromkeys(["frac", "sfrac", "fraction", "fract"], _fraction),
     **dict.fromkeys(["as of", "asof"], _as_of),
     "sup": lambda positional, named: superscript(_first(positional, named)),
-    "chem": _joined(""), "chem2": _first, "gaps": _joined(""),
-    "sortname": _joined(" ", 2), "bibleref": _joined(" ", 2),
-    "bibleref2": _joined(" ", 2), "bibleverse": _joined(" "),
-    "oldstyledate": _joined(" ", 2), "ship": _ship,
-    **{prefix.lower(): _ship_of(prefix) for prefix in (
-        "HMS", "HMAS", "HMCS", "HMNZS", "USS", "USCGC", "USNS", "SS", "RMS",
-        "MS", "MV", "SMS", "INS", "ORP", "USAT", "GWR")},
+    "chem": _joined(""),
+    "chem2": _first,
+    "gaps": _joined(""),
+    "sortname": _joined(" ", 2),
+    "bibleref": _joined(" ", 2),
+    "bibleref2": _joined(" ", 2),
+    "bibleverse": _joined(" "),
+    "oldstyledate": _joined(" ", 2),
+    "ship": _joined(" ", 2),
+    **{
+        prefix.lower(): _ship_of(prefix)
+        for prefix in (
+            "HMS",
+            "HMAS",
+            "HMCS",
+            "HMNZS",
+            "USS",
+            "USCGC",
+            "USNS",
+            "SS",
+            "RMS",
+            "MS",
+            "MV",
+            "SMS",
+            "INS",
+            "ORP",
+            "USAT",
+            "GWR",
+        )
+    },
     **dict.fromkeys(["circa", "c.", "ca", "ca."], _wrapped("c. ", "")),
-    "floruit": _wrapped("fl. ", ""), "fl.": _wrapped("fl. ", ""),
-    "angbr": _wrapped("⟨", "⟩"), "gloss": _wrapped("‘", "’"),
-    "vol.": _wrapped("vol. ", ""), "us$": _money("US$"), "usd": _money("US$"),
-    "gbp": _money("£"), "£": _money("£"), "pound sterling": _money("£"),
-    "euro": _money("€"), "€": _money("€"), "inr": _money("₹"),
-    "a$": _money("A$"), "c$": _money("C$"), "aud": _money("A$"),
-    "cad": _money("C$"), "jpy": _money("¥"), "¥": _money("¥"),
+    "floruit": _wrapped("fl. ", ""),
+    "fl.": _wrapped("fl. ", ""),
+    "angbr": _wrapped("⟨", "⟩"),
+    "gloss": _wrapped("‘", "’"),
+    "vol.": _wrapped("vol. ", ""),
+    "us$": _money("US$"),
+    "usd": _money("US$"),
+    "gbp": _money("£"),
+    "£": _money("£"),
+    "pound sterling": _money("£"),
+    "euro": _money("€"),
+    "€": _money("€"),
+    "inr": _money("₹"),
+    "a$": _money("A$"),
+    "c$": _money("C$"),
+    "aud": _money("A$"),
+    "cad": _money("C$"),
+    "jpy": _money("¥"),
+    "¥": _money("¥"),
     "music": lambda positional, named: {
-        "flat": "♭", "b": "♭", "sharp": "♯", "#": "♯", "natural": "♮",
+        "flat": "♭",
+        "b": "♭",
+        "sharp": "♯",
+        "#": "♯",
+        "natural": "♮",
     }.get(_first(positional, named), ""),
-    **dict.fromkeys(["nbsp", "space", "spaces", "thinsp", "thin space",
-                     "hair space", "pad", "zwsp", "clear"], " "),
+    **dict.fromkeys(
+        [
+            "nbsp",
+            "space",
+            "spaces",
+            "thinsp",
+            "thin space",
+            "hair space",
+            "pad",
+            "zwsp",
+            "clear",
+        ],
+        " ",
+    ),
     **dict.fromkeys(["ndash", "en dash", "nsndns"], "–"),
-    **dict.fromkeys(["snd", "spnd", "sndash", "spndash", "spaced ndash",
-                     "spaced en dash", "dash", "spaced en dash space"],
-                    " – "),
+    **dict.fromkeys(
+        [
+            "snd",
+            "spnd",
+            "sndash",
+            "spndash",
+            "spaced ndash",
+            "spaced en dash",
+            "dash",
+            "spaced en dash space",
+        ],
+        " – ",
+    ),
     **dict.fromkeys(["mdash", "em dash", "mdashb"], "—"),
     **dict.fromkeys(["dot", "·", "middot", "bullet", "•"], " · "),
-    "'": "'", "`": "'", "'s": "'s", "' \"": "'\"", "\" '": "\"'",
-    "-\"": "\"", "'-": "'", "=": "=", "!": _BAR, "(": "{", ")": "}",
-    "okina": "ʻ", "hamza": "ʼ", "prime": "′", "minus": "−", "shy": "",
-    "ad": "AD", "bce": "BCE", "ce": "CE", "bc": "BC", "times": "×",
-    "pi": "π", "deg": "°", "sect": "§", "section sign": "§", "zwj": "",
-    "pagename": "", "'\"": "'\"", "em space": " ", "nnbsp": " ",
+    "'": "'",
+    "`": "'",
+    "'s": "'s",
+    "' \"": "'\"",
+    "\" '": "\"'",
+    '-"': '"',
+    "'-": "'",
+    "=": "=",
+    "!": _BAR,
+    "(": "{",
+    ")": "}",
+    "okina": "ʻ",
+    "hamza": "ʼ",
+    "prime": "′",
+    "minus": "−",
+    "shy": "",
+    "ad": "AD",
+    "bce": "BCE",
+    "ce": "CE",
+    "bc": "BC",
+    "times": "×",
+    "pi": "π",
+    "deg": "°",
+    "sect": "§",
+    "section sign": "§",
+    "zwj": "",
+    "pagename": "",
+    "'\"": "'\"",
+    "em space": " ",
+    "nnbsp": " ",
 }
 _FUNCTIONS = ("formatnum", "lc", "uc", "ucfirst", "lcfirst", "nowrap")

@@ -52,8 +52,9 @@ def _blocks(stream):
         elif is_owned:
             if not block:
                 start = position
-            num_bytes += (inputs.MAX_DOCUMENT_BYTES + 1 if line is None
-                          else len(line) + 1)
+            num_bytes += (
+                inputs.MAX_DOCUMENT_BYTES + 1 if line is None else len(line) + 1
+            )
             if num_bytes > inputs.MAX_DOCUMENT_BYTES:
                 block = [b""]  # Goes on, but is not kept.
             else:

@@ -40,9 +40,11 @@ class Tokenizer:
     def __init__(self, vocab):
         self._is_lower_case = vocab.is_lower_case
         self._tokenizer = tensorflow_text.FastBertTokenizer(
-            list(vocab.tokens), token_out_type=tf.int32,
+            list(vocab.tokens),
+            token_out_type=tf.int32,
             max_bytes_per_word=_MAX_CHAR_BYTES * _MAX_WORD_CHARS,
-            lower_case_nfd_strip_accents=False)
+            lower_case_nfd_strip_accents=False,
+        )
 
     def tokenize(self, sentences):
         """Tokenizes a list of N strings to T ids in all.
@@ -54,15 +56,17 @@ class Tokenizer:
         ids, row_splits, num_tokens = [], [np.zeros(1, np.int64)], 0
         with tf.device("CPU"):
             for batch in _batches(
-                    _without_long_words(
-                        normalize(sentence, self._is_lower_case))
-                    for sentence in sentences):
+                _without_long_words(normalize(sentence, self._is_lower_case))
+                for sentence in sentences
+            ):
                 ragged = self._tokenizer.tokenize(tf.constant(batch))
                 ids.append(ragged.flat_values.numpy())
                 row_splits.append(ragged.row_splits.numpy()[1:] + num_tokens)
                 num_tokens += len(ids[-1])
-        return (np.concatenate([np.zeros(0, np.int32), *ids]),
-                np.concatenate(row_splits))
+        return (
+            np.concatenate([np.zeros(0, np.int32), *ids]),
+            np.concatenate(row_splits),
+        )
 
 
 def normalize(text, is_lower_case):
@@ -90,7 +94,8 @@ def _without_long_words(text):
         start = text.rfind(" ", start, start + _MAX_WORD_CHARS + 1) + 1
         if start == 0:  # no space far and wide: look more closely
             return _classes().long_word.sub(
-                lambda match: match[0] * _MAX_CHAR_BYTES, text)
+                lambda match: match[0] * _MAX_CHAR_BYTES, text
+            )
     return text
 
 
@@ -121,13 +126,16 @@ class _Classes:
                 accents.append(chr(code))
             elif kind[0] in "PZ" or code < 0x80 and not chr(code).isalnum():
                 breaks.append(chr(code))
-        ideographs = ("\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-                      "\U00020000-\U0002a6df\U0002a700-\U0002ceaf"
-                      "\U0002f800-\U0002fa1f")
+        ideographs = (
+            "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+            "\U00020000-\U0002a6df\U0002a700-\U0002ceaf"
+            "\U0002f800-\U0002fa1f"
+        )
         self.control = _any_of(control)
         self.control_or_accent = _any_of(control + accents)
         self.long_word = re.compile(
-            f"[^{_ranges(breaks)}{ideographs}]{{{_MAX_WORD_CHARS + 1},}}")
+            f"[^{_ranges(breaks)}{ideographs}]{{{_MAX_WORD_CHARS + 1},}}"
+        )
 
 
 @functools.cache
@@ -143,15 +151,24 @@ def _any_of(characters):
     others = [c for c in characters if c > "\uffff"]
     return re.compile(
         f"[{_ranges(first_plane)}\U00010000-\U0010ffff]"
-        f"(?:(?<=[\0-\uffff])|(?<=[{_ranges(others)}]))")
+        f"(?:(?<=[\0-\uffff])|(?<=[{_ranges(others)}]))"
+    )
 
 
 def _ranges(characters):
     """The inside of a character class: few ranges, for a small table."""
     codes = sorted(map(ord, characters))
-    starts = [code for i, code in enumerate(codes)
-              if i == 0 or codes[i - 1] != code - 1]
-    ends = [code for i, code in enumerate(codes)
-            if i == len(codes) - 1 or codes[i + 1] != code + 1]
-    return "".join(f"{re.escape(chr(start))}-{re.escape(chr(end))}"
-                   for start, end in zip(starts, ends, strict=True))
+    starts = [
+        code
+        for i, code in enumerate(codes)
+        if i == 0 or codes[i - 1] != code - 1
+    ]
+    ends = [
+        code
+        for i, code in enumerate(codes)
+        if i == len(codes) - 1 or codes[i + 1] != code + 1
+    ]
+    return "".join(
+        f"{re.escape(chr(start))}-{re.escape(chr(end))}"
+        for start, end in zip(starts, ends, strict=True)
+    )

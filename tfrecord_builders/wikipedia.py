@@ -33,9 +33,11 @@ _DISAMBIGUATION_WORDS = (
     "ujednoznacznienie|значения|значення|曖昧さ回避|消歧义|消歧義|동음이의|"
     "توضيح|ابهام‌زدایی|anlam ayrımı|täsmennyssivu|rozcestník|flertydig|"
     "peker|egyértelműsítő lap|định hướng|disambiguasi|dezambiguizare|"
-    "αποσαφήνιση|apartigilo|פירושונים")
+    "αποσαφήνιση|apartigilo|פירושונים"
+)
 _DISAMBIGUATION_TITLE = re.compile(
-    rf".*\((?:{_DISAMBIGUATION_WORDS})\)", re.IGNORECASE)
+    rf".*\((?:{_DISAMBIGUATION_WORDS})\)", re.IGNORECASE
+)
 # Whole names, since {{disambiguation needed}} and {{Begriffsklärungshinweis}}
 # stand in articles.
 _DISAMBIGUATION = re.compile(
@@ -52,7 +54,8 @@ _DISAMBIGUATION = re.compile(
     r"dpintro|förgrening|gren|pekerside|многозначность|неоднозначность|"
     r"багатозначність|неоднозначність|aimai|disambig-page|disambigg|egyért|"
     r"trang định hướng|ابهام زدایی)\s*(?:\||\}\})",
-    re.IGNORECASE)
+    re.IGNORECASE,
+)
 
 
 def read(stream, config):
@@ -66,6 +69,7 @@ def read(stream, config):
 @dataclasses.dataclass(frozen=True)
 class _Header:
     """What a dump says of its wiki."""
+
     database: str
     namespaces: frozenset  # the names, in lower case, but of the articles'
     syntax: wikitext.Syntax
@@ -82,7 +86,8 @@ def _read_header(span):
         raise errors.UserError(
             f"{span.path}: no MediaWiki XML export (no <mediawiki> element "
             f"in its first {len(content)} bytes); check the path and the "
-            "source.")
+            "source."
+        )
     text = content.decode("utf-8", "replace")
     database = _DATABASE.search(text)
     names = {}
@@ -93,7 +98,9 @@ def _read_header(span):
         frozenset(names.values()),
         wikitext.Syntax(
             [names[key] for key in _FILE_KEYS if key in names],
-            [names[key] for key in _CATEGORY_KEYS if key in names]))
+            [names[key] for key in _CATEGORY_KEYS if key in names],
+        ),
+    )
 
 
 class _Page(NamedTuple):
@@ -104,6 +111,7 @@ class _Page(NamedTuple):
 
 class _Piece(NamedTuple):
     """The bytes between two ends of pages."""
+
     position: int
     line: int
     content: bytes
@@ -128,8 +136,7 @@ def _pages(stream):
             if not between.rstrip().endswith(b"</mediawiki>"):
                 _raise_broken(span, line, "it ends without </mediawiki>")
         elif start >= 0 and (is_first or not between.strip()):
-            yield _Page(line, piece.content[start:] + _PAGE_END,
-                        piece.is_whole)
+            yield _Page(line, piece.content[start:] + _PAGE_END, piece.is_whole)
         # A span may begin inside a page, and the file with its header.
         elif not begins_inside:
             _raise_broken(span, line, "no <page> where one must begin")
@@ -150,11 +157,11 @@ def _pieces(stream):
             head, num_skipped, line_skipped = b"", 0, 0
         if len(tail) > inputs.MAX_DOCUMENT_BYTES:
             # The end tag may be divided between this chunk and the next.
-            passed = tail[:1 - len(_PAGE_END)]
+            passed = tail[: 1 - len(_PAGE_END)]
             head = head or passed[:_HEAD_BYTES]
             num_skipped += len(passed)
             line_skipped += passed.count(b"\n")
-            tail = tail[len(passed):]
+            tail = tail[len(passed) :]
     yield _Piece(position, line, head or tail, not head, True)
 
 
@@ -164,7 +171,8 @@ def _raise_broken(span, line, what):
         where += f" after byte {span.start}"
     raise errors.UserError(
         f"{span.path}: broken XML at {where} ({what}); fetch or export the "
-        "file again.")
+        "file again."
+    )
 
 
 def _document(page, header, span):
@@ -177,8 +185,11 @@ def _document(page, header, span):
         name = f"{header.database}:{int(number[1]) if number else '?'}"
         if not page.is_whole:
             return inputs.Dropped("too_long", name)
-        return inputs.Dropped("not_utf8", name, (
-            f"{span.path}: page {name} is not UTF-8; fetch the file again."))
+        return inputs.Dropped(
+            "not_utf8",
+            name,
+            (f"{span.path}: page {name} is not UTF-8; fetch the file again."),
+        )
     try:
         root = etree.fromstring(page.content, _parser())
     except etree.XMLSyntaxError as error:
@@ -193,7 +204,8 @@ def _document(page, header, span):
         return inputs.Dropped(reason, name)
     try:
         return inputs.Document(
-            name, title, wikitext.to_text(markup, header.syntax))
+            name, title, wikitext.to_text(markup, header.syntax)
+        )
     except wikitext.UnparsableError as error:
         return inputs.Dropped("unparsable", name, str(error))
 

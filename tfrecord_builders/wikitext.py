@@ -30,14 +30,23 @@ class UnparsableError(ValueError):
 class Syntax:
     """What markup depends on the wiki: its own names of the namespaces of
     files and categories, in lower case, beside the English ones."""
+
     file_names: tuple = ()
     category_names: tuple = ()
 
     @functools.cached_property
     def unseen_prefixes(self):
         """Prefixes of links that show no text in their place."""
-        return frozenset({"file", "image", "media", "category",
-                          *self.file_names, *self.category_names})
+        return frozenset(
+            {
+                "file",
+                "image",
+                "media",
+                "category",
+                *self.file_names,
+                *self.category_names,
+            }
+        )
 
     @functools.cached_property
     def unseen_link(self):
@@ -70,7 +79,8 @@ def to_text(markup, syntax):
 _COMMENT = re.compile(
     r"(?s)<!--.*?(?:-->|\Z)|(?i:<nowiki\s*/>|"
     r"<nowiki\s*>(.*?)(?:</nowiki\s*>|\Z))|"
-    r"__[^\W\d_a-z]+(?:_[^\W\d_a-z]+)*__")
+    r"__[^\W\d_a-z]+(?:_[^\W\d_a-z]+)*__"
+)
 # Characters with a meaning, as private ones while the markup is read.
 _MEANINGFUL = "[]{}|'<>=*#:;!-_"
 _TO_NOWIKI = {ord(c): 0xE000 + i for i, c in enumerate(_MEANINGFUL)}
@@ -81,14 +91,17 @@ _HIDDEN = re.compile("[\ue000-\ue0fe]+")
 def _cut_comments(text):
     """Cuts out comments and switches, and hides what nowiki protects."""
     return _COMMENT.sub(
-        lambda match: (match[1] or "").translate(_TO_NOWIKI), text)
+        lambda match: (match[1] or "").translate(_TO_NOWIKI), text
+    )
 
 
 _HEADING = re.compile(
-    r"^(={1,6})[^\S\n]*(\S.*?)[^\S\n]*\1[^\S\n]*$", re.MULTILINE)
+    r"^(={1,6})[^\S\n]*(\S.*?)[^\S\n]*\1[^\S\n]*$", re.MULTILINE
+)
 _HEADING_MARKS = re.compile(r"[\[\]':]|\{\{[^{}]*\}\}|<[^<>]*>")
 # Sections that hold lists of works and links.
-_END_SECTIONS = frozenset("""
+_END_SECTIONS = frozenset(
+    """
 see also/references/external links/external link/further reading/notes
 footnotes/bibliography/sources/citations/works cited/notes and references
 references and notes/references and sources/sources and references
@@ -110,7 +123,10 @@ przypisy/zobacz też/linki zewnętrzne/uwagi
 脚注/関連項目/外部リンク/参考文献/出典/参考资料/外部链接/参见/參見/外部連結/參考資料/参考来源
 각주/같이 보기/외부 링크/참고 문헌/الوصلات الخارجية/مراجع/انظر أيضا
 kaynakça/ayrıca bakınız/dış bağlantılar
-""".strip().replace("\n", "/").split("/"))
+""".strip()
+    .replace("\n", "/")
+    .split("/")
+)
 
 
 def _cut_sections(text):
@@ -118,7 +134,7 @@ def _cut_sections(text):
     parts, position, cut_level = [], 0, None
     for heading in _HEADING.finditer(text):
         if cut_level is None:
-            parts.append(text[position:heading.start()])
+            parts.append(text[position : heading.start()])
         position = heading.end()
         level = len(heading[1])
         if cut_level is None or level <= cut_level:
@@ -135,7 +151,9 @@ _ELEMENT = re.compile(
     r"<(ref|references|math|chem|ce|gallery|imagemap|timeline|score|hiero|"
     r"graph|mapframe|maplink|source|syntaxhighlight|pre|templatedata|"
     r"templatestyles|inputbox|categorytree|indicator|section|includeonly|"
-    r"rss|table)\b([^<>]*)>", re.IGNORECASE)
+    r"rss|table)\b([^<>]*)>",
+    re.IGNORECASE,
+)
 
 
 def _cut_elements(text):
@@ -144,7 +162,7 @@ def _cut_elements(text):
     for tag in _ELEMENT.finditer(text):
         if tag.start() < position:
             continue
-        parts.append(text[position:tag.start()])
+        parts.append(text[position : tag.start()])
         position = tag.end()
         name = tag[1].lower()
         if tag[2].endswith("/") or name in unclosed:
@@ -224,12 +242,15 @@ _LINK = re.compile(r"\[\[([^\[\]{}|<>\n]+)(?:\|([^\[\]{}]*))?\]\]")
 # with a colon before the code stand in it.
 _LANGUAGE = re.compile(
     r"(?!wp|wt|doi|rfc|iso)(?:[a-z]{2,3}|simple|tokipona|"
-    r"[a-z]{2,4}(?:-[a-z]{2,9}){1,2})\Z")
+    r"[a-z]{2,4}(?:-[a-z]{2,9}){1,2})\Z"
+)
 _SISTER_PREFIX = re.compile(
     r"\s*:?\s*(?:(?:wikt|wiktionary|w|wikipedia|s|wikisource|q|wikiquote|b|"
     r"wikibooks|n|wikinews|v|wikiversity|voy|wikivoyage|commons|c|d|wikidata|"
     r"species|wikispecies|m|meta|wp|file|image|category|portal|help|template|"
-    r"special|[a-z]{2,3})\s*:)*\s*#?", re.IGNORECASE)
+    r"special|[a-z]{2,3})\s*:)*\s*#?",
+    re.IGNORECASE,
+)
 
 
 def _cut_unseen_links(text, syntax):
@@ -238,7 +259,7 @@ def _cut_unseen_links(text, syntax):
     for link in syntax.unseen_link.finditer(text):
         if link.start() < position:
             continue
-        parts.append(text[position:link.start()])
+        parts.append(text[position : link.start()])
         position = _end_of_link(text, link.end())
     return "".join([*parts, text[position:]])
 
@@ -259,17 +280,19 @@ def _end_of_link(text, position):
 
 def _open_links(text, syntax):
     """Puts their labels in the place of links without links in them."""
+
     def label(link):
         target, shown = link[1], link[2]
         if ":" in target and target[0] != ":":
             prefix = target.partition(":")[0].strip()
-            if (prefix.lower() in syntax.unseen_prefixes
-                    or _LANGUAGE.match(prefix)):
+            if prefix.lower() in syntax.unseen_prefixes or _LANGUAGE.match(
+                prefix
+            ):
                 return ""
         if shown:
             return shown
         if ":" in target or target[0] == "#":
-            return target[_SISTER_PREFIX.match(target).end():]
+            return target[_SISTER_PREFIX.match(target).end() :]
         return target
 
     return _LINK.sub(label, text)
@@ -278,8 +301,11 @@ def _open_links(text, syntax):
 # --------------------------------------------------------------------- tags
 
 _SUP = re.compile(r"<sup>\s*([-+−]?\d{1,4}[-+−]?)\s*</sup\s*>", re.IGNORECASE)
-_BREAK = re.compile(r"</?(?:br|hr|p|div|li|ul|ol|dl|dt|dd|center|blockquote|"
-                    r"poem|h[1-6])\b[^<>]*/?>|</br\s*>", re.IGNORECASE)
+_BREAK = re.compile(
+    r"</?(?:br|hr|p|div|li|ul|ol|dl|dt|dd|center|blockquote|"
+    r"poem|h[1-6])\b[^<>]*/?>|</br\s*>",
+    re.IGNORECASE,
+)
 _CODE_BLOCK = re.compile(r"<code>[^<]*\n[^<]*</code\s*>", re.IGNORECASE)
 _INLINE_TAG = re.compile(
     r"</?(?:abbr|b|bdi|bdo|big|cite|code|data|del|dfn|em|font|i|ins|kbd|"
@@ -287,7 +313,8 @@ _INLINE_TAG = re.compile(
     r"strong|sub|sup|time|tt|u|var|wbr|nowiki|ref|references|math|gallery|"
     r"table|tr|td|th|caption|tbody|thead|includeonly|section|pre|source|"
     r"syntaxhighlight|translate|tvar|chem|timeline|poem)\b[^<>]*>",
-    re.IGNORECASE)
+    re.IGNORECASE,
+)
 
 
 def _open_tags(text):
@@ -302,11 +329,14 @@ def _open_tags(text):
 # -------------------------------------------------------------------- lines
 
 _LIST_MARKS = " \t*#:;"
-_NEEDS_PARSER = re.compile(r"\[\[|\]\]|\[(?:[a-z]+:)?//|\[mailto:",
-                           re.IGNORECASE)
+_NEEDS_PARSER = re.compile(
+    r"\[\[|\]\]|\[(?:[a-z]+:)?//|\[mailto:", re.IGNORECASE
+)
 _QUOTES = re.compile("'{2,}")
-_MARKUP = re.compile(r"\[\[|\]\]|\{\{+|\}\}+|\{\||\|\}|<ref[^>]*>?|</ref>?|"
-                     r"''+|<!--|-->")
+_MARKUP = re.compile(
+    r"\[\[|\]\]|\{\{+|\}\}+|\{\||\|\}|<ref[^>]*>?|</ref>?|"
+    r"''+|<!--|-->"
+)
 _WORD = re.compile(r"\w")
 
 
@@ -325,7 +355,8 @@ def _open_line(line):
 def _parse(line):
     if line.count("[") > _MAX_OPEN_BRACKETS:
         raise UnparsableError(
-            f"{line.count('[')} brackets in a line of {len(line)} characters")
+            f"{line.count('[')} brackets in a line of {len(line)} characters"
+        )
     try:
         # Quotes are read below, as MediaWiki does it: line by line.
         code = mwparserfromhell.parse(line, skip_style_tags=True)
@@ -352,15 +383,17 @@ def _keep_apostrophes(line):
         # Best after a word of one letter (l'''amour''), as in doQuotes.
         candidates = [i for i, n in enumerate(lengths) if n == 3]
         if candidates:
+
             def preference(i):
-                before = line[max(0, runs[i].start() - 2):runs[i].start()]
+                before = line[max(0, runs[i].start() - 2) : runs[i].start()]
                 if before[-1:].isspace() or not before:
                     return 2
                 return 0 if len(before) < 2 or before[0].isspace() else 1
+
             styles[min(candidates, key=preference)] = 2
     parts, position = [], 0
     for run, length, style in zip(runs, lengths, styles, strict=True):
-        parts += [line[position:run.start()], "'" * (length - style)]
+        parts += [line[position : run.start()], "'" * (length - style)]
         # A mark keeps the apostrophe from the quotes that are taken away.
         parts.append("''" if not length - style else "")
         position = run.end()
@@ -381,8 +414,9 @@ def _tidy(text):
     text = _OPENING.sub("(", text)
     # Stripping pieces takes a tenth of a pattern's time.
     *pieces, last = text.split(")")
-    text = ")".join([
-        *(piece.rstrip(_BEFORE_CLOSING) for piece in pieces), last])
+    text = ")".join(
+        [*(piece.rstrip(_BEFORE_CLOSING) for piece in pieces), last]
+    )
     text = text.replace(" ()", "").replace(" []", "")
     text = _REPEATED.sub(r"\1", text)
     return _BEFORE_STOP.sub(r"\1", text)
