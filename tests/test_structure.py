@@ -13,6 +13,7 @@ SHARED = {
     "bert_pretrain.options",
     "bert_pretrain.records",
     "bert_pretrain.vocabulary",
+    "bert_pretrain.wire",
 }
 
 

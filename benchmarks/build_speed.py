@@ -1,0 +1,267 @@
+"""The builder beside tf-models-official's create_pretraining_data.
+
+    python benchmarks/build_speed.py                        # ratio to the peer
+    python benchmarks/build_speed.py --measure=workers      # 2 workers to 1
+    python benchmarks/build_speed.py --measure=memory --megabytes=1000
+
+Both run as whole processes on the same text, one sentence a line, with the
+same vocabulary, pinned to the same core. What a process needs before it reads
+a byte is measured on a text of a few lines and taken off. Rounds go in turn;
+the medians are printed.
+
+The text is made of real documents: runs of sentences are drawn from the
+embedded sample (or `--input`) until there are enough, so that no document is
+a copy of another.
+"""
+
+import dataclasses
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Literal
+
+from bert_pretrain import options
+from tfrecord_builders import documents, fetch_sample, sentences
+
+_SENTENCES_PER_DOCUMENT = 5, 60
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    measure: Literal["peer", "workers", "memory"] = options.option(
+        "What to compare or show.", "peer"
+    )
+    input: str = options.option(
+        "Text to draw from, a document a block; default: the sample.", ""
+    )
+    vocab_file: str = options.option(
+        "Vocabulary; default: one of 8,000 learned from the text.", ""
+    )
+    megabytes: float = options.option("Size of the text to build from.", 10.0)
+    rounds: int = options.option("Rounds, in turn.", 3)
+    seq_length: int = options.option("S.", 128)
+    max_predictions_per_seq: int = options.option("P.", 20)
+    masking: Literal["token", "whole_word"] = options.option(
+        "Both know these two.", "token"
+    )
+
+
+def main(config):
+    with tempfile.TemporaryDirectory() as folder:
+        bench = _prepare(config, folder)
+        print(
+            f"{bench.num_bytes / 1e6:.1f} MB of text, S={config.seq_length}"
+            f", P={config.max_predictions_per_seq}, NSP pairs, "
+            f"{config.masking} masking, dupe 1"
+        )
+        {
+            "peer": _compare_with_peer,
+            "workers": _compare_workers,
+            "memory": _show_memory,
+        }[config.measure](bench)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """The text, the vocabulary and the two commands."""
+
+    config: BenchmarkConfig
+    folder: str
+    vocab_file: str
+
+    @property
+    def num_bytes(self):
+        return os.path.getsize(f"{self.folder}/text.txt")
+
+    def ours(self, text, num_workers):
+        return [
+            sys.executable,
+            "-m",
+            "tfrecord_builders.build",
+            "--source=text",
+            f"--input={self.folder}/{text}",
+            "--text_layout=blocks",
+            f"--vocab_file={self.vocab_file}",
+            f"--output_dir={self.folder}/set",
+            f"--num_workers={num_workers}",
+            f"--seq_length={self.config.seq_length}",
+            "--pairing=nsp",
+            f"--max_predictions_per_seq={self.config.max_predictions_per_seq}",
+            f"--masking={self.config.masking}",
+            "--eval_fraction=0",
+            "--test_fraction=0",
+            "--min_document_chars=1",
+            "--num_shards=1",
+        ]
+
+    def theirs(self, text):
+        return [
+            sys.executable,
+            "-m",
+            "official.nlp.data.create_pretraining_data",
+            f"--input_file={self.folder}/{text}",
+            f"--output_file={self.folder}/theirs.tfrecord",
+            f"--vocab_file={self.vocab_file}",
+            "--do_lower_case=true",
+            f"--max_seq_length={self.config.seq_length}",
+            f"--max_predictions_per_seq={self.config.max_predictions_per_seq}",
+            f"--do_whole_word_mask={self.config.masking == 'whole_word'}",
+            "--dupe_factor=1",
+        ]
+
+    def seconds(self, command, cores):
+        """Wall time of a command, pinned to some cores."""
+        subprocess.run(["rm", "-rf", f"{self.folder}/set"], check=True)
+        started = time.monotonic()
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr[-2000:])
+        return time.monotonic() - started
+
+
+def _prepare(config, folder):
+    if config.input:
+        real = _read("text", config.input, "blocks")
+    else:
+        fetch_sample.fetch(f"{folder}/sample")
+        real = _read(
+            "wikipedia", f"{folder}/sample/enwiki-sample.xml.bz2", "blocks"
+        )
+        real += _read("text", f"{folder}/sample/lee-news.txt", "line")
+    _write_text(real, f"{folder}/text.txt", int(config.megabytes * 1e6))
+    _write_text(real, f"{folder}/few.txt", 20_000)
+    vocab_file = config.vocab_file
+    if not vocab_file:
+        vocab_file = f"{folder}/vocab.txt"
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "tfrecord_builders.learn_vocabulary",
+                "--source=text",
+                f"--input={folder}/text.txt",
+                "--max_sample_mb=5",
+                "--vocab_size=8000",
+                f"--output_file={vocab_file}",
+            ],
+            check=True,
+            capture_output=True,
+        )
+    return Bench(config, folder, vocab_file)
+
+
+def _read(source, pattern, layout):
+    """The documents as lists of sentences."""
+    config = documents.SourceConfig(
+        source=(source,), input=(pattern,), text_layout=layout
+    )
+    return [
+        sentences.split(item.text)
+        for unit in documents.plan(config, 1 << 30)
+        for span in unit
+        for item, _ in documents.read(span, config)
+        if isinstance(item, documents.Document)
+    ]
+
+
+def _write_text(real, path, num_bytes):
+    """Writes documents made of runs of sentences of real documents."""
+    rng = random.Random(0)
+    with open(path, "w", encoding="utf-8") as file:
+        while file.tell() < num_bytes:
+            wanted = rng.randint(*_SENTENCES_PER_DOCUMENT)
+            lines = []
+            while len(lines) < wanted:
+                document = rng.choice(real)
+                start = rng.randrange(len(document))
+                lines += document[start : start + rng.randint(1, 8)]
+            file.write("\n".join(lines) + "\n\n")
+
+
+def _compare_with_peer(bench):
+    core = {max(os.sched_getaffinity(0))}
+    times = {
+        "ours": [],
+        "ours, few lines": [],
+        "theirs": [],
+        "theirs, few lines": [],
+    }
+    for number in range(bench.config.rounds):
+        for name, command in (
+            ("ours", bench.ours("text.txt", 1)),
+            ("theirs", bench.theirs("text.txt")),
+            ("ours, few lines", bench.ours("few.txt", 1)),
+            ("theirs, few lines", bench.theirs("few.txt")),
+        ):
+            times[name].append(bench.seconds(command, core))
+            print(
+                f"  round {number + 1}: {name} {times[name][-1]:.1f} s",
+                flush=True,
+            )
+    ours, ours_start, theirs, theirs_start = (
+        statistics.median(times[name])
+        for name in ("ours", "ours, few lines", "theirs", "theirs, few lines")
+    )
+    megabytes = bench.num_bytes / 1e6
+    print(f"{'':12}{'start-up s':>12}{'work s':>10}{'MB/s':>10}")
+    for name, start, whole in (
+        ("ours", ours_start, ours),
+        ("peer", theirs_start, theirs),
+    ):
+        work = whole - start
+        print(f"{name:12}{start:12.1f}{work:10.2f}{megabytes / work:10.2f}")
+    print(
+        f"ratio of the work: {(theirs - theirs_start) / (ours - ours_start):.1f}"
+        f"; of whole processes: {theirs / ours:.1f}"
+    )
+
+
+def _compare_workers(bench):
+    cores = os.sched_getaffinity(0)
+    times = {1: [], 2: []}
+    starts = {1: [], 2: []}
+    for _ in range(bench.config.rounds):
+        for num_workers in (1, 2):
+            times[num_workers].append(
+                bench.seconds(bench.ours("text.txt", num_workers), cores)
+            )
+            starts[num_workers].append(
+                bench.seconds(bench.ours("few.txt", num_workers), cores)
+            )
+    work = {
+        n: statistics.median(times[n]) - statistics.median(starts[n])
+        for n in times
+    }
+    for n, seconds in work.items():
+        print(
+            f"{n} worker{'s' if n > 1 else ''}: "
+            f"{bench.num_bytes / 1e6 / seconds:.2f} MB/s "
+            f"({seconds:.1f} s of work)"
+        )
+    print(f"ratio: {work[1] / work[2]:.2f}")
+
+
+def _show_memory(bench):
+    cores = os.sched_getaffinity(0)
+    seconds = bench.seconds(bench.ours("text.txt", 2), cores)
+    # Of the largest process among the builder and its workers.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    print(
+        f"{bench.num_bytes / 1e9:.2f} GB in {seconds:.0f} s with 2 workers: "
+        f"{bench.num_bytes / 1e6 / seconds:.2f} MB/s; peak memory of the "
+        f"largest process {peak / 1e6:.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    options.run(main, BenchmarkConfig)
