@@ -12,6 +12,7 @@ _REMOVED = re.compile(
     "\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ud800-\uf8ff\ufeff"
     "\ufff0-\ufffb\ufffe\uffff\U000e0000-\U000e00ff\U000f0000-\U0010ffff]+"
 )
+_UNTIDY = ("  ", " \n", "\n ", "\n\n")
 
 
 def clean(text):
@@ -20,10 +21,15 @@ def clean(text):
     Characters that show nothing are removed, white space of any kind becomes
     one space or, where it holds a line break, one line break.
     """
+    text = text.strip()
     # All of _REMOVED is unprintable, and this is four times its speed.
-    if not text.replace("\n", "").isprintable():
+    is_printable = text.replace("\n", "").isprintable()
+    if not is_printable:
         text = _REMOVED.sub("", text)
     if not unicodedata.is_normalized("NFC", text):
         text = unicodedata.normalize("NFC", text)
+    # Only the space and the line feed are left of white space in this case.
+    if is_printable and not any(pair in text for pair in _UNTIDY):
+        return text
     lines = [" ".join(line.split()) for line in text.splitlines()]
     return "\n".join([line for line in lines if line])

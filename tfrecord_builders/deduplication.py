@@ -6,15 +6,18 @@ import re
 import numpy as np
 
 DIGEST_BYTES = 16
-_NOT_WORD = re.compile(r"\W+")
+# Divided by what removes them fastest: bytes, or a regular expression.
+_ASCII_NOT_WORD = bytes(i for i in range(128) if not chr(i).isalnum())
+_OTHER_NOT_WORD = re.compile(r"[^\w\x00-\x7f]+")
 
 
 def digest(text):
     """A hash of the words: case, white space and punctuation do not count."""
-    words = _NOT_WORD.sub("", text.lower())
-    return hashlib.blake2b(
-        words.encode("utf-8"), digest_size=DIGEST_BYTES
-    ).digest()
+    words = text.lower()
+    if not words.isascii():
+        words = _OTHER_NOT_WORD.sub("", words)
+    content = words.encode("utf-8").translate(None, _ASCII_NOT_WORD)
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
 def as_digests(content):
