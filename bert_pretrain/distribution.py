@@ -18,35 +18,51 @@ from bert_pretrain import errors, options
 
 _INSTALL = (
     "pip install --no-deps --force-reinstall tensorflow-tpu==2.20.0 && "
-    "pip install --no-deps libtpu==0.0.20")
+    "pip install --no-deps libtpu==0.0.20"
+)
 _SET_VARIABLES = (
     "set TPU_LIBRARY_PATH and TF_PLUGGABLE_DEVICE_LIBRARY_PATH to the "
-    "libtpu.so of the libtpu package and NEXT_PLUGGABLE_DEVICE_USE_C_API=true")
+    "libtpu.so of the libtpu package and NEXT_PLUGGABLE_DEVICE_USE_C_API=true"
+)
 # Parts of TensorFlow's messages, what they mean, and what to do. Several of
 # them end the interpreter, hence the trial in a process of its own.
 _TPU_FAILURES = (
-    (r"No OpKernel|No registered 'ConfigureDistributedTPU'|"
-     r"Unknown backend XLA_TPU_JIT",
-     "the installed TensorFlow has no TPU support: the plain tensorflow wheel "
-     f"stands where tensorflow-tpu belongs; run {_INSTALL}"),
-    (r"DoWork not available",
-     "libtpu is too new for this TensorFlow; run pip install --no-deps "
-     "libtpu==0.0.20"),
-    (r"No matching devices|TPU_SYSTEM:0",
-     f"TensorFlow did not load libtpu; {_SET_VARIABLES}"),
-    (r"libtpu_lockfile|multi-process lockfile|already in use",
-     "another process holds the TPU; end it, or remove /tmp/libtpu_lockfile "
-     "if there is none"),
-    (r"TPU_LOAD_LIBRARY=0",
-     "TPU_LOAD_LIBRARY=0 forbids the libtpu that the PJRT variables ask for; "
-     "a pod's coordinator must not set them, a single host must not set "
-     "TPU_LOAD_LIBRARY=0"),
-    (r"Please provide a TPU Name",
-     "no TPU is named; give --tpu=local on a TPU machine, or the TPU's name"),
-    (r"oauth2client|googleapiclient|Could not automatically determine cred|"
-     r"not find TPU|HttpError|metadata",
-     "the Cloud TPU API did not answer for this name; give the workers' "
-     "addresses instead, --tpu=grpc://ip0:8470,ip1:8470"),
+    (
+        r"No OpKernel|No registered 'ConfigureDistributedTPU'|"
+        r"Unknown backend XLA_TPU_JIT",
+        "the installed TensorFlow has no TPU support: the plain tensorflow "
+        f"wheel stands where tensorflow-tpu belongs; run {_INSTALL}",
+    ),
+    (
+        r"DoWork not available",
+        "libtpu is too new for this TensorFlow; run pip install --no-deps "
+        "libtpu==0.0.20",
+    ),
+    (
+        r"No matching devices|TPU_SYSTEM:0",
+        f"TensorFlow did not load libtpu; {_SET_VARIABLES}",
+    ),
+    (
+        r"libtpu_lockfile|multi-process lockfile|already in use",
+        "another process holds the TPU; end it, or remove /tmp/libtpu_lockfile "
+        "if there is none",
+    ),
+    (
+        r"TPU_LOAD_LIBRARY=0",
+        "TPU_LOAD_LIBRARY=0 forbids the libtpu that the PJRT variables ask "
+        "for; a pod's coordinator must not set them, a single host must not "
+        "set TPU_LOAD_LIBRARY=0",
+    ),
+    (
+        r"Please provide a TPU Name",
+        "no TPU is named; give --tpu=local on a TPU machine, or the TPU's name",
+    ),
+    (
+        r"oauth2client|googleapiclient|Could not automatically determine cred|"
+        r"not find TPU|HttpError|metadata",
+        "the Cloud TPU API did not answer for this name; give the workers' "
+        "addresses instead, --tpu=grpc://ip0:8470,ip1:8470",
+    ),
 )
 _TRIAL = """
 import tensorflow as tf
@@ -59,12 +75,17 @@ _TRIAL_SECONDS = 300
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistributionConfig:
     """Where to compute, and how precisely."""
+
     tpu: str = options.option(
         "local (on a TPU machine), a TPU's name, or "
-        "grpc://address:8470,…; if not given, all GPUs, else the CPU.", "")
+        "grpc://address:8470,…; if not given, all GPUs, else the CPU.",
+        "",
+    )
     precision: Literal["float32", "bfloat16"] = options.option(
         "Of matrix products and hidden states; variables, LayerNorm, loss "
-        "and optimizer are float32 always.", "float32")
+        "and optimizer are float32 always.",
+        "float32",
+    )
 
 
 def build_strategy(config):
@@ -91,7 +112,8 @@ def check_batch(global_batch_size, strategy):
         smaller = max(1, global_batch_size // num_replicas) * num_replicas
         raise errors.UserError(
             f"--global_batch_size={global_batch_size} must be a positive "
-            f"multiple of the {num_replicas} replicas; {smaller} is one.")
+            f"multiple of the {num_replicas} replicas; {smaller} is one."
+        )
 
 
 def _tpu_strategy(tpu):
@@ -105,12 +127,12 @@ def _tpu_strategy(tpu):
         # Said explicitly: left to itself, the strategy has picked a wrong
         # assignment on v5p.
         assignment = tf.tpu.experimental.DeviceAssignment.build(
-            topology,
-            num_replicas=resolver.get_tpu_system_metadata().num_cores)
+            topology, num_replicas=resolver.get_tpu_system_metadata().num_cores
+        )
         return tf.distribute.TPUStrategy(
-            resolver, experimental_device_assignment=assignment)
-    except (tf.errors.OpError, ValueError, RuntimeError,
-            ImportError) as error:
+            resolver, experimental_device_assignment=assignment
+        )
+    except (tf.errors.OpError, ValueError, RuntimeError, ImportError) as error:
         raise _translate(tpu, str(error)) from error
 
 
@@ -119,16 +141,23 @@ def _try_local_tpu():
     if not _is_installed("libtpu"):
         raise errors.UserError(
             f"--tpu=local: the package libtpu is not installed; run "
-            f"{_INSTALL}, then {_SET_VARIABLES}.")
+            f"{_INSTALL}, then {_SET_VARIABLES}."
+        )
     try:
         trial = subprocess.run(
-            [sys.executable, "-c", _TRIAL], capture_output=True, text=True,
-            errors="replace", timeout=_TRIAL_SECONDS, env=os.environ.copy(),
-            check=False)
+            [sys.executable, "-c", _TRIAL],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TRIAL_SECONDS,
+            env=os.environ.copy(),
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
         raise errors.UserError(
             f"--tpu=local: the TPU did not start within {_TRIAL_SECONDS} "
-            "seconds; restart its machine.") from error
+            "seconds; restart its machine."
+        ) from error
     if trial.returncode:
         raise _translate("local", trial.stderr)
 
@@ -148,4 +177,5 @@ def _translate(tpu, message):
             return errors.UserError(f"--tpu={tpu}: {meaning}.")
     lines = [line for line in message.strip().splitlines() if line.strip()]
     return errors.UserError(
-        f"--tpu={tpu}: {lines[-1].strip() if lines else 'no TPU answered'}.")
+        f"--tpu={tpu}: {lines[-1].strip() if lines else 'no TPU answered'}."
+    )

@@ -43,11 +43,13 @@ def check_supported(config):
         if value not in values:
             raise errors.UserError(
                 f"{name}={value!r} is not supported, only "
-                f"{', '.join(map(repr, values))}.")
+                f"{', '.join(map(repr, values))}."
+            )
     if config.hidden_size % config.num_attention_heads:
         raise errors.UserError(
             f"hidden_size={config.hidden_size} is not a multiple of "
-            f"num_attention_heads={config.num_attention_heads}.")
+            f"num_attention_heads={config.num_attention_heads}."
+        )
 
 
 def encode(bert, batch, dtype, dropout_seed=None):
@@ -69,14 +71,26 @@ def encode(bert, batch, dtype, dropout_seed=None):
     mask_BS = tf.cast(batch["attention_mask"], dtype)
     scores_B11S = ((1 - mask_BS) * _PADDING_SCORE)[:, tf.newaxis, tf.newaxis]
     for layer in bert.bert.encoder.layer:
-        attended_BSH = _attend(layer.attention.self_attention, config,
-                               hidden_BSH, scores_B11S, dropout)
-        hidden_BSH = _project_and_add(layer.attention.dense_output, config,
-                                      attended_BSH, hidden_BSH, dropout)
+        attended_BSH = _attend(
+            layer.attention.self_attention,
+            config,
+            hidden_BSH,
+            scores_B11S,
+            dropout,
+        )
+        hidden_BSH = _project_and_add(
+            layer.attention.dense_output,
+            config,
+            attended_BSH,
+            hidden_BSH,
+            dropout,
+        )
         inner_BSF = _ACTIVATIONS[config.hidden_act](
-            _dense(layer.intermediate.dense, hidden_BSH))
-        hidden_BSH = _project_and_add(layer.bert_output, config,
-                                      inner_BSF, hidden_BSH, dropout)
+            _dense(layer.intermediate.dense, hidden_BSH)
+        )
+        hidden_BSH = _project_and_add(
+            layer.bert_output, config, inner_BSF, hidden_BSH, dropout
+        )
     return hidden_BSH
 
 
@@ -85,10 +99,12 @@ def masked_lm_logits(bert, hidden_BSH, positions_BP):
     head = bert.mlm.predictions
     masked_BPH = tf.gather(hidden_BSH, positions_BP, batch_dims=1)
     masked_BPH = _ACTIVATIONS[bert.config.hidden_act](
-        _dense(head.transform.dense, masked_BPH))
+        _dense(head.transform.dense, masked_BPH)
+    )
     masked_BPH = _normalize(head.transform.LayerNorm, bert.config, masked_BPH)
-    return _linear(masked_BPH, bert.bert.embeddings.weight, head.bias,
-                   transpose=True)
+    return _linear(
+        masked_BPH, bert.bert.embeddings.weight, head.bias, transpose=True
+    )
 
 
 def next_sentence_logits(bert, hidden_BSH):
@@ -105,8 +121,9 @@ def _embed(embeddings, config, batch, dtype, dropout):
     types_BST = tf.one_hot(batch["token_type_ids"], config.type_vocab_size)
     types_BSH = tf.tensordot(types_BST, embeddings.token_type_embeddings, 1)
     positions_SH = embeddings.position_embeddings[:seq_length]
-    hidden_BSH = _normalize(embeddings.LayerNorm, config,
-                            words_BSH + types_BSH + positions_SH)
+    hidden_BSH = _normalize(
+        embeddings.LayerNorm, config, words_BSH + types_BSH + positions_SH
+    )
     return dropout(tf.cast(hidden_BSH, dtype), config.hidden_dropout_prob)
 
 
@@ -117,26 +134,32 @@ def _attend(attention, config, hidden_BSH, scores_B11S, dropout):
     head_size = hidden_size // num_heads
     parts = attention.query, attention.key, attention.value
     # One product for all three.
-    qkv_BSX = _linear(hidden_BSH,
-                      tf.concat([part.kernel for part in parts], axis=1),
-                      tf.concat([part.bias for part in parts], axis=0))
-    qkv_BS3ND = tf.reshape(
-        qkv_BSX, [-1, seq_length, 3, num_heads, head_size])
+    qkv_BSX = _linear(
+        hidden_BSH,
+        tf.concat([part.kernel for part in parts], axis=1),
+        tf.concat([part.bias for part in parts], axis=0),
+    )
+    qkv_BS3ND = tf.reshape(qkv_BSX, [-1, seq_length, 3, num_heads, head_size])
     query_BNSD, key_BNSD, value_BNSD = tf.unstack(
-        tf.transpose(qkv_BS3ND, [2, 0, 3, 1, 4]))
+        tf.transpose(qkv_BS3ND, [2, 0, 3, 1, 4])
+    )
     query_BNSD *= 1 / math.sqrt(head_size)
     scores_BNSS = tf.matmul(query_BNSD, key_BNSD, transpose_b=True)
-    weights_BNSS = dropout(tf.nn.softmax(scores_BNSS + scores_B11S),
-                           config.attention_probs_dropout_prob)
+    weights_BNSS = dropout(
+        tf.nn.softmax(scores_BNSS + scores_B11S),
+        config.attention_probs_dropout_prob,
+    )
     attended_BSND = tf.transpose(
-        tf.matmul(weights_BNSS, value_BNSD), [0, 2, 1, 3])
+        tf.matmul(weights_BNSS, value_BNSD), [0, 2, 1, 3]
+    )
     return tf.reshape(attended_BSND, [-1, seq_length, hidden_size])
 
 
 def _project_and_add(output, config, inner_BSX, hidden_BSH, dropout):
     """The end of a sub-layer: projection, dropout, residual, LayerNorm."""
-    projected_BSH = dropout(_dense(output.dense, inner_BSX),
-                            config.hidden_dropout_prob)
+    projected_BSH = dropout(
+        _dense(output.dense, inner_BSX), config.hidden_dropout_prob
+    )
     return _normalize(output.LayerNorm, config, hidden_BSH + projected_BSH)
 
 
@@ -150,7 +173,8 @@ def _linear(values, kernel, bias, transpose=False):
     flat = tf.reshape(values, [-1, values.shape[-1]])
     product = tf.nn.bias_add(
         tf.matmul(flat, tf.cast(kernel, dtype), transpose_b=transpose),
-        tf.cast(bias, dtype))
+        tf.cast(bias, dtype),
+    )
     return tf.reshape(product, [-1, *leading, product.shape[-1]])
 
 
@@ -159,8 +183,13 @@ def _normalize(layer, config, values):
     wide = tf.cast(values, tf.float32)
     mean, variance = tf.nn.moments(wide, axes=[-1], keepdims=True)
     normalized = tf.nn.batch_normalization(
-        wide, mean, variance, offset=layer.beta, scale=layer.gamma,
-        variance_epsilon=config.layer_norm_eps)
+        wide,
+        mean,
+        variance,
+        offset=layer.beta,
+        scale=layer.gamma,
+        variance_epsilon=config.layer_norm_eps,
+    )
     return tf.cast(normalized, values.dtype)
 
 
@@ -180,8 +209,12 @@ class Dropout:
         # drawing them takes half the time of 32.
         num_values = values.shape.num_elements()
         bits = tf.random.stateless_uniform(
-            [-(-num_values // 2)], seed, minval=None, maxval=None,
-            dtype=tf.uint32)
+            [-(-num_values // 2)],
+            seed,
+            minval=None,
+            maxval=None,
+            dtype=tf.uint32,
+        )
         bits = tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:num_values]
         threshold = round(rate * 2**16)
         keep = tf.cast(bits >= tf.constant(threshold, tf.uint16), values.dtype)

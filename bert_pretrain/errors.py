@@ -20,6 +20,9 @@ _REMEDIES = {
     errno.ENOENT: "no such file: check the path",
     errno.EISDIR: "this is a directory: name a file",
     errno.ENOTDIR: "a part of this path is a file: name a directory",
+    errno.EROFS: "this file system is read-only: give another folder",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the "
+    "same command again",
 }
 _CORRUPT = (
     "the compressed data is truncated or corrupt ({}); fetch the file again"
@@ -30,6 +33,14 @@ _TF_ERRNOS = {
     tf.errors.PermissionDeniedError: errno.EACCES,
     tf.errors.NotFoundError: errno.ENOENT,
 }
+# What object stores and network file systems answer now and then.
+_TRANSIENT = (
+    tf.errors.AbortedError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+    tf.errors.UnavailableError,
+    tf.errors.UnknownError,
+)
 
 
 class UserError(ValueError):
@@ -58,6 +69,19 @@ def naming(path):
         ) from error
     except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"{path}: {_CORRUPT.format(error)}.") from error
+
+
+def is_transient(error):
+    """Whether the same may succeed when it is tried again, by its causes."""
+    while error is not None:
+        if isinstance(error, _TRANSIENT) or (
+            isinstance(error, OSError)
+            and error.errno is not None
+            and error.errno not in _REMEDIES
+        ):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _reason(error):

@@ -10,7 +10,6 @@ from typing import Literal
 
 import orbit
 import tensorflow as tf
-from absl import logging
 
 from bert_pretrain import (
     checkpoints,
@@ -32,27 +31,31 @@ _SPLITS = {"validation": records.EVAL, "test": records.TEST}
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """An evaluation."""
+
     data_dir: str = options.option(
-        "Folder of records and manifest, as tfrecord_builders.build makes it.")
+        "Folder of records and manifest, as tfrecord_builders.build makes it."
+    )
     model_dir: str = options.option("Folder that bert_pretrain.train wrote.")
     split: Literal["validation", "test"] = options.option(
-        "Which held-out documents.", "validation")
+        "Which held-out documents.", "validation"
+    )
     global_batch_size: int = options.option(
-        "Examples in a step, over all replicas.", 64)
-    devices: distribution.DistributionConfig = (
-        distribution.DistributionConfig())
+        "Examples in a step, over all replicas.", 64
+    )
+    devices: distribution.DistributionConfig = distribution.DistributionConfig()
 
 
 def evaluate(config):
     """Prints and writes what the newest checkpoint reaches."""
-    logging.set_verbosity(logging.WARNING)
+    telemetry.quiet_libraries()
     manifest = records.read_manifest(config.data_dir)
     records.check_set(config.data_dir, manifest)
     split = _SPLITS[config.split]
     if not manifest.splits[split].num_examples:
         raise errors.UserError(
             f"{config.data_dir}: the {config.split} split holds no example; "
-            f"build the set with a larger --{split}_fraction.")
+            f"build the set with a larger --{split}_fraction."
+        )
     strategy = distribution.build_strategy(config.devices)
     distribution.check_batch(config.global_batch_size, strategy)
     with strategy.scope():
@@ -64,8 +67,15 @@ def evaluate(config):
     files.write_json(path, {**earlier, config.split: results})
     telemetry.print_table(
         f"{config.model_dir}, step {results['step']:,}, on {config.split}",
-        [(name, f"{value:,.4f}" if isinstance(value, float) else f"{value:,}")
-         for name, value in results.items()], sys.stdout)
+        [
+            (
+                name,
+                f"{value:,.4f}" if isinstance(value, float) else f"{value:,}",
+            )
+            for name, value in results.items()
+        ],
+        sys.stdout,
+    )
 
 
 def _check_fit(config, manifest, restored):
@@ -74,39 +84,52 @@ def _check_fit(config, manifest, restored):
             f"{config.data_dir}: made with the vocabulary "
             f"{manifest.vocab_sha256[:12]}…, the model with "
             f"{restored.vocabulary.sha256[:12]}…; evaluate on records of the "
-            "model's vocabulary.")
+            "model's vocabulary."
+        )
     positions = restored.bert.config.max_position_embeddings
     if manifest.seq_length > positions:
         raise errors.UserError(
             f"{config.data_dir}: seq_length {manifest.seq_length} exceeds the "
-            f"model's {positions} positions; build shorter rows.")
+            f"model's {positions} positions; build shorter rows."
+        )
     if model.has_pairs(restored.bert) and manifest.pairing == "none":
         raise errors.UserError(
             f"{config.data_dir}: pairing 'none', but the model was trained on "
-            "sentence pairs; build the records with --pairing=nsp.")
+            "sentence pairs; build the records with --pairing=nsp."
+        )
 
 
 def _evaluate(config, manifest, split, strategy, restored):
     dtype = distribution.compute_dtype(config.devices)
     batches, num_steps = input_pipeline.eval_batches(
-        strategy, config.data_dir, manifest, split, config.global_batch_size)
+        strategy, config.data_dir, manifest, split, config.global_batch_size
+    )
     with strategy.scope():
         bert_evaluator = evaluator.Evaluator(
-            restored.bert, batches, dtype=dtype)
+            restored.bert, batches, dtype=dtype
+        )
     controller = orbit.Controller(
-        strategy=strategy, evaluator=bert_evaluator,
-        global_step=tf.Variable(restored.step, dtype=tf.int64))
+        strategy=strategy,
+        evaluator=bert_evaluator,
+        global_step=tf.Variable(restored.step, dtype=tf.int64),
+    )
     watch = telemetry.Stopwatch()
-    with (input_pipeline.naming_failures(config.data_dir, manifest),
-          contextlib.redirect_stdout(None)):
+    with (
+        input_pipeline.naming_failures(config.data_dir, manifest),
+        contextlib.redirect_stdout(None),
+    ):
         output = controller.evaluate(num_steps)
     counts = manifest.splits[split]
     return {
-        **{name: float(value) for name, value in output.items()
-           if name != "steps_per_second"},
+        **{
+            name: float(value)
+            for name, value in output.items()
+            if name != "steps_per_second"
+        },
         "unigram_entropy": evaluator.unigram_entropy(
             input_pipeline.host_batches(config.data_dir, manifest, split),
-            manifest.vocab_size),
+            manifest.vocab_size,
+        ),
         "num_examples": counts.num_examples,
         "num_predictions": counts.num_predictions,
         "step": restored.step,

@@ -24,12 +24,16 @@ class Evaluator(orbit.StandardEvaluator):
     def eval_step(self, iterator):
         def replica_step(batch):
             return trainer.flatten(
-                trainer.forward(self._bert, batch, self._dtype))
+                trainer.forward(self._bert, batch, self._dtype)
+            )
 
         sums = self._strategy.run(replica_step, args=(next(iterator),))
         return tf.nest.map_structure(
             lambda value: self._strategy.reduce(
-                tf.distribute.ReduceOp.SUM, value, axis=None), sums)
+                tf.distribute.ReduceOp.SUM, value, axis=None
+            ),
+            sums,
+        )
 
     def eval_reduce(self, state, step_outputs):
         # Not read here, so that the device need not wait for the host.
@@ -38,11 +42,13 @@ class Evaluator(orbit.StandardEvaluator):
     def eval_end(self, state):
         # Added up in float64: a split has more predictions than float32
         # can count.
-        sums = {name: sum(float(step[name]) for step in state)
-                for name in state[0]}
+        sums = {
+            name: sum(float(step[name]) for step in state) for name in state[0]
+        }
         output = trainer.means(sums)
         output["masked_lm_perplexity"] = math.exp(
-            min(output["masked_lm_loss"], 700.0))
+            min(output["masked_lm_loss"], 700.0)
+        )
         return output
 
 
@@ -59,6 +65,8 @@ def unigram_entropy(batches, vocab_size):
     for batch in batches:
         counts += np.bincount(
             batch["masked_lm_ids"].numpy().ravel(),
-            batch["masked_lm_weights"].numpy().ravel(), vocab_size)
+            batch["masked_lm_weights"].numpy().ravel(),
+            vocab_size,
+        )
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())

@@ -5,18 +5,24 @@ be local, on Google Cloud Storage, or in memory (`ram://`).
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
+import secrets
+import sys
 
 import tensorflow as tf
 
 from bert_pretrain import errors
 
-# Of this process, so that two writers of one path do not share a name.
-_ASIDE = f".tmp-{os.getpid()}"
+_ASIDE = ".tmp-"
+_IS_ASIDE = re.compile(re.escape(_ASIDE) + "[0-9a-f]{16}$")
 _READ_BYTES = 1 << 22
+# What file systems answer that do not lock directories; NFS is one.
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 def expand(patterns):
@@ -47,17 +53,43 @@ def replacing(path):
     """Yields a name to write to; it becomes `path` when the block succeeds.
 
     Whoever looks at `path` sees the old file, the whole new one, or none.
+    A process that is killed in the block leaves the aside: `remove_asides`.
     """
-    aside = path + _ASIDE
+    # On a cluster one unit may run twice at a time, on two machines or as two
+    # threads: writers of one path must not share a name.
+    aside = path + _ASIDE + secrets.token_hex(8)
     with errors.naming(path):
         tf.io.gfile.makedirs(os.path.dirname(path) or ".")
         try:
             yield aside
+            _flush_to_disk(aside)
             tf.io.gfile.rename(aside, path, overwrite=True)
         except BaseException:
             if tf.io.gfile.exists(aside):
                 tf.io.gfile.remove(aside)
             raise
+
+
+def _flush_to_disk(path):
+    """So that a machine that stops leaves no empty file under a new name."""
+    if "://" in path or not os.path.isfile(path):
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_asides(directory):
+    """Removes what writers that were killed left in a directory.
+
+    Only for one whom no other writer works in that directory beside.
+    """
+    with errors.naming(directory):
+        for name in tf.io.gfile.listdir(directory):
+            if _IS_ASIDE.search(name):
+                tf.io.gfile.remove(f"{directory}/{name}")
 
 
 def write_bytes(path, content):
@@ -107,23 +139,79 @@ def locked(directory):
     Raises:
       UserError: if another process is in it.
     """
-    if "://" in directory:
-        yield
-        return
-    with errors.naming(directory):
-        os.makedirs(directory, exist_ok=True)
-        handle = os.open(directory, os.O_RDONLY)
+    handle = _open_directory(directory)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, directory):
             raise errors.UserError(
                 f"{directory}: another process is working in this folder; "
                 "wait for it to end, or give another folder."
-            ) from error
+            )
         yield
     finally:
+        _close(handle)
+
+
+def enter(directory):
+    """Lets `wait_until_left` wait for `leave`, or this process's end.
+
+    Returns:
+      What `leave` takes.
+    """
+    handle = _open_directory(directory)
+    _lock(handle, fcntl.LOCK_SH, directory)
+    return handle
+
+
+def leave(handle):
+    _close(handle)
+
+
+def wait_until_left(directory):
+    """Waits for the end of all processes that entered a directory."""
+    handle = _open_directory(directory)
+    try:
+        if not _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, directory):
+            print(
+                f"Waiting for processes that still work in {directory} …",
+                file=sys.stderr,
+            )
+            _lock(handle, fcntl.LOCK_EX, directory)
+    finally:
+        _close(handle)
+
+
+def _open_directory(directory):
+    """A handle to lock a local directory with; None for object stores."""
+    if "://" in directory:
+        return None
+    with errors.naming(directory):
+        os.makedirs(directory, exist_ok=True)
+        return os.open(directory, os.O_RDONLY)
+
+
+def _close(handle):
+    if handle is not None:
         os.close(handle)
+
+
+def _lock(handle, kind, directory):
+    """Whether the lock was taken, or there are none on this file system."""
+    if handle is None:
+        return True
+    with errors.naming(directory):
+        try:
+            fcntl.flock(handle, kind)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            print(
+                f"warning: {directory} is on a file system without locks; "
+                "see to it that no other build works in it.",
+                file=sys.stderr,
+            )
+    return True
 
 
 def size(path):

@@ -26,12 +26,14 @@ _HOST_BATCH_SIZE = 256
 @dataclasses.dataclass(frozen=True)
 class Segment:
     """Shards of one stream, in order: their indexes, and what to pass over."""
+
     shards: np.ndarray
     skips: np.ndarray  # examples at the start; all but the first are 0
 
 
-def train_batches(strategy, data_dir, manifest, global_batch_size, seed,
-                  examples):
+def train_batches(
+    strategy, data_dir, manifest, global_batch_size, seed, examples
+):
     """Batches of the training split, distributed over `strategy`.
 
     Args:
@@ -61,15 +63,20 @@ def eval_batches(strategy, data_dir, manifest, split, global_batch_size):
     num_batches = -(-num_examples // global_batch_size)
 
     def build(context):
-        index, num_pipelines = (context.input_pipeline_id,
-                                context.num_input_pipelines)
+        index, num_pipelines = (
+            context.input_pipeline_id,
+            context.num_input_pipelines,
+        )
         num_own = len(range(index, num_examples, num_pipelines))
         num_rows = num_batches * global_batch_size // num_pipelines
         serialized = tf.data.TFRecordDataset(
-            [f"{data_dir}/{shard.file}" for shard in shards])
+            [f"{data_dir}/{shard.file}" for shard in shards]
+        )
         serialized = serialized.shard(num_pipelines, index).concatenate(
             tf.data.Dataset.from_tensors(_empty_record(manifest)).repeat(
-                num_rows - num_own))
+                num_rows - num_own
+            )
+        )
         return _batch(serialized, manifest, context, global_batch_size)
 
     return strategy.distribute_datasets_from_function(build), num_batches
@@ -78,8 +85,12 @@ def eval_batches(strategy, data_dir, manifest, split, global_batch_size):
 def host_batches(data_dir, manifest, split):
     """Batches of a split for this process itself, in no distribution."""
     batches, _ = eval_batches(
-        tf.distribute.get_strategy(), data_dir, manifest, split,
-        global_batch_size=_HOST_BATCH_SIZE)
+        tf.distribute.get_strategy(),
+        data_dir,
+        manifest,
+        split,
+        global_batch_size=_HOST_BATCH_SIZE,
+    )
     return batches
 
 
@@ -99,16 +110,19 @@ def naming_failures(data_dir, manifest):
         raise errors.UserError(
             f"{path}: corrupt, its bytes are not those that the manifest "
             "names; copy it again, or remove the set and build it again, then "
-            "run the same command to go on.") from error
+            "run the same command to go on."
+        ) from error
     except tf.errors.ResourceExhaustedError as error:
         message = error.message.splitlines()[0]
         if "space" in message.lower():
             raise errors.UserError(
                 f"the disk is full ({message}); free some space, then run "
-                "the same command to go on.") from error
+                "the same command to go on."
+            ) from error
         raise errors.UserError(
             f"the device's memory is exhausted ({message}); give a smaller "
-            "--global_batch_size.") from error
+            "--global_batch_size."
+        ) from error
 
 
 def check_shards(num_shards, num_pipelines):
@@ -123,38 +137,54 @@ def check_shards(num_shards, num_pipelines):
             f"{num_shards} training shards for {num_pipelines} input "
             "pipelines (hosts): each needs its own, and their number must be "
             f"a power of two up to {_MAX_STREAMS}; build the set with a "
-            f"larger --num_shards (a multiple of {num_pipelines}).")
+            f"larger --num_shards (a multiple of {num_pipelines})."
+        )
 
 
 def _train_records(data_dir, shards, seed, examples, context):
     """One pipeline's part of a range of global examples, serialized."""
     num_pipelines = context.num_input_pipelines
     check_shards(len(shards), num_pipelines)
-    segments = plan([shard.num_examples for shard in shards], seed, examples,
-                    context.input_pipeline_id, num_pipelines)
+    segments = plan(
+        [shard.num_examples for shard in shards],
+        seed,
+        examples,
+        context.input_pipeline_id,
+        num_pipelines,
+    )
     paths = tf.constant([f"{data_dir}/{shard.file}" for shard in shards])
     # All streams in one row of tensors, since a dataset's function can only
     # be given its stream's number.
     bounds = np.cumsum([0] + [len(segment.shards) for segment in segments])
     indexes = tf.constant(
-        np.concatenate([segment.shards for segment in segments]))
-    skips = tf.constant(
-        np.concatenate([segment.skips for segment in segments]))
+        np.concatenate([segment.shards for segment in segments])
+    )
+    skips = tf.constant(np.concatenate([segment.skips for segment in segments]))
     bounds = tf.constant(bounds)
 
     def stream(number):
         start, end = bounds[number], bounds[number + 1]
         shards = tf.data.Dataset.from_tensor_slices(
-            (indexes[start:end], skips[start:end]))
+            (indexes[start:end], skips[start:end])
+        )
         return shards.flat_map(
             lambda index, skip: tf.data.TFRecordDataset(
-                tf.gather(paths, index)).skip(skip))
+                tf.gather(paths, index)
+            ).skip(skip)
+        )
 
     num_streams = len(segments)
-    return tf.data.Dataset.range(num_streams).interleave(
-        stream, cycle_length=num_streams, block_length=1,
-        num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).take(
-            len(examples) // num_pipelines)
+    return (
+        tf.data.Dataset.range(num_streams)
+        .interleave(
+            stream,
+            cycle_length=num_streams,
+            block_length=1,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        .take(len(examples) // num_pipelines)
+    )
 
 
 def plan(shard_sizes, seed, examples, pipeline_index, num_pipelines):
@@ -172,12 +202,19 @@ def plan(shard_sizes, seed, examples, pipeline_index, num_pipelines):
     shard_sizes = np.asarray(shard_sizes, np.int64)
     start, stop = examples.start, examples.stop
     # The pipeline's first examples of the range are one of each stream.
-    first_turns = range(start + (pipeline_index - start) % num_pipelines,
-                        start + num_streams, num_pipelines)
+    first_turns = range(
+        start + (pipeline_index - start) % num_pipelines,
+        start + num_streams,
+        num_pipelines,
+    )
     stream_end = -(-stop // num_streams)
     dealt = _deal(shard_sizes, seed, num_streams, stream_end)
-    return [_seek(dealt[:, t % num_streams], shard_sizes,
-                  t // num_streams, stream_end) for t in first_turns]
+    return [
+        _seek(
+            dealt[:, t % num_streams], shard_sizes, t // num_streams, stream_end
+        )
+        for t in first_turns
+    ]
 
 
 def _num_streams(num_shards):
@@ -191,11 +228,14 @@ def _deal(shard_sizes, seed, num_streams, num_needed):
     # Begin with what is needed if all shards were the mean one.
     num_epochs = 1 + num_needed * num_streams // max(1, shard_sizes.sum())
     while True:
-        order = np.concatenate([
-            np.random.default_rng((seed, epoch)).permutation(num_shards)
-            for epoch in range(num_epochs)])
+        order = np.concatenate(
+            [
+                np.random.default_rng((seed, epoch)).permutation(num_shards)
+                for epoch in range(num_epochs)
+            ]
+        )
         rounds = len(order) // num_streams
-        dealt = order[:rounds * num_streams].reshape(rounds, num_streams)
+        dealt = order[: rounds * num_streams].reshape(rounds, num_streams)
         if shard_sizes[dealt].sum(axis=0).min() >= num_needed:
             return dealt
         num_epochs += 1 + num_epochs // 8
@@ -206,7 +246,7 @@ def _seek(stream_shards, shard_sizes, start, end):
     ends = np.cumsum(shard_sizes[stream_shards])
     first = np.searchsorted(ends, start, side="right")
     last = np.searchsorted(ends, end, side="left")
-    shards = stream_shards[first:last + 1]
+    shards = stream_shards[first : last + 1]
     skips = np.zeros(len(shards), np.int64)
     if len(shards):
         skips[0] = start - (ends[first - 1] if first else 0)
@@ -217,20 +257,32 @@ def _batch(serialized, manifest, context, global_batch_size):
     """Parsed batches of fixed shape, for one replica at a time."""
     dataset = serialized.batch(
         context.get_per_replica_batch_size(global_batch_size),
-        drop_remainder=True)
+        drop_remainder=True,
+    )
     dataset = dataset.map(
         lambda serialized_B: records.parse(
-            serialized_B, manifest.seq_length,
-            manifest.max_predictions_per_seq),
-        num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            serialized_B,
+            manifest.seq_length,
+            manifest.max_predictions_per_seq,
+            manifest.is_packed,
+        ),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def _empty_record(manifest):
     """A row of padding: no token, no prediction, no weight."""
-    widths = {"S": manifest.seq_length, "1": 1,
-              "P": manifest.max_predictions_per_seq}
-    record, = records.serialize({
-        name: np.zeros([1, widths[feature.width]], feature.dtype)
-        for name, feature in records.FEATURES.items()})
+    widths = {
+        "S": manifest.seq_length,
+        "1": 1,
+        "P": manifest.max_predictions_per_seq,
+    }
+    (record,) = records.serialize(
+        {
+            name: np.zeros([1, widths[feature.width]], feature.dtype)
+            for name, feature in records.features_of(manifest.is_packed).items()
+        }
+    )
     return record

@@ -14,6 +14,7 @@ import tensorflow as tf
 @dataclasses.dataclass(frozen=True)
 class Sums:
     """Of predictions: their loss in nats, how many are right, how many."""
+
     loss: tf.Tensor
     num_correct: tf.Tensor
     num_predictions: tf.Tensor
@@ -33,8 +34,10 @@ def _sums(logits, labels, weights):
     logits = tf.cast(logits, tf.float32)
     nats = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     is_correct = tf.equal(
-        tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
+        tf.argmax(logits, axis=-1, output_type=labels.dtype), labels
+    )
     return Sums(
         loss=tf.reduce_sum(nats * weights),
         num_correct=tf.reduce_sum(tf.cast(is_correct, tf.float32) * weights),
-        num_predictions=tf.reduce_sum(weights))
+        num_predictions=tf.reduce_sum(weights),
+    )

@@ -11,8 +11,16 @@ from typing import Literal
 import tensorflow as tf
 import tf_keras
 import transformers
+from absl import logging
 
-from bert_pretrain import encoder, errors, files, options, vocabulary
+from bert_pretrain import (
+    encoder,
+    errors,
+    files,
+    options,
+    vocabulary,
+    weights,
+)
 
 # (layers, hidden size) of https://github.com/google-research/bert; a head is
 # 64 wide, and the feed-forward layer 4 times the hidden size.
@@ -30,33 +38,44 @@ CONFIG_NAME = "config.json"
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Which architecture, and whether it starts from somebody's weights."""
-    model_size: Literal[
-        "tiny", "mini", "small", "medium", "base", "large"] = options.option(
+
+    model_size: Literal["tiny", "mini", "small", "medium", "base", "large"] = (
+        options.option(
             "One of Google's BERT sizes, tiny (4 M parameters) to large "
-            "(335 M); --bert_config and --init_from take precedence.", "base")
+            "(335 M); --bert_config and --init_from take precedence.",
+            "base",
+        )
+    )
     bert_config: str = options.option(
-        "A HuggingFace config.json that gives the architecture.", "")
+        "A HuggingFace config.json that gives the architecture.", ""
+    )
     init_from: str = options.option(
         "A HuggingFace checkpoint folder that gives architecture and weights; "
-        "its vocab.txt must be the one of the records.", "")
+        "its vocab.txt must be the one of the records.",
+        "",
+    )
     hidden_dropout: float | None = options.option(
-        "Dropout on hidden states; the architecture's (0.1) if not given.",
-        None)
+        "Dropout on hidden states; the architecture's (0.1) if not given.", None
+    )
     attention_dropout: float | None = options.option(
         "Dropout on attention probabilities; the architecture's (0.1) if not "
-        "given.", None)
+        "given.",
+        None,
+    )
 
     def __post_init__(self):
         if self.bert_config and self.init_from:
             raise errors.UserError(
                 f"--bert_config={self.bert_config} and "
                 f"--init_from={self.init_from} both give the architecture; "
-                "leave one out.")
+                "leave one out."
+            )
         for name in ("hidden_dropout", "attention_dropout"):
             rate = getattr(self, name)
             if rate is not None and not 0 <= rate < 1:
                 raise errors.UserError(
-                    f"--{name}={rate} must be at least 0 and below 1.")
+                    f"--{name}={rate} must be at least 0 and below 1."
+                )
 
 
 def architecture(config, manifest):
@@ -77,10 +96,12 @@ def architecture(config, manifest):
         path = f"--model_size={config.model_size}"
         num_layers, hidden_size = SIZES[config.model_size]
         bert_config = transformers.BertConfig(
-            vocab_size=manifest.vocab_size, hidden_size=hidden_size,
+            vocab_size=manifest.vocab_size,
+            hidden_size=hidden_size,
             num_hidden_layers=num_layers,
             num_attention_heads=hidden_size // 64,
-            intermediate_size=4 * hidden_size)
+            intermediate_size=4 * hidden_size,
+        )
     if config.hidden_dropout is not None:
         bert_config.hidden_dropout_prob = config.hidden_dropout
     if config.attention_dropout is not None:
@@ -95,7 +116,8 @@ def architecture(config, manifest):
             f"{path}: the records' seq_length {manifest.seq_length} exceeds "
             f"max_position_embeddings {bert_config.max_position_embeddings}; "
             "give a --bert_config with more positions, or build the records "
-            "with a smaller --seq_length.")
+            "with a smaller --seq_length."
+        )
     return bert_config
 
 
@@ -131,15 +153,14 @@ def _architecture_name(pairing):
 
 
 def _model_class(bert_config):
-    name, = bert_config.architectures
+    (name,) = bert_config.architectures
     return getattr(transformers, f"TF{name}")
 
 
 def _read_config(path):
     values = files.read_json(path)
     if (kind := values.get("model_type", "bert")) != "bert":
-        raise errors.UserError(
-            f"{path}: model_type {kind!r}, expected 'bert'.")
+        raise errors.UserError(f"{path}: model_type {kind!r}, expected 'bert'.")
     return transformers.BertConfig.from_dict(values)
 
 
@@ -150,30 +171,50 @@ def _check_vocabulary(init_from, bert_config, manifest):
         raise errors.UserError(
             f"{path}: sha256 {vocab.sha256[:12]}…, the records were made with "
             f"{manifest.vocab_sha256[:12]}…: the same id would mean another "
-            f"token; build the records with --vocab_file={path}.")
+            f"token; build the records with --vocab_file={path}."
+        )
     # Some checkpoints round the size up; fewer rows than ids cannot be.
     if bert_config.vocab_size < manifest.vocab_size:
         raise errors.UserError(
             f"{init_from}/{CONFIG_NAME}: vocab_size {bert_config.vocab_size}, "
             f"the records' vocabulary has {manifest.vocab_size} tokens; this "
-            "checkpoint was not made with its vocab.txt.")
+            "checkpoint was not made with its vocab.txt."
+        )
 
 
 def _load(init_from, bert_config):
-    if "://" in init_from:
-        raise errors.UserError(
-            f"--init_from={init_from}: HuggingFace reads local folders only; "
-            "copy the checkpoint here first.")
-    has_tf_weights = any(
-        tf.io.gfile.exists(f"{init_from}/{name}")
-        for name in ("model.safetensors", "model.safetensors.index.json",
-                     "tf_model.h5"))
+    path = f"{init_from}/{weights.FILE_NAME}"
+    with errors.naming(path):
+        has_safetensors = tf.io.gfile.exists(path)
+    if has_safetensors:
+        bert = from_config(bert_config)
+        fresh = weights.load(bert, path)
+    else:
+        bert, fresh = _load_older_format(init_from, bert_config)
+    if fresh:
+        logging.warning(
+            "%s lacks %s: these begin at random.",
+            init_from,
+            ", ".join(sorted(fresh)),
+        )
+    return bert
+
+
+def _load_older_format(init_from, bert_config):
+    """Loads tf_model.h5 or, where PyTorch is installed, pytorch_model.bin."""
+    has_h5 = tf.io.gfile.exists(f"{init_from}/{transformers.TF2_WEIGHTS_NAME}")
     try:
-        return _model_class(bert_config).from_pretrained(
-            init_from, config=bert_config, local_files_only=True,
-            from_pt=not has_tf_weights)
+        bert, loading = _model_class(bert_config).from_pretrained(
+            init_from,
+            config=bert_config,
+            local_files_only=True,
+            from_pt=not has_h5,
+            output_loading_info=True,
+        )
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise errors.UserError(
             f"--init_from={init_from}: the weights cannot be loaded "
-            f"({reason}); save them as model.safetensors.") from error
+            f"({reason}); save them as {weights.FILE_NAME}."
+        ) from error
+    return bert, loading["missing_keys"]

@@ -15,10 +15,22 @@ from absl import app, flags
 
 from bert_pretrain import errors
 
+_INTERRUPTED = 130  # as shells say it: 128 and the number of the signal
+
 
 def option(help_text, default=dataclasses.MISSING):
     """Declares a config field; one without a default is a required flag."""
     return dataclasses.field(default=default, metadata={"help": help_text})
+
+
+def unknown_flags(flag, value):
+    """Declares a field that takes the flags nobody knows, as they stand.
+
+    They are errors unless the option `flag` has this `value`.
+    """
+    return dataclasses.field(
+        default=(), metadata={"takes_unknown_if": (flag, value)}
+    )
 
 
 def run(main, config_class):
@@ -29,25 +41,39 @@ def run(main, config_class):
     """
     define_flags(config_class)
 
+    def parse(argv):
+        try:
+            return _parse(argv, config_class)
+        except flags.Error as error:
+            sys.exit(_complain(f"{error} (--help lists the options)"))
+
     def guarded(argv):
         try:
-            if argv[1:]:
-                raise errors.UserError(
-                    f"unknown argument {argv[1]!r}: options are written "
-                    "--name=value; --help lists them."
-                )
-            return main(from_flags(config_class))
+            for argument in argv[1:]:
+                if not argument.startswith("--"):
+                    raise errors.UserError(
+                        f"unknown argument {argument!r}: options are written "
+                        "--name=value; --help lists them."
+                    )
+            return main(from_flags(config_class, tuple(argv[1:])))
         except errors.UserError as error:
             sys.exit(_complain(error))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(_INTERRUPTED)
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=parse)
 
 
-def _parse(argv):
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        sys.exit(_complain(f"{error} (--help lists the options)"))
+def _parse(argv, config_class):
+    """Parses the flags; returns the program and what is left to the config."""
+    left = flags.FLAGS(argv, known_only=True)
+    for field, _ in _fields(config_class):
+        if condition := field.metadata.get("takes_unknown_if"):
+            flag, value = condition
+            if flags.FLAGS[flag].value == value:
+                return left
+    return flags.FLAGS(argv)
 
 
 def _complain(error):
@@ -60,16 +86,18 @@ def define_flags(config_class):
     for field, kind in _fields(config_class):
         if dataclasses.is_dataclass(kind):
             define_flags(kind)
-        else:
+        elif "takes_unknown_if" not in field.metadata:
             _define_flag(field, kind)
 
 
-def from_flags(config_class):
+def from_flags(config_class, unknown=()):
     """Builds `config_class` from the values of the flags."""
     return config_class(
         **{
             field.name: from_flags(kind)
             if dataclasses.is_dataclass(kind)
+            else unknown
+            if "takes_unknown_if" in field.metadata
             else _from_flag(flags.FLAGS[field.name].value, kind)
             for field, kind in _fields(config_class)
         }

@@ -11,6 +11,16 @@ google-research/bert, so that every BERT trainer reads our shards and ours
 reads theirs. In Python the features go by HuggingFace's names; this module
 alone knows both.
 
+A packed set's rows hold several documents each, `[CLS] … [SEP][CLS] … [SEP]`,
+which must not attend to one another. Its records have one feature more, under
+a name of our own: `document_ids` [S], 1 for the tokens of the row's first
+document, its [CLS] and [SEP] included, 2 for those of its second, …, and 0
+for padding. Where a document's positions begin anew follows from it.
+
+Rows of a set with masking "none" are for dynamic masking: their `input_ids`
+are whole, and the masked_lm features stand, since google-research/bert's
+readers ask for them, but are all 0, weights too.
+
 B = records in a batch, S = seq_length, P = max_predictions_per_seq.
 """
 
@@ -47,6 +57,15 @@ FEATURES = {
     "next_sentence_labels": Feature("next_sentence_labels", "1", np.int32),
     "token_type_ids": Feature("segment_ids", "S", np.int32),
 }
+PACKED_FEATURES = {
+    "document_ids": Feature("document_ids", "S", np.int32),
+    **FEATURES,
+}
+
+
+def features_of(is_packed):
+    """The features that the records of a set have, by name."""
+    return PACKED_FEATURES if is_packed else FEATURES
 
 
 # ---------------------------------------------------------------- the shards
@@ -61,12 +80,13 @@ def serialize(features):
 
     Args:
       features: `FEATURES`' names to arrays [B, S], [B, P] or [B, 1] of
-        numbers that are not negative.
+        numbers that are not negative; of packed rows `PACKED_FEATURES`'.
 
     Returns:
       A list of B byte strings.
     """
     num_rows = len(features["input_ids"])
+    written = features_of("document_ids" in features)
     return [
         record
         for start in range(0, num_rows, _ROWS_AT_ONCE)
@@ -75,7 +95,7 @@ def serialize(features):
                 feature.file_name: np.asarray(
                     features[name][start : start + _ROWS_AT_ONCE], feature.dtype
                 ).reshape(-1, np.prod(np.shape(features[name])[1:], dtype=int))
-                for name, feature in FEATURES.items()
+                for name, feature in written.items()
             }
         )
     ]
@@ -102,36 +122,57 @@ def write_shard(path, serialized):
     )
 
 
-def parse(serialized_B, seq_length, max_predictions_per_seq):
+def parse(serialized_B, seq_length, max_predictions_per_seq, is_packed=False):
     """Parses a batch of records inside an input pipeline.
 
     Args:
       serialized_B: string tensor [B].
+      is_packed: whether the records are those of a packed set.
 
     Returns:
-      `FEATURES`' names to tensors [B, S], [B, P] or [B]; int32, float32.
+      `FEATURES`' names to tensors [B, S], [B, P] or [B]; int32, float32. Of
+      packed rows `document_ids` too, and `position_ids` [B, S], which count
+      from 0 in each document.
     """
+    features = features_of(is_packed)
     widths = {"S": seq_length, "P": max_predictions_per_seq, "1": 1}
     spec = {
         feature.file_name: tf.io.FixedLenFeature(
             [widths[feature.width]],
             tf.float32 if feature.dtype == np.float32 else tf.int64,
         )
-        for feature in FEATURES.values()
+        for feature in features.values()
     }
     parsed = tf.io.parse_example(serialized_B, spec)
     batch = {
         name: tf.cast(parsed[feature.file_name], feature.dtype)
-        for name, feature in FEATURES.items()
+        for name, feature in features.items()
     }
     batch["next_sentence_labels"] = tf.squeeze(
         batch["next_sentence_labels"], axis=-1
     )
+    if is_packed:
+        batch["position_ids"] = position_ids(batch["document_ids"])
     return batch
+
+
+def position_ids(document_ids_BS):
+    """Positions that begin anew in each document: int32 [B, S]."""
+    # Rising, so that the first of equals is found by bisection.
+    rising_BS = tf.where(
+        document_ids_BS > 0, document_ids_BS, document_ids_BS.dtype.max
+    )
+    starts_BS = tf.ensure_shape(
+        tf.searchsorted(rising_BS, rising_BS, side="left"),
+        document_ids_BS.shape,
+    )
+    return tf.range(document_ids_BS.shape[1]) - starts_BS
 
 
 def to_arrays(serialized, path):
     """Parses one record of any set, its widths taken from the record.
+
+    `document_ids` are among the arrays if they are in the record.
 
     Raises:
       UserError: naming `path`, if this is no such record.
@@ -160,7 +201,9 @@ def to_arrays(serialized, path):
             else values[feature.file_name].int64_list.value,
             feature.dtype,
         )
-        for name, feature in FEATURES.items()
+        for name, feature in features_of(
+            PACKED_FEATURES["document_ids"].file_name in values
+        ).items()
     }
 
 
@@ -185,8 +228,11 @@ class Split:
     num_examples: int
     num_tokens: int  # special tokens included, padding not
     num_predictions: int
-    num_random_next: int  # pairs whose second part is from elsewhere
+    # Pairs whose second part is from elsewhere; with pairing "sop", swapped.
+    num_random_next: int
     padding_fraction: float
+    # Of a packed set: what it would be if no row held two documents.
+    unpacked_padding_fraction: float | None = None
     max_id: int  # the largest token id in any row
     shards: tuple[Shard, ...]
 
@@ -198,8 +244,11 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     seq_length: int
     max_predictions_per_seq: int
-    pairing: str  # "none" or "nsp"
-    masking: str  # "token" or "whole_word"
+    pairing: str  # "none", "nsp" or "sop"
+    # "token", "whole_word", "span", "ngram"; "none" for rows that the trainer
+    # masks, by the rates in `options`. Held-out rows always have masks.
+    masking: str
+    is_packed: bool = False  # are there several documents in a row?
     vocab_size: int
     vocab_sha256: str
     is_lower_case: bool

@@ -1,8 +1,10 @@
-"""What a run says about itself: a line after each loop, TensorBoard, memory.
-"""
+"""What a run says about itself: a line after each loop, TensorBoard, memory."""
 
 import resource
 import time
+
+import transformers
+from absl import logging
 
 
 class Progress:
@@ -11,8 +13,7 @@ class Progress:
     An `orbit.Action`; orbit itself writes the output to TensorBoard after.
     """
 
-    def __init__(self, trainer, total_steps, tokens_per_example,
-                 stream):
+    def __init__(self, trainer, total_steps, tokens_per_example, stream):
         self._trainer = trainer
         self._total_steps = total_steps
         self._tokens_per_example = tokens_per_example
@@ -26,25 +27,40 @@ class Progress:
         output["examples_per_second"] = rate
         output["tokens_per_second"] = rate * self._tokens_per_example
         step = self._trainer.state.step
-        values = " ".join(f"{name} {output[name]:.3f}" for name in (
-            "masked_lm_loss", "masked_lm_accuracy", "next_sentence_accuracy")
-            if name in output)
+        values = " ".join(
+            f"{name} {output[name]:.3f}"
+            for name in (
+                "masked_lm_loss",
+                "masked_lm_accuracy",
+                "next_sentence_accuracy",
+            )
+            if name in output
+        )
         left = (self._total_steps - step) * loop.seconds / loop.num_steps
         # The first loop compiles, so its rate tells nothing.
-        pace = ("compiled" if len(self._loops) == 1 else
-                f"{format_duration(left)} left")
-        print(f"step {step}/{self._total_steps} {values} "
-              f"lr {output['learning_rate']:.2e} | {rate:,.0f} examples/s "
-              f"{output['tokens_per_second']:,.0f} tokens/s | {pace}",
-              file=self._stream, flush=True)
+        pace = (
+            "compiled"
+            if len(self._loops) == 1
+            else f"{format_duration(left)} left"
+        )
+        print(
+            f"step {step}/{self._total_steps} {values} "
+            f"lr {output['learning_rate']:.2e} | {rate:,.0f} examples/s "
+            f"{output['tokens_per_second']:,.0f} tokens/s | {pace}",
+            file=self._stream,
+            flush=True,
+        )
 
     def summary(self):
         """Rates of this process's training, without the loop that compiled."""
         seconds = sum(loop.seconds for loop in self._loops)
         timed = self._loops[1:] or self._loops
         timed_seconds = sum(loop.seconds for loop in timed)
-        rate = (sum(loop.num_examples for loop in timed) / timed_seconds
-                if timed else 0.0)
+        rate = (
+            sum(loop.num_examples for loop in timed) / timed_seconds
+            if timed
+            else 0.0
+        )
         return {
             "train_seconds": round(seconds, 3),
             "examples_per_second": round(rate, 2),
@@ -60,10 +76,20 @@ class EvalLine:
         self._stream = stream
 
     def __call__(self, output):
-        values = " ".join(f"{name} {value:.4f}"
-                          for name, value in output.items())
-        print(f"eval at step {self._state.step}: {values}",
-              file=self._stream, flush=True)
+        values = " ".join(
+            f"{name} {value:.4f}" for name, value in output.items()
+        )
+        print(
+            f"eval at step {self._state.step}: {values}",
+            file=self._stream,
+            flush=True,
+        )
+
+
+def quiet_libraries():
+    """Keeps to ourselves what our own lines say, or what nobody can mend."""
+    logging.set_verbosity(logging.WARNING)  # orbit's log
+    transformers.logging.set_verbosity_error()  # "use PyTorch instead"
 
 
 class Stopwatch:
@@ -86,8 +112,11 @@ def peak_memory_bytes():
 def format_duration(seconds):
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return (f"{hours}:{minutes:02}:{seconds:02}" if hours
-            else f"{minutes}:{seconds:02}")
+    return (
+        f"{hours}:{minutes:02}:{seconds:02}"
+        if hours
+        else f"{minutes}:{seconds:02}"
+    )
 
 
 def print_table(title, rows, stream):

@@ -9,11 +9,13 @@ from bert_pretrain import records, vocabulary
 # Before TensorFlow starts: two devices, to train on two replicas.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
-    [tf.config.LogicalDeviceConfiguration()] * 2)
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
 
 
-def random_rows(num_rows, seq_length=16, num_predictions=4, vocab_size=60,
-                seed=0):
+def random_rows(
+    num_rows, seq_length=16, num_predictions=4, vocab_size=60, seed=0
+):
     """Rows as a builder makes them, of random lengths and tokens."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(num_predictions + 3, seq_length + 1, num_rows)
@@ -28,11 +30,12 @@ def random_rows(num_rows, seq_length=16, num_predictions=4, vocab_size=60,
     return {
         "input_ids": ids,
         "attention_mask": mask,
-        "token_type_ids": mask * (np.arange(seq_length)
-                                  >= lengths[:, None] // 2),
+        "token_type_ids": mask
+        * (np.arange(seq_length) >= lengths[:, None] // 2),
         "masked_lm_positions": positions,
         "masked_lm_ids": np.where(
-            is_used, rng.integers(5, vocab_size, positions.shape), 0),
+            is_used, rng.integers(5, vocab_size, positions.shape), 0
+        ),
         "masked_lm_weights": is_used.astype(np.float32),
         "next_sentence_labels": rng.integers(0, 2, (num_rows, 1)),
     }
@@ -41,25 +44,57 @@ def random_rows(num_rows, seq_length=16, num_predictions=4, vocab_size=60,
 @pytest.fixture
 def make_set(tmp_path):
     """Writes a set: `make_set(train=(30, 30), pairing="nsp")` -> its folder."""
-    def make(name="set", train=(20, 20), held_out=11, pairing="none",
-             vocab_size=60, seq_length=16):
+
+    def make(
+        name="set",
+        train=(20, 20),
+        held_out=11,
+        pairing="none",
+        vocab_size=60,
+        seq_length=16,
+    ):
         data_dir = str(tmp_path / name)
         vocab = vocabulary.Vocabulary(
             vocabulary.SPECIAL_TOKENS
-            + tuple(f"t{i}" for i in range(vocab_size - 5)), True)
+            + tuple(f"t{i}" for i in range(vocab_size - 5)),
+            True,
+        )
         vocab.write(f"{data_dir}/{vocabulary.FILE_NAME}")
         splits = {}
-        for seed, (split, sizes) in enumerate({
-                records.TRAIN: train, records.EVAL: (held_out,),
-                records.TEST: (held_out,)}.items()):
-            splits[split] = _write_split(data_dir, split, sizes, {
-                "vocab_size": vocab_size, "seq_length": seq_length,
-                "seed": seed})
-        records.write_manifest(data_dir, records.Manifest(
-            seq_length=seq_length, max_predictions_per_seq=4,
-            pairing=pairing, masking="token", vocab_size=vocab.size,
-            vocab_sha256=vocab.sha256, is_lower_case=True, splits=splits,
-            options={}, sources=(), documents={}, rows={}))
+        for seed, (split, sizes) in enumerate(
+            {
+                records.TRAIN: train,
+                records.EVAL: (held_out,),
+                records.TEST: (held_out,),
+            }.items()
+        ):
+            splits[split] = _write_split(
+                data_dir,
+                split,
+                sizes,
+                {
+                    "vocab_size": vocab_size,
+                    "seq_length": seq_length,
+                    "seed": seed,
+                },
+            )
+        records.write_manifest(
+            data_dir,
+            records.Manifest(
+                seq_length=seq_length,
+                max_predictions_per_seq=4,
+                pairing=pairing,
+                masking="token",
+                vocab_size=vocab.size,
+                vocab_sha256=vocab.sha256,
+                is_lower_case=True,
+                splits=splits,
+                options={},
+                sources=(),
+                documents={},
+                rows={},
+            ),
+        )
         return data_dir
 
     return make
@@ -71,14 +106,20 @@ def _write_split(data_dir, split, sizes, row_options):
     shards, start = [], 0
     for index, size in enumerate(sizes):
         name = records.shard_name(split, index, len(sizes))
-        shards.append(records.write_shard(
-            f"{data_dir}/{name}", serialized[start:start + size]))
+        shards.append(
+            records.write_shard(
+                f"{data_dir}/{name}", serialized[start : start + size]
+            )
+        )
         start += size
     mask = rows["attention_mask"]
     return records.Split(
-        num_documents=len(mask), num_examples=len(mask),
+        num_documents=len(mask),
+        num_examples=len(mask),
         num_tokens=int(mask.sum()),
         num_predictions=int(rows["masked_lm_weights"].sum()),
         num_random_next=int(rows["next_sentence_labels"].sum()),
         padding_fraction=float(1 - mask.sum() / max(mask.size, 1)),
-        max_id=int(rows["input_ids"].max(initial=0)), shards=tuple(shards))
+        max_id=int(rows["input_ids"].max(initial=0)),
+        shards=tuple(shards),
+    )

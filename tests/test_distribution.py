@@ -7,8 +7,7 @@ from bert_pretrain import distribution, errors
 
 
 def test_without_accelerators_one_cpu_computes():
-    strategy = distribution.build_strategy(
-        distribution.DistributionConfig())
+    strategy = distribution.build_strategy(distribution.DistributionConfig())
     assert strategy.num_replicas_in_sync == 1
     assert tf.config.list_physical_devices("GPU") == []
 
@@ -16,7 +15,8 @@ def test_without_accelerators_one_cpu_computes():
 def test_a_tpu_without_its_library_is_refused():
     with pytest.raises(errors.UserError, match="--tpu=local: .*libtpu"):
         distribution.build_strategy(
-            distribution.DistributionConfig(tpu="local"))
+            distribution.DistributionConfig(tpu="local")
+        )
 
 
 def test_a_wheel_without_tpu_support_is_told_from_a_trial(monkeypatch):
@@ -24,21 +24,32 @@ def test_a_wheel_without_tpu_support_is_told_from_a_trial(monkeypatch):
     monkeypatch.setattr(distribution, "_is_installed", lambda package: True)
     with pytest.raises(errors.UserError, match="plain tensorflow wheel"):
         distribution.build_strategy(
-            distribution.DistributionConfig(tpu="local"))
+            distribution.DistributionConfig(tpu="local")
+        )
 
 
-@pytest.mark.parametrize("message, meaning", [
-    ("F0000 ConfigureDistributedTpuOp_DoWork not available in this library.",
-     "libtpu is too new"),
-    ("Could not satisfy device: No matching devices found for "
-     "'/device:TPU_SYSTEM:0'", "did not load libtpu"),
-    ("Unknown backend XLA_TPU_JIT", "plain tensorflow wheel"),
-    ("ABORTED: The TPU is already in use by process 7; libtpu_lockfile",
-     "another process holds"),
-    ("FAILED_PRECONDITION: TPU_LOAD_LIBRARY=0", "a pod's coordinator"),
-    ("Please provide a TPU Name to connect to.", "no TPU is named"),
-    ("first\n\nsomething that nobody has seen\n", "nobody has seen"),
-])
+@pytest.mark.parametrize(
+    "message, meaning",
+    [
+        (
+            "F0000 ConfigureDistributedTpuOp_DoWork not available in this lib",
+            "libtpu is too new",
+        ),
+        (
+            "Could not satisfy device: No matching devices found for "
+            "'/device:TPU_SYSTEM:0'",
+            "did not load libtpu",
+        ),
+        ("Unknown backend XLA_TPU_JIT", "plain tensorflow wheel"),
+        (
+            "ABORTED: The TPU is already in use by process 7; libtpu_lockfile",
+            "another process holds",
+        ),
+        ("FAILED_PRECONDITION: TPU_LOAD_LIBRARY=0", "a pod's coordinator"),
+        ("Please provide a TPU Name to connect to.", "no TPU is named"),
+        ("first\n\nsomething that nobody has seen\n", "nobody has seen"),
+    ],
+)
 def test_what_tensorflow_says_is_translated(message, meaning):
     error = str(distribution._translate("v5e", message))
     assert error.startswith("--tpu=v5e: ")
@@ -46,8 +57,10 @@ def test_what_tensorflow_says_is_translated(message, meaning):
     assert "\n" not in error
 
 
-@pytest.mark.parametrize("batch, is_whole", [
-    (2, True), (6, True), (0, False), (-2, False), (7, False)])
+@pytest.mark.parametrize(
+    "batch, is_whole",
+    [(2, True), (6, True), (0, False), (-2, False), (7, False)],
+)
 def test_the_batch_is_a_multiple_of_the_replicas(batch, is_whole):
     strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
     if is_whole:
@@ -59,5 +72,9 @@ def test_the_batch_is_a_multiple_of_the_replicas(batch, is_whole):
 
 def test_precision_is_the_dtype_of_the_computation():
     for name, dtype in (("float32", tf.float32), ("bfloat16", tf.bfloat16)):
-        assert distribution.compute_dtype(
-            distribution.DistributionConfig(precision=name)) == dtype
+        assert (
+            distribution.compute_dtype(
+                distribution.DistributionConfig(precision=name)
+            )
+            == dtype
+        )

@@ -13,10 +13,20 @@ from bert_pretrain import encoder, errors
 def bert_of(kind, **options):
     """A HuggingFace model whose every variable is away from its default."""
     tf_keras.utils.set_random_seed(3)
-    bert = kind(transformers.BertConfig(**{
-        "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "intermediate_size": 48,
-        "max_position_embeddings": 20, "initializer_range": 0.2, **options}))
+    bert = kind(
+        transformers.BertConfig(
+            **{
+                "vocab_size": 60,
+                "hidden_size": 32,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "intermediate_size": 48,
+                "max_position_embeddings": 20,
+                "initializer_range": 0.2,
+                **options,
+            }
+        )
+    )
     bert.build_in_name_scope()
     rng = np.random.default_rng(4)
     for variable in bert.trainable_variables:
@@ -27,35 +37,46 @@ def bert_of(kind, **options):
 def batch_of(num_rows=5, seq_length=16):
     rows = conftest.random_rows(num_rows, seq_length)
     rows["masked_lm_positions"] = np.random.default_rng(5).integers(
-        0, seq_length, rows["masked_lm_positions"].shape)
-    return {name: tf.constant(value, tf.int32)
-            for name, value in rows.items()}
+        0, seq_length, rows["masked_lm_positions"].shape
+    )
+    return {name: tf.constant(value, tf.int32) for name, value in rows.items()}
 
 
 def stock_outputs(bert, batch):
-    return bert(input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                token_type_ids=batch["token_type_ids"],
-                output_hidden_states=True, training=False)
+    return bert(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        token_type_ids=batch["token_type_ids"],
+        output_hidden_states=True,
+        training=False,
+    )
 
 
-@pytest.mark.parametrize("num_rows, seq_length, options", [
-    (5, 16, {}),
-    (1, 20, {"hidden_act": "gelu_new", "num_attention_heads": 1}),
-    (7, 9, {"hidden_act": "relu", "layer_norm_eps": 1e-3}),
-])
+@pytest.mark.parametrize(
+    "num_rows, seq_length, options",
+    [
+        (5, 16, {}),
+        (1, 20, {"hidden_act": "gelu_new", "num_attention_heads": 1}),
+        (7, 9, {"hidden_act": "relu", "layer_norm_eps": 1e-3}),
+    ],
+)
 def test_masked_lm_equals_the_stock_model(num_rows, seq_length, options):
     bert = bert_of(transformers.TFBertForMaskedLM, **options)
     batch = batch_of(num_rows, seq_length)
     stock = stock_outputs(bert, batch)
     hidden_BSH = encoder.encode(bert, batch, tf.float32)
-    np.testing.assert_allclose(hidden_BSH, stock.hidden_states[-1],
-                               rtol=2e-5, atol=2e-5)
-    logits_BPV = encoder.masked_lm_logits(
-        bert, hidden_BSH, batch["masked_lm_positions"])
     np.testing.assert_allclose(
-        logits_BPV, tf.gather(stock.logits, batch["masked_lm_positions"],
-                              batch_dims=1), rtol=1e-4, atol=1e-4)
+        hidden_BSH, stock.hidden_states[-1], rtol=2e-5, atol=2e-5
+    )
+    logits_BPV = encoder.masked_lm_logits(
+        bert, hidden_BSH, batch["masked_lm_positions"]
+    )
+    np.testing.assert_allclose(
+        logits_BPV,
+        tf.gather(stock.logits, batch["masked_lm_positions"], batch_dims=1),
+        rtol=1e-4,
+        atol=1e-4,
+    )
 
 
 def test_pretraining_equals_the_stock_model():
@@ -64,14 +85,22 @@ def test_pretraining_equals_the_stock_model():
     stock = stock_outputs(bert, batch)
     hidden_BSH = encoder.encode(bert, batch, tf.float32)
     logits_BPV = encoder.masked_lm_logits(
-        bert, hidden_BSH, batch["masked_lm_positions"])
+        bert, hidden_BSH, batch["masked_lm_positions"]
+    )
     np.testing.assert_allclose(
-        logits_BPV, tf.gather(stock.prediction_logits,
-                              batch["masked_lm_positions"], batch_dims=1),
-        rtol=1e-4, atol=1e-4)
+        logits_BPV,
+        tf.gather(
+            stock.prediction_logits, batch["masked_lm_positions"], batch_dims=1
+        ),
+        rtol=1e-4,
+        atol=1e-4,
+    )
     np.testing.assert_allclose(
         encoder.next_sentence_logits(bert, hidden_BSH),
-        stock.seq_relationship_logits, rtol=1e-4, atol=1e-4)
+        stock.seq_relationship_logits,
+        rtol=1e-4,
+        atol=1e-4,
+    )
 
 
 def test_gradients_equal_the_stock_model():
@@ -80,30 +109,38 @@ def test_gradients_equal_the_stock_model():
     positions_BP = batch["masked_lm_positions"]
     with tf.GradientTape(persistent=True) as tape:
         ours = encoder.masked_lm_logits(
-            bert, encoder.encode(bert, batch, tf.float32), positions_BP)
-        stock = tf.gather(stock_outputs(bert, batch).logits, positions_BP,
-                          batch_dims=1)
+            bert, encoder.encode(bert, batch, tf.float32), positions_BP
+        )
+        stock = tf.gather(
+            stock_outputs(bert, batch).logits, positions_BP, batch_dims=1
+        )
         # Any function of the logits whose gradient differs between them.
         losses = [tf.reduce_sum(tf.sin(logits)) for logits in (ours, stock)]
     for variable, *gradients in zip(
-            bert.trainable_variables,
-            *(tape.gradient(loss, bert.trainable_variables)
-              for loss in losses), strict=True):
+        bert.trainable_variables,
+        *(tape.gradient(loss, bert.trainable_variables) for loss in losses),
+        strict=True,
+    ):
         our, stock = map(tf.convert_to_tensor, gradients)
         # The key's bias has no effect, so its gradient is rounding alone.
-        np.testing.assert_allclose(our, stock, rtol=1e-3, atol=2e-3,
-                                   err_msg=variable.name)
+        np.testing.assert_allclose(
+            our, stock, rtol=1e-3, atol=2e-3, err_msg=variable.name
+        )
 
 
 def test_padding_does_not_change_the_hidden_states():
     bert = bert_of(transformers.TFBertForMaskedLM)
     batch = batch_of(num_rows=4, seq_length=16)
     batch["attention_mask"] = tf.concat(
-        [tf.ones([4, 10], tf.int32), tf.zeros([4, 6], tf.int32)], axis=1)
+        [tf.ones([4, 10], tf.int32), tf.zeros([4, 6], tf.int32)], axis=1
+    )
     short = {name: value[:, :10] for name, value in batch.items()}
     np.testing.assert_allclose(
         encoder.encode(bert, batch, tf.float32)[:, :10],
-        encoder.encode(bert, short, tf.float32), rtol=1e-5, atol=1e-5)
+        encoder.encode(bert, short, tf.float32),
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 def test_bfloat16_is_near_float32_and_keeps_the_variables():
@@ -138,8 +175,9 @@ def test_dropout_drops_at_its_rate_and_keeps_the_mean(dtype, rate):
     kept = dropped[dropped > 0]
     tolerance = 5 * (rate * (1 - rate) / ones.shape.num_elements()) ** 0.5
     assert abs((dropped == 0).mean() - rate) < tolerance
-    np.testing.assert_allclose(kept, 1 / (1 - rate),
-                               rtol=4e-3 if dtype == tf.bfloat16 else 1e-3)
+    np.testing.assert_allclose(
+        kept, 1 / (1 - rate), rtol=4e-3 if dtype == tf.bfloat16 else 1e-3
+    )
     # The next site's mask is another one, and so is each row's.
     again = np.asarray(tf.cast(dropout(ones, rate), tf.float32))
     both = ((dropped == 0) & (again == 0)).mean()
@@ -148,12 +186,18 @@ def test_dropout_drops_at_its_rate_and_keeps_the_mean(dtype, rate):
     assert abs(neighbours - rate**2) < 2 * tolerance
 
 
-@pytest.mark.parametrize("options, name", [
-    ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
-    ({"is_decoder": True}, "is_decoder"),
-    ({"hidden_act": "swish"}, "hidden_act"),
-    ({"hidden_size": 30, "num_attention_heads": 4}, "hidden_size"),
-])
+@pytest.mark.parametrize(
+    "options, name",
+    [
+        (
+            {"position_embedding_type": "relative_key"},
+            "position_embedding_type",
+        ),
+        ({"is_decoder": True}, "is_decoder"),
+        ({"hidden_act": "swish"}, "hidden_act"),
+        ({"hidden_size": 30, "num_attention_heads": 4}, "hidden_size"),
+    ],
+)
 def test_an_architecture_we_do_not_compute_is_refused(options, name):
     with pytest.raises(errors.UserError, match=name):
         encoder.check_supported(transformers.BertConfig(**options))

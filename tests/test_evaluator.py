@@ -15,7 +15,8 @@ from bert_pretrain import (
 
 def evaluate(strategy, bert, data_dir, manifest, batch_size):
     batches, num_steps = input_pipeline.eval_batches(
-        strategy, data_dir, manifest, records.EVAL, batch_size)
+        strategy, data_dir, manifest, records.EVAL, batch_size
+    )
     with strategy.scope():
         bert_evaluator = evaluator.Evaluator(bert, batches, dtype=tf.float32)
     return bert_evaluator.evaluate(tf.constant(num_steps))
@@ -31,11 +32,14 @@ def test_batches_and_replicas_do_not_change_the_numbers(make_set):
     for strategy, batch_sizes in ((one, (11, 4)), (two, (6,))):
         with strategy.scope():
             bert = model.build(config, manifest, seed=0)
-        results += [evaluate(strategy, bert, data_dir, manifest, size)
-                    for size in batch_sizes]
+        results += [
+            evaluate(strategy, bert, data_dir, manifest, size)
+            for size in batch_sizes
+        ]
     # The whole split in one batch, with no row to fill it up.
-    batch, = input_pipeline.eval_batches(
-        one, data_dir, manifest, records.EVAL, 11)[0]
+    (batch,) = input_pipeline.eval_batches(
+        one, data_dir, manifest, records.EVAL, 11
+    )[0]
     sums = trainer.forward(bert, batch, tf.float32)
     counts = manifest.splits[records.EVAL]
     assert float(sums["masked_lm"].num_predictions) == counts.num_predictions
@@ -43,19 +47,28 @@ def test_batches_and_replicas_do_not_change_the_numbers(make_set):
     for result in results:
         for objective, part in sums.items():
             assert result[f"{objective}_loss"] == pytest.approx(
-                float(part.loss / part.num_predictions), rel=1e-5)
+                float(part.loss / part.num_predictions), rel=1e-5
+            )
             assert result[f"{objective}_accuracy"] == pytest.approx(
-                float(part.num_correct / part.num_predictions), rel=1e-6)
+                float(part.num_correct / part.num_predictions), rel=1e-6
+            )
         assert result["masked_lm_perplexity"] == pytest.approx(
-            np.exp(result["masked_lm_loss"]))
+            np.exp(result["masked_lm_loss"])
+        )
 
 
 def test_unigram_entropy_is_that_of_the_labels_in_use():
     batches = [
-        {"masked_lm_ids": tf.constant([[7, 7, 9]]),
-         "masked_lm_weights": tf.constant([[1.0, 1.0, 1.0]])},
-        {"masked_lm_ids": tf.constant([[8, 5, 0]]),
-         "masked_lm_weights": tf.constant([[1.0, 0.0, 0.0]])}]
+        {
+            "masked_lm_ids": tf.constant([[7, 7, 9]]),
+            "masked_lm_weights": tf.constant([[1.0, 1.0, 1.0]]),
+        },
+        {
+            "masked_lm_ids": tf.constant([[8, 5, 0]]),
+            "masked_lm_weights": tf.constant([[1.0, 0.0, 0.0]]),
+        },
+    ]
     # 7 twice, 8 and 9 once: half a coin's choice, then another.
     assert evaluator.unigram_entropy(batches, 10) == pytest.approx(
-        1.5 * np.log(2))
+        1.5 * np.log(2)
+    )

@@ -17,27 +17,35 @@ def expected_order(shard_sizes, seed, num_examples):
     epoch = 0
     while min(map(len, streams)) * num_streams < num_examples + num_streams:
         for shard in np.random.default_rng((seed, epoch)).permutation(
-                len(shard_sizes)):
+            len(shard_sizes)
+        ):
             streams[dealt % num_streams] += [
-                (int(shard), i) for i in range(shard_sizes[shard])]
+                (int(shard), i) for i in range(shard_sizes[shard])
+            ]
             dealt += 1
         epoch += 1
-    return [streams[t % num_streams][t // num_streams]
-            for t in range(num_examples)]
+    return [
+        streams[t % num_streams][t // num_streams] for t in range(num_examples)
+    ]
 
 
 def planned_order(shard_sizes, seed, examples, index=0, num_pipelines=1):
     """The same for one pipeline, as `plan` has it."""
     segments = input_pipeline.plan(
-        shard_sizes, seed, examples, index, num_pipelines)
+        shard_sizes, seed, examples, index, num_pipelines
+    )
     streams = [
-        [(int(shard), i) for shard, skip in
-         zip(segment.shards, segment.skips, strict=True)
-         for i in range(skip, shard_sizes[shard])]
-        for segment in segments]
+        [
+            (int(shard), i)
+            for shard, skip in zip(segment.shards, segment.skips, strict=True)
+            for i in range(skip, shard_sizes[shard])
+        ]
+        for segment in segments
+    ]
     num_own = len(examples) // num_pipelines
-    return [streams[u % len(streams)][u // len(streams)]
-            for u in range(num_own)]
+    return [
+        streams[u % len(streams)][u // len(streams)] for u in range(num_own)
+    ]
 
 
 SIZES = [
@@ -54,8 +62,17 @@ SIZES = [
 def test_the_plan_from_any_start_equals_the_undisturbed_order(sizes):
     total = 3 * sum(sizes)
     order = expected_order(sizes, 11, total)
-    for start in [0, 1, 2, 3, 5, 8, sum(sizes) - 1, sum(sizes),
-                  2 * sum(sizes) + 1]:
+    for start in [
+        0,
+        1,
+        2,
+        3,
+        5,
+        8,
+        sum(sizes) - 1,
+        sum(sizes),
+        2 * sum(sizes) + 1,
+    ]:
         assert planned_order(sizes, 11, range(start, total)) == order[start:]
 
 
@@ -63,14 +80,18 @@ def test_the_plan_from_any_start_equals_the_undisturbed_order(sizes):
 @pytest.mark.parametrize("num_pipelines", [1, 2, 4])
 @pytest.mark.parametrize("start", [0, 4, 6, 33])
 def test_the_number_of_hosts_does_not_change_the_order(
-        sizes, num_pipelines, start):
+    sizes, num_pipelines, start
+):
     examples = range(start, start + 8 * sum(sizes) // 4 * 4)
     order = expected_order(sizes, 2, examples.stop)
     union = {}
     for index in range(num_pipelines):
         own = [t for t in examples if t % num_pipelines == index]
-        union |= zip(own, planned_order(
-            sizes, 2, examples, index, num_pipelines), strict=True)
+        union |= zip(
+            own,
+            planned_order(sizes, 2, examples, index, num_pipelines),
+            strict=True,
+        )
     assert [union[t] for t in examples] == order[start:]
 
 
@@ -84,7 +105,8 @@ def test_an_epoch_of_even_shards_holds_every_example_once(num_shards):
     for first in range(0, 3 * span, span):
         order = planned_order(sizes, 5, range(first, first + span))
         assert sorted(order) == sorted(
-            epochs * [(s, i) for s in range(num_shards) for i in range(6)])
+            epochs * [(s, i) for s in range(num_shards) for i in range(6)]
+        )
 
 
 def test_seeds_and_epochs_have_orders_of_their_own():
@@ -101,8 +123,9 @@ def test_resuming_after_many_epochs_reads_one_shard_a_stream():
     assert [len(segment.shards) for segment in segments] == [1] * 8
 
 
-@pytest.mark.parametrize("num_shards, num_pipelines", [
-    (1, 2), (3, 4), (8, 3), (100, 128)])
+@pytest.mark.parametrize(
+    "num_shards, num_pipelines", [(1, 2), (3, 4), (8, 3), (100, 128)]
+)
 def test_too_few_shards_for_the_hosts_are_refused(num_shards, num_pipelines):
     with pytest.raises(errors.UserError, match=f"{num_shards} training"):
         input_pipeline.check_shards(num_shards, num_pipelines)
@@ -118,18 +141,25 @@ class Hosts:
         self._num_hosts = num_hosts
 
     def distribute_datasets_from_function(self, build):
-        return [build(tf.distribute.InputContext(
-            num_input_pipelines=self._num_hosts, input_pipeline_id=index,
-            num_replicas_in_sync=self._num_hosts))
-            for index in range(self._num_hosts)]
+        return [
+            build(
+                tf.distribute.InputContext(
+                    num_input_pipelines=self._num_hosts,
+                    input_pipeline_id=index,
+                    num_replicas_in_sync=self._num_hosts,
+                )
+            )
+            for index in range(self._num_hosts)
+        ]
 
 
 def rows_of(data_dir, shard):
     """Each example of a shard file as bytes that tell it apart."""
     manifest = records.read_manifest(data_dir)
     serialized = list(tf.data.TFRecordDataset(f"{data_dir}/{shard.file}"))
-    batch = records.parse(serialized, manifest.seq_length,
-                          manifest.max_predictions_per_seq)
+    batch = records.parse(
+        serialized, manifest.seq_length, manifest.max_predictions_per_seq
+    )
     return list(map(_key, tf.unstack(batch["input_ids"])))
 
 
@@ -147,39 +177,48 @@ def test_batches_hold_the_planned_examples(make_set, num_hosts, start):
     examples = range(start, start + 4 * 20)
     served = {}
     hosts = input_pipeline.train_batches(
-        Hosts(num_hosts), data_dir, manifest, 4, 3, examples)
+        Hosts(num_hosts), data_dir, manifest, 4, 3, examples
+    )
     for index, batches in enumerate(hosts):
         flat = []
         for batch in batches:
             assert batch["input_ids"].shape == [4 // num_hosts, 16]
             flat += map(_key, tf.unstack(batch["input_ids"]))
-        served |= zip((t for t in examples if t % num_hosts == index), flat,
-                      strict=True)
+        served |= zip(
+            (t for t in examples if t % num_hosts == index), flat, strict=True
+        )
     order = expected_order([s.num_examples for s in shards], 3, examples.stop)
     assert [served[t] for t in examples] == [
-        rows[shard][i] for shard, i in order[start:]]
+        rows[shard][i] for shard, i in order[start:]
+    ]
 
 
-@pytest.mark.parametrize("num_hosts, global_batch_size", [
-    (1, 4), (1, 11), (1, 64), (2, 4), (4, 8)])
+@pytest.mark.parametrize(
+    "num_hosts, global_batch_size", [(1, 4), (1, 11), (1, 64), (2, 4), (4, 8)]
+)
 def test_evaluation_sees_every_example_once(
-        make_set, num_hosts, global_batch_size):
+    make_set, num_hosts, global_batch_size
+):
     data_dir = make_set(held_out=11)
     manifest = records.read_manifest(data_dir)
     hosts, num_batches = input_pipeline.eval_batches(
-        Hosts(num_hosts), data_dir, manifest, "eval", global_batch_size)
+        Hosts(num_hosts), data_dir, manifest, "eval", global_batch_size
+    )
     seen, num_predictions = [], 0
     for batches in hosts:
         batches = list(batches)
         assert len(batches) == num_batches
         for batch in batches:
             assert len(batch["input_ids"]) == global_batch_size // num_hosts
-            num_predictions += float(
-                tf.reduce_sum(batch["masked_lm_weights"]))
-            seen += [_key(ids) for ids, mask in zip(
-                batch["input_ids"], batch["attention_mask"], strict=True)
-                if mask[0]]
-    shard, = manifest.splits["eval"].shards
+            num_predictions += float(tf.reduce_sum(batch["masked_lm_weights"]))
+            seen += [
+                _key(ids)
+                for ids, mask in zip(
+                    batch["input_ids"], batch["attention_mask"], strict=True
+                )
+                if mask[0]
+            ]
+    (shard,) = manifest.splits["eval"].shards
     assert sorted(seen) == sorted(rows_of(data_dir, shard))
     assert num_predictions == manifest.splits["eval"].num_predictions
 
@@ -187,13 +226,14 @@ def test_evaluation_sees_every_example_once(
 def test_a_corrupt_shard_is_named(make_set):
     data_dir = make_set(train=(30,))
     manifest = records.read_manifest(data_dir)
-    shard, = manifest.splits["train"].shards
+    (shard,) = manifest.splits["train"].shards
     path = f"{data_dir}/{shard.file}"
     with open(path, "r+b") as file:
         file.seek(shard.num_bytes // 2)
         file.write(b"\xff\x00\xff\x00")
-    batches, = input_pipeline.train_batches(
-        Hosts(1), data_dir, manifest, 5, 0, range(30))
+    (batches,) = input_pipeline.train_batches(
+        Hosts(1), data_dir, manifest, 5, 0, range(30)
+    )
     with pytest.raises(errors.UserError, match=shard.file):
         with input_pipeline.naming_failures(data_dir, manifest):
             list(batches)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import transformers
 
-from bert_pretrain import errors, model, records, vocabulary
+from bert_pretrain import errors, model, records, vocabulary, weights
 
 
 @pytest.fixture
@@ -14,27 +14,39 @@ def manifest(make_set):
     return records.read_manifest(make_set(pairing="nsp"))
 
 
-@pytest.mark.parametrize("size, num_layers, hidden_size, num_heads", [
-    ("tiny", 2, 128, 2), ("mini", 4, 256, 4), ("small", 4, 512, 8),
-    ("medium", 8, 512, 8), ("base", 12, 768, 12), ("large", 24, 1024, 16)])
-def test_sizes_are_google_s(manifest, size, num_layers, hidden_size,
-                            num_heads):
-    config = model.architecture(
-        model.ModelConfig(model_size=size), manifest)
-    assert (config.num_hidden_layers, config.hidden_size,
-            config.num_attention_heads, config.intermediate_size) == (
-                num_layers, hidden_size, num_heads, 4 * hidden_size)
+@pytest.mark.parametrize(
+    "size, num_layers, hidden_size, num_heads",
+    [
+        ("tiny", 2, 128, 2),
+        ("mini", 4, 256, 4),
+        ("small", 4, 512, 8),
+        ("medium", 8, 512, 8),
+        ("base", 12, 768, 12),
+        ("large", 24, 1024, 16),
+    ],
+)
+def test_sizes_are_google_s(manifest, size, num_layers, hidden_size, num_heads):
+    config = model.architecture(model.ModelConfig(model_size=size), manifest)
+    assert (
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.num_attention_heads,
+        config.intermediate_size,
+    ) == (num_layers, hidden_size, num_heads, 4 * hidden_size)
     assert config.vocab_size == manifest.vocab_size
     assert config.hidden_act == "gelu"
     assert config.hidden_dropout_prob == 0.1
 
 
 def test_the_records_decide_the_heads(make_set):
-    for pairing, kind in (("none", transformers.TFBertForMaskedLM),
-                          ("nsp", transformers.TFBertForPreTraining)):
+    for pairing, kind in (
+        ("none", transformers.TFBertForMaskedLM),
+        ("nsp", transformers.TFBertForPreTraining),
+    ):
         manifest = records.read_manifest(make_set(pairing, pairing=pairing))
         bert = model.build(
-            model.ModelConfig(model_size="tiny"), manifest, seed=0)
+            model.ModelConfig(model_size="tiny"), manifest, seed=0
+        )
         assert isinstance(bert, kind)
         assert model.has_pairs(bert) == (pairing == "nsp")
 
@@ -43,25 +55,43 @@ def test_initial_weights_follow_from_the_seed(manifest):
     config = model.ModelConfig(model_size="tiny")
     first, same, other = (
         [v.numpy() for v in model.build(config, manifest, seed).weights]
-        for seed in (1, 1, 2))
+        for seed in (1, 1, 2)
+    )
     assert all(map(np.array_equal, first, same))
     assert not all(map(np.array_equal, first, other))
 
 
 def write_config(path, **values):
-    path.write_text(json.dumps({
-        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "intermediate_size": 64, "max_position_embeddings": 64, **values}))
+    path.write_text(
+        json.dumps(
+            {
+                "hidden_size": 32,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "intermediate_size": 64,
+                "max_position_embeddings": 64,
+                **values,
+            }
+        )
+    )
     return str(path)
 
 
 def test_a_file_gives_the_architecture_and_options_the_dropout(
-        manifest, tmp_path):
-    path = write_config(tmp_path / "bert.json", vocab_size=99,
-                        hidden_act="gelu_new", layer_norm_eps=1e-5)
-    config = model.architecture(model.ModelConfig(
-        bert_config=path, hidden_dropout=0.25, attention_dropout=0.0),
-        manifest)
+    manifest, tmp_path
+):
+    path = write_config(
+        tmp_path / "bert.json",
+        vocab_size=99,
+        hidden_act="gelu_new",
+        layer_norm_eps=1e-5,
+    )
+    config = model.architecture(
+        model.ModelConfig(
+            bert_config=path, hidden_dropout=0.25, attention_dropout=0.0
+        ),
+        manifest,
+    )
     assert config.hidden_act == "gelu_new"
     assert config.layer_norm_eps == 1e-5
     assert config.vocab_size == manifest.vocab_size
@@ -69,14 +99,19 @@ def test_a_file_gives_the_architecture_and_options_the_dropout(
     assert config.attention_probs_dropout_prob == 0.0
 
 
-@pytest.mark.parametrize("values, message", [
-    ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
-    ({"is_decoder": True}, "is_decoder=True"),
-    ({"max_position_embeddings": 15}, "seq_length 16 exceeds .* 15"),
-    ({"model_type": "roberta"}, "model_type 'roberta'"),
-])
-def test_an_unfit_file_is_refused_by_name(manifest, tmp_path, values,
-                                          message):
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (
+            {"position_embedding_type": "relative_key"},
+            "position_embedding_type",
+        ),
+        ({"is_decoder": True}, "is_decoder=True"),
+        ({"max_position_embeddings": 15}, "seq_length 16 exceeds .* 15"),
+        ({"model_type": "roberta"}, "model_type 'roberta'"),
+    ],
+)
+def test_an_unfit_file_is_refused_by_name(manifest, tmp_path, values, message):
     path = write_config(tmp_path / "bert.json", **values)
     with pytest.raises(errors.UserError, match=f"bert.json: .*{message}"):
         model.architecture(model.ModelConfig(bert_config=path), manifest)
@@ -88,20 +123,26 @@ def checkpoint(make_set, tmp_path):
     data_dir = make_set(pairing="none")
     manifest = records.read_manifest(data_dir)
     path = write_config(tmp_path / "bert.json")
-    bert = model.build(
-        model.ModelConfig(bert_config=path), manifest, seed=3)
+    bert = model.build(model.ModelConfig(bert_config=path), manifest, seed=3)
     folder = tmp_path / "checkpoint"
     bert.save_pretrained(folder, safe_serialization=True)
     vocabulary.read(f"{data_dir}/vocab.txt").write(f"{folder}/vocab.txt")
     return folder, manifest, bert
 
 
-def test_a_checkpoint_gives_its_weights(checkpoint):
+@pytest.mark.parametrize("form", ["pytorch", "tensorflow", "h5"])
+def test_a_checkpoint_gives_its_weights(checkpoint, form):
     folder, manifest, bert = checkpoint
+    if form == "pytorch":
+        weights.save(bert, f"{folder}/model.safetensors")
+    if form == "h5":
+        (folder / "model.safetensors").unlink()
+        bert.save_pretrained(folder)
+        assert (folder / "tf_model.h5").exists()
     loaded = model.build(
-        model.ModelConfig(init_from=str(folder)), manifest, seed=9)
-    assert [v.shape for v in loaded.weights] == [
-        v.shape for v in bert.weights]
+        model.ModelConfig(init_from=str(folder)), manifest, seed=9
+    )
+    assert [v.shape for v in loaded.weights] == [v.shape for v in bert.weights]
     for ours, theirs in zip(loaded.weights, bert.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs, err_msg=ours.name)
 
@@ -111,8 +152,7 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(checkpoint):
     path = folder / "vocab.txt"
     path.write_text(path.read_text().replace("t3\n", "other\n"))
     with pytest.raises(errors.UserError, match="vocab.txt: sha256"):
-        model.architecture(
-            model.ModelConfig(init_from=str(folder)), manifest)
+        model.architecture(model.ModelConfig(init_from=str(folder)), manifest)
 
 
 def test_a_checkpoint_without_weights_is_refused(checkpoint):
@@ -122,11 +162,14 @@ def test_a_checkpoint_without_weights_is_refused(checkpoint):
         model.build(model.ModelConfig(init_from=str(folder)), manifest, 0)
 
 
-@pytest.mark.parametrize("values, message", [
-    ({"bert_config": "a", "init_from": "b"}, "both give the architecture"),
-    ({"hidden_dropout": 1.0}, "hidden_dropout=1.0"),
-    ({"attention_dropout": -0.1}, "attention_dropout=-0.1"),
-])
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"bert_config": "a", "init_from": "b"}, "both give the architecture"),
+        ({"hidden_dropout": 1.0}, "hidden_dropout=1.0"),
+        ({"attention_dropout": -0.1}, "attention_dropout=-0.1"),
+    ],
+)
 def test_options_that_cannot_be_are_refused(values, message):
     with pytest.raises(errors.UserError, match=message):
         model.ModelConfig(**values)

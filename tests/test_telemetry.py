@@ -7,8 +7,12 @@ import pytest
 
 from bert_pretrain import telemetry, trainer
 
-OUTPUT = {"masked_lm_loss": 6.5, "masked_lm_accuracy": 0.25,
-          "learning_rate": 1e-3, "gradient_norm": 2.0}
+OUTPUT = {
+    "masked_lm_loss": 6.5,
+    "masked_lm_accuracy": 0.25,
+    "learning_rate": 1e-3,
+    "gradient_norm": 2.0,
+}
 
 
 def run_loops(loops, stream):
@@ -24,8 +28,7 @@ def run_loops(loops, stream):
 
 def test_a_line_tells_the_step_the_rates_and_the_time_left():
     stream = io.StringIO()
-    _, output = run_loops(
-        [(10, 10, 320, 40.0), (20, 10, 320, 8.0)], stream)
+    _, output = run_loops([(10, 10, 320, 40.0), (20, 10, 320, 8.0)], stream)
     first, second = stream.getvalue().splitlines()
     assert first.startswith("step 10/100 masked_lm_loss 6.500 ")
     assert "left" not in first  # its rate is that of compiling
@@ -38,10 +41,13 @@ def test_a_line_tells_the_step_the_rates_and_the_time_left():
 def test_the_summary_leaves_the_compiling_loop_out_of_the_rates():
     progress, _ = run_loops(
         [(10, 10, 320, 40.0), (20, 10, 320, 8.0), (30, 10, 320, 12.0)],
-        io.StringIO())
+        io.StringIO(),
+    )
     assert progress.summary() == {
-        "train_seconds": 60.0, "examples_per_second": 32.0,
-        "tokens_per_second": 32.0 * 128}
+        "train_seconds": 60.0,
+        "examples_per_second": 32.0,
+        "tokens_per_second": 32.0 * 128,
+    }
 
 
 def test_a_run_without_loops_has_no_rates():
@@ -49,9 +55,16 @@ def test_a_run_without_loops_has_no_rates():
     assert progress.summary()["examples_per_second"] == 0.0
 
 
-@pytest.mark.parametrize("seconds, text", [
-    (0.4, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3600, "1:00:00"),
-    (90061, "25:01:01")])
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (0.4, "0:00"),
+        (59.6, "1:00"),
+        (3599, "59:59"),
+        (3600, "1:00:00"),
+        (90061, "25:01:01"),
+    ],
+)
 def test_durations(seconds, text):
     assert telemetry.format_duration(seconds) == text
 

@@ -16,7 +16,8 @@ def strategy_of(num_replicas):
     if num_replicas == 1:
         return tf.distribute.OneDeviceStrategy("/cpu:0")
     return tf.distribute.MirroredStrategy(
-        [f"/cpu:{i}" for i in range(num_replicas)])
+        [f"/cpu:{i}" for i in range(num_replicas)]
+    )
 
 
 def batches():
@@ -24,38 +25,57 @@ def batches():
     rows = conftest.random_rows(NUM_ROWS * 3)
     rows["masked_lm_weights"] = rows["masked_lm_weights"].copy()
     for start in range(0, len(rows["masked_lm_weights"]), NUM_ROWS):
-        rows["masked_lm_weights"][start + 5:start + NUM_ROWS] = 0
+        rows["masked_lm_weights"][start + 5 : start + NUM_ROWS] = 0
         rows["masked_lm_weights"][start, 0] = 1
     rows["next_sentence_labels"] = rows["next_sentence_labels"][:, 0]
-    return {name: value.astype(
-        np.float32 if value.dtype == np.float32 else np.int32)
-        for name, value in rows.items()}
+    return {
+        name: value.astype(
+            np.float32 if value.dtype == np.float32 else np.int32
+        )
+        for name, value in rows.items()
+    }
 
 
 def trainer_of(num_replicas, pairing="nsp", dropout=0.0, **options):
     strategy = strategy_of(num_replicas)
-    values = {"global_batch_size": NUM_ROWS, "dtype": tf.float32,
-              "max_gradient_norm": 1.0, "seed": 1, **options}
+    values = {
+        "global_batch_size": NUM_ROWS,
+        "dtype": tf.float32,
+        "max_gradient_norm": 1.0,
+        "seed": 1,
+        **options,
+    }
     name = "BertForMaskedLM" if pairing == "none" else "BertForPreTraining"
     with strategy.scope():
         tf_keras.utils.set_random_seed(0)
-        bert = model.from_config(transformers.BertConfig(
-            vocab_size=60, hidden_size=16, num_hidden_layers=1,
-            num_attention_heads=2, intermediate_size=32,
-            max_position_embeddings=16, architectures=[name],
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout))
+        bert = model.from_config(
+            transformers.BertConfig(
+                vocab_size=60,
+                hidden_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=32,
+                max_position_embeddings=16,
+                architectures=[name],
+                hidden_dropout_prob=dropout,
+                attention_probs_dropout_prob=dropout,
+            )
+        )
         adam = optimizer.build(
             optimizer.OptimizerConfig(),
-            optimizer.ScheduleConfig(total_steps=50, warmup_steps=0,
-                                     peak_learning_rate=1e-2),
-            bert.trainable_variables)
+            optimizer.ScheduleConfig(
+                total_steps=50, warmup_steps=0, peak_learning_rate=1e-2
+            ),
+            bert.trainable_variables,
+        )
         dataset = tf.data.Dataset.from_tensor_slices(batches())
         return bert, trainer.Trainer(
             trainer.new_state(bert, adam),
             strategy.experimental_distribute_dataset(
-                dataset.batch(NUM_ROWS, drop_remainder=True).repeat()),
-            trainer.UpdateConfig(**values))
+                dataset.batch(NUM_ROWS, drop_remainder=True).repeat()
+            ),
+            trainer.UpdateConfig(**values),
+        )
 
 
 # Were each replica's gradient clipped, a low limit would tell.
@@ -64,7 +84,8 @@ def test_replicas_do_not_change_the_update(max_gradient_norm):
     outputs, weights = [], []
     for num_replicas in (1, 2):
         bert, bert_trainer = trainer_of(
-            num_replicas, max_gradient_norm=max_gradient_norm)
+            num_replicas, max_gradient_norm=max_gradient_norm
+        )
         outputs.append(bert_trainer.train(tf.constant(5)))
         weights.append([v.numpy() for v in bert.trainable_variables])
     for name, value in outputs[0].items():
@@ -74,21 +95,24 @@ def test_replicas_do_not_change_the_update(max_gradient_norm):
         if "key/bias" in name:
             # Its gradient is zero but for rounding, which Adam magnifies.
             continue
-        np.testing.assert_allclose(one, two, rtol=1e-3, atol=2e-4,
-                                   err_msg=name)
+        np.testing.assert_allclose(one, two, rtol=1e-3, atol=2e-4, err_msg=name)
 
 
 def test_the_reported_means_weigh_every_prediction_the_same():
     bert, bert_trainer = trainer_of(2)
-    rows = {name: tf.constant(value[:NUM_ROWS])
-            for name, value in batches().items()}
+    rows = {
+        name: tf.constant(value[:NUM_ROWS]) for name, value in batches().items()
+    }
     sums = trainer.forward(bert, rows, tf.float32)
     output = bert_trainer.train(tf.constant(1))
     for objective, part in sums.items():
-        for name, value in (("loss", part.loss),
-                            ("accuracy", part.num_correct)):
+        for name, value in (
+            ("loss", part.loss),
+            ("accuracy", part.num_correct),
+        ):
             assert output[f"{objective}_{name}"] == pytest.approx(
-                float(value / part.num_predictions), rel=1e-5)
+                float(value / part.num_predictions), rel=1e-5
+            )
 
 
 def test_gradients_are_scaled_down_to_the_norm_and_never_up():
@@ -120,9 +144,15 @@ def test_dropout_masks_differ_between_steps_replicas_and_seeds():
             bert_trainer.state.adam.iterations.assign(step)
             seeds = tf.function(bert_trainer._strategy.run)(
                 lambda t=bert_trainer: t._dropout_seed(
-                    tf.distribute.get_replica_context()))
-            seen |= {tuple(s.numpy()) for s in
-                     bert_trainer._strategy.experimental_local_results(seeds)}
+                    tf.distribute.get_replica_context()
+                )
+            )
+            seen |= {
+                tuple(s.numpy())
+                for s in bert_trainer._strategy.experimental_local_results(
+                    seeds
+                )
+            }
     assert len(seen) == 2 * 3 * 2
 
 
@@ -130,4 +160,6 @@ def test_a_batch_without_predictions_is_no_division_by_zero():
     zero = tf.constant(0.0)
     sums = trainer.flatten({"masked_lm": losses.Sums(zero, zero, zero)})
     assert trainer.means({k: float(v) for k, v in sums.items()}) == {
-        "masked_lm_loss": 0.0, "masked_lm_accuracy": 0.0}
+        "masked_lm_loss": 0.0,
+        "masked_lm_accuracy": 0.0,
+    }
