@@ -36,9 +36,10 @@ TOTAL_STEPS ?= 4000
 PEAK_RATE   ?= 3e-3
 WARMUP      ?= 400
 PRECISION   ?= bfloat16
-BUILD_FLAGS ?= --masked_fraction=0.2 --dupe_factor=4 \
-               --eval_fraction=0.06 --test_fraction=0.03
-TRAIN_FLAGS ?= --beta_2=0.98 --hidden_dropout=0 --attention_dropout=0
+BUILD_FLAGS ?= --masked_fraction=0.2 --max_predictions_per_seq=0 \
+               --dupe_factor=6 --eval_fraction=0.06 --test_fraction=0.03
+TRAIN_FLAGS ?= --beta_2=0.98 --hidden_dropout=0 --attention_dropout=0 \
+               --steps_per_loop=200
 
 BIN := $(VENV)/bin
 # The constraints are in the name, so that a change of them installs again.
@@ -83,7 +84,8 @@ torch: $(INSTALLED)-test
 # ------------------------------------------------------------ the main job
 
 pretrain: export evaluate
-	@$(BIN)/python -m launch.summary --output_dir=$(OUTPUT) || true
+	@$(BIN)/python -m bert_pretrain.summary --data_dir=$(DATA_DIR) \
+	  --model_dir=$(MODEL_DIR) --export_dir=$(EXPORT_DIR)
 
 sample: $(SAMPLE_DIR)/README.md
 

@@ -24,7 +24,6 @@ from bert_pretrain import (
     telemetry,
 )
 
-RESULTS_NAME = "evaluate_results.json"
 _SPLITS = {"validation": records.EVAL, "test": records.TEST}
 
 
@@ -62,7 +61,7 @@ def evaluate(config):
         restored = checkpoints.restore_model(config.model_dir)
     _check_fit(config, manifest, restored)
     results = _evaluate(config, manifest, split, strategy, restored)
-    path = f"{config.model_dir}/{RESULTS_NAME}"
+    path = f"{config.model_dir}/{telemetry.EVALUATE_RESULTS_NAME}"
     earlier = files.read_json(path) if tf.io.gfile.exists(path) else {}
     files.write_json(path, {**earlier, config.split: results})
     telemetry.print_table(

@@ -6,6 +6,11 @@ import time
 import transformers
 from absl import logging
 
+# The final numbers, in the model directory. That of a training stands only
+# when the run is complete.
+TRAIN_RESULTS_NAME = "train_results.json"
+EVALUATE_RESULTS_NAME = "evaluate_results.json"
+
 
 class Progress:
     """Adds rates to a loop's output and prints a line of progress.

@@ -26,7 +26,6 @@ from bert_pretrain import (
     trainer,
 )
 
-RESULTS_NAME = "train_results.json"  # stands when the run is complete
 _START_NAME = "start_results.json"
 INTERRUPTED_CODE = 130  # as a shell reports SIGINT
 
@@ -199,7 +198,7 @@ def train(config):
         "seconds": round(watch.seconds, 3),
         "peak_memory_bytes": telemetry.peak_memory_bytes(),
     }
-    files.write_json(f"{model_dir}/{RESULTS_NAME}", results)
+    files.write_json(f"{model_dir}/{telemetry.TRAIN_RESULTS_NAME}", results)
     _print_results(model_dir, results)
     return 0
 

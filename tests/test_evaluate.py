@@ -12,6 +12,7 @@ from bert_pretrain import (
     model,
     optimizer,
     records,
+    telemetry,
     train,
 )
 
@@ -32,7 +33,7 @@ def trained(make_set, tmp_path):
 
 def results_of(model_dir):
     return json.loads(
-        (pathlib.Path(model_dir) / evaluate.RESULTS_NAME).read_text()
+        (pathlib.Path(model_dir) / telemetry.EVALUATE_RESULTS_NAME).read_text()
     )
 
 
@@ -47,7 +48,7 @@ def test_it_repeats_what_training_ended_with(trained, capsys):
     results = results_of(model_dir)
     assert set(results) == {"validation", "test"}
     at_end = json.loads(
-        (pathlib.Path(model_dir) / train.RESULTS_NAME).read_text()
+        (pathlib.Path(model_dir) / telemetry.TRAIN_RESULTS_NAME).read_text()
     )
     for name, value in at_end["end"].items():
         assert results["validation"][name] == pytest.approx(value, rel=1e-5)

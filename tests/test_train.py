@@ -118,7 +118,7 @@ def test_an_interrupted_and_a_crashed_run_end_as_an_undisturbed_one(
         np.testing.assert_array_equal(actual[name], value, err_msg=name)
     results = [
         json.loads(
-            (pathlib.Path(c.saving.model_dir) / train.RESULTS_NAME).read_text()
+            (pathlib.Path(c.saving.model_dir) / telemetry.TRAIN_RESULTS_NAME).read_text()
         )
         for c in (whole, config)
     ]
@@ -132,7 +132,7 @@ def test_a_run_leaves_results_logs_and_a_directory_that_explains_itself(
     config = make_config(total_steps=4, eval_every_steps=2)
     assert train.train(config) == 0
     folder = pathlib.Path(config.saving.model_dir)
-    results = json.loads((folder / train.RESULTS_NAME).read_text())
+    results = json.loads((folder / telemetry.TRAIN_RESULTS_NAME).read_text())
     assert results["step"] == 4
     for name in (
         "masked_lm_loss",
