@@ -220,9 +220,10 @@ def _compare_with_peer(bench):
     ):
         work = whole - start
         print(f"{name:12}{start:12.1f}{work:10.2f}{megabytes / work:10.2f}")
+    ratio = (theirs - theirs_start) / (ours - ours_start)
     print(
-        f"ratio of the work: {(theirs - theirs_start) / (ours - ours_start):.1f}"
-        f"; of whole processes: {theirs / ours:.1f}"
+        f"ratio of the work: {ratio:.1f}; "
+        f"of whole processes: {theirs / ours:.1f}"
     )
 
 
