@@ -32,9 +32,9 @@ VOCAB_SIZE  ?= 4000
 SEQ_LENGTH  ?= 64
 MODEL_SIZE  ?= tiny
 BATCH_SIZE  ?= 32
-TOTAL_STEPS ?= 4000
+TOTAL_STEPS ?= 6000
 PEAK_RATE   ?= 3e-3
-WARMUP      ?= 400
+WARMUP      ?= 600
 PRECISION   ?= bfloat16
 BUILD_FLAGS ?= --masked_fraction=0.2 --max_predictions_per_seq=0 \
                --dupe_factor=6 --eval_fraction=0.06 --test_fraction=0.03

@@ -19,6 +19,7 @@ from bert_pretrain import (
     files,
     model,
     options,
+    telemetry,
     vocabulary,
     weights,
 )
@@ -33,6 +34,7 @@ class ExportConfig:
 
 
 def main(config):
+    telemetry.quiet_libraries()
     restored = checkpoints.restore_model(config.model_dir)
     export(restored, config.output_dir.rstrip("/"))
     print(
