@@ -47,7 +47,7 @@ INSTALLED := $(VENV)/.installed-$(shell cksum < constraints.txt | cut -d' ' -f1)
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help install pretrain sample vocabulary tfrecords train evaluate \
-        export test torch lint format clean
+        export test torch beam lint format clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -80,6 +80,9 @@ $(INSTALLED)-test: $(INSTALLED)
 
 torch: $(INSTALLED)-test
 	@$(PIP) 'torch==2.13.0'
+
+beam: $(INSTALLED)-test
+	@$(PIP) -e '.[beam]'
 
 # ------------------------------------------------------------ the main job
 
@@ -131,6 +134,10 @@ $(EXPORT_DIR)/config.json: $(MODEL_DIR)/train_results.json
 test: $(INSTALLED)-test
 	@$(BIN)/python -c 'import torch' 2>/dev/null || echo \
 	  "Not checked: that PyTorch loads the exported weights (make torch)."
+	@$(BIN)/python -c 'import apache_beam' 2>/dev/null || echo \
+	  "Not checked: the builder on Apache Beam (make beam)."
+	@command -v chromium >/dev/null || echo \
+	  "Not checked: that the report opens in a browser (no chromium here)."
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED)-test

@@ -19,7 +19,9 @@ setuptools.setup(
         "absl-py>=1.4",
         "lxml>=5",
         "mwparserfromhell>=0.6.6",
-        "numpy>=1.26",
+        "numpy>=2",
+        "pyyaml>=6",
+        "rensa>=0.5,<0.6",
         "safetensors>=0.4.3",
         "tensorflow>=2.20,<2.21",
         "tensorflow-text>=2.20,<2.21",
@@ -29,9 +31,27 @@ setuptools.setup(
         "tqdm>=4.66",
         # The last major version that has TFBertForMaskedLM.
         "transformers>=4.57,<5",
+        "zstandard>=0.23",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.14"],
+        "test": [
+            "psutil>=5.9",
+            "pytest>=8",
+            "ruff>=0.14",
+            "jieba>=0.42.1,<0.43",
+            "py3langid>=0.4",
+            "pyarrow>=20",
+            "trafilatura>=2",
+            "warcio>=1.7",
+        ],
+        # Sources and filters of tfrecord_builders that most builds go without.
+        "chinese": ["jieba>=0.42.1,<0.43"],
+        "language": ["py3langid>=0.4"],
+        "parquet": ["pyarrow>=20"],
+        "warc": ["trafilatura>=2", "warcio>=1.7"],
+        # To build on a cluster; `dataflow` adds what Google's own needs.
+        "beam": ["apache-beam>=2.77,<3"],
+        "dataflow": ["apache-beam[gcp]>=2.77,<3"],
         # Only to check that exported weights give the same logits there.
         # Its default wheel brings gigabytes of CUDA, so nothing else asks
         # for it.

@@ -173,7 +173,7 @@ _INPUTS = "input_ids", "attention_mask", "token_type_ids"
 def _our_step(config, rows):
     import tensorflow as tf
 
-    from bert_pretrain import model, optimizer, trainer
+    from bert_pretrain import model, optimizer, schedule, trainer
 
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     batches = strategy.experimental_distribute_dataset(
@@ -183,7 +183,7 @@ def _our_step(config, rows):
         bert = model.from_config(_bert_config(config))
         adam = optimizer.build(
             optimizer.OptimizerConfig(),
-            optimizer.ScheduleConfig(total_steps=100_000),
+            schedule.Schedule(schedule.ScheduleConfig(total_steps=100_000)),
             bert.trainable_variables,
         )
         bert_trainer = trainer.Trainer(

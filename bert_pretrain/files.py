@@ -102,6 +102,12 @@ def read_bytes(path):
         return file.read()
 
 
+def read_range(path, start, num_bytes):
+    with errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
+        file.seek(start)
+        return file.read(num_bytes)
+
+
 def write_text(path, text):
     write_bytes(path, text.encode("utf-8"))
 

@@ -18,9 +18,17 @@ from bert_pretrain import errors
 _INTERRUPTED = 130  # as shells say it: 128 and the number of the signal
 
 
-def option(help_text, default=dataclasses.MISSING):
-    """Declares a config field; one without a default is a required flag."""
-    return dataclasses.field(default=default, metadata={"help": help_text})
+def option(help_text, default=dataclasses.MISSING, *, changes_result=True):
+    """Declares a config field; one without a default is a required flag.
+
+    Args:
+      changes_result: whether what is made depends on it, and not only where,
+        when and on what it is made: see `changes`.
+    """
+    return dataclasses.field(
+        default=default,
+        metadata={"help": help_text, "changes_result": changes_result},
+    )
 
 
 def unknown_flags(flag, value):
@@ -73,7 +81,8 @@ def _parse(argv, config_class):
             flag, value = condition
             if flags.FLAGS[flag].value == value:
                 return left
-    return flags.FLAGS(argv)
+    # Only to say what is wrong: flags that repeat would be doubled.
+    return flags.FLAGS(argv) if left[1:] else left
 
 
 def _complain(error):
@@ -109,9 +118,7 @@ def to_dict(config):
     return {
         field.name: to_dict(value)
         if dataclasses.is_dataclass(value)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
+        else _plain(value)
         for field in dataclasses.fields(config)
         for value in [getattr(config, field.name)]
     }
@@ -132,6 +139,34 @@ def from_dict(config_class, values):
             else value
         )
     return config_class(**arguments)
+
+
+def changes(config_class, before, after):
+    """What would change the result: (name, value before, value after) each.
+
+    Args:
+      before, after: as `to_dict` makes them; an option that is missing has
+        its default, since it came later.
+    """
+    for field, kind in _fields(config_class):
+        if dataclasses.is_dataclass(kind):
+            parts = [values.get(field.name, {}) for values in (before, after)]
+            yield from changes(kind, *parts)
+        elif field.metadata.get("changes_result", True):
+            default = (
+                None
+                if field.default is dataclasses.MISSING
+                else _plain(field.default)
+            )
+            old, new = (
+                values.get(field.name, default) for values in (before, after)
+            )
+            if old != new:
+                yield field.name, old, new
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _fields(config_class):

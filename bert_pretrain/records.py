@@ -34,6 +34,7 @@ from bert_pretrain import errors, files, vocabulary, wire
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+NEAR_DUPLICATES_NAME = "near_duplicates.json"  # examples of what was dropped
 # As many rows as the processor's cache holds while they are serialized.
 _ROWS_AT_ONCE = 1024
 SPLITS = TRAIN, EVAL, TEST = ("train", "eval", "test")
@@ -167,6 +168,18 @@ def position_ids(document_ids_BS):
         document_ids_BS.shape,
     )
     return tf.range(document_ids_BS.shape[1]) - starts_BS
+
+
+def read_examples(paths):
+    """Yields the examples of TFRecord files as dicts of NumPy arrays.
+
+    Raises:
+      UserError: naming the file that is corrupt, or holds something else.
+    """
+    for path in paths:
+        with errors.naming(path):
+            for serialized in tf.data.TFRecordDataset(path):
+                yield to_arrays(serialized.numpy(), path)
 
 
 def to_arrays(serialized, path):

@@ -1,10 +1,13 @@
 """The whole builder: raw text in, one and the same set out."""
 
+import dataclasses
 import itertools
 import json
 import os
 import random
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -12,13 +15,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfrecord_builders
 from bert_pretrain import errors, files, options, records, vocabulary
-from tfrecord_builders import build, deduplication, show_records, stages
+from tfrecord_builders import (
+    build,
+    deduplication,
+    stages,
+    words,
+)
 
 WORDS = [
     "".join(letters)
     for letters in itertools.product("bdfgklmnprst", "aeiou", "bdlnrs")
 ]
+CONFIGS = ("source", "filters", "deduplication", "rows", "masking")
 
 
 def write_vocabulary(path):
@@ -59,6 +69,8 @@ def text(tmp_path):
 def config_of(folder, name="set", num_workers=1, **values):
     nested = {
         "source": {"source": ("jsonl",), "input": (f"{folder}/news-*.jsonl",)},
+        "filters": {},
+        "deduplication": {},
         "rows": {"seq_length": 64},
         "masking": {},
         "vocab_file": f"{folder}/vocab.txt",
@@ -69,7 +81,7 @@ def config_of(folder, name="set", num_workers=1, **values):
     }
     for key, value in values.items():
         part = next(
-            (p for p in ("source", "rows", "masking") if key in options_of(p)),
+            (p for p in CONFIGS if key in options_of(p)),
             None,
         )
         (nested[part] if part else nested)[key] = value
@@ -97,7 +109,7 @@ def contents(folder):
 
 def examples(folder, split):
     paths = files.expand([f"{folder}/{split}-*.tfrecord"])
-    return list(show_records.read_examples(paths))
+    return list(records.read_examples(paths))
 
 
 def restored(example):
@@ -131,7 +143,7 @@ def test_a_set_holds_all_text_once_and_no_document_in_two_splits(text):
     manifest = records.read_manifest(config.output_dir)
     records.check_set(config.output_dir, manifest)
     vocab = vocabulary.read(config.set.vocab_file)
-    words = {
+    tokens_of = {
         split: sorted(
             int(i)
             for example in examples(config.output_dir, split)
@@ -145,7 +157,7 @@ def test_a_set_holds_all_text_once_and_no_document_in_two_splits(text):
     for path in files.expand(config.set.source.input):
         for line in files.read_text(path).splitlines():
             content = json.loads(line)["text"]
-            digest = deduplication.digest(content)
+            (digest,) = deduplication.digests([content], words.read([content]))
             if digest in seen or len(content) < 100:
                 continue
             seen.add(digest)
@@ -153,8 +165,8 @@ def test_a_set_holds_all_text_once_and_no_document_in_two_splits(text):
             expected[stages.split_of(digest, config.set)] += [
                 vocab.id(t) for t in tokens if t in vocab.tokens
             ]
-    assert words == {split: sorted(ids) for split, ids in expected.items()}
-    assert all(words.values())
+    assert tokens_of == {split: sorted(ids) for split, ids in expected.items()}
+    assert all(tokens_of.values())
     dropped = manifest.documents["dropped"]
     assert dropped == {"duplicate": 20, "too_short": 12}
     assert manifest.documents["kept"] == 600
@@ -193,7 +205,7 @@ def test_passes_hold_the_same_rows_under_other_masks(text):
     build.main(config)
     shards = [
         list(
-            show_records.read_examples(
+            records.read_examples(
                 [f"{config.output_dir}/{records.shard_name('train', i, 4)}"]
             )
         )
@@ -262,6 +274,98 @@ def test_changed_options_over_an_earlier_build_are_refused(
         build.main(config_of(text, masking="whole_word"))
 
 
+def stop_at_the_shards(monkeypatch, config):
+    """Leaves a build unfinished."""
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            records,
+            "write_shard",
+            lambda *_: (_ for _ in ()).throw(errors.UserError("stopped")),
+        )
+        with pytest.raises(errors.UserError, match="stopped"):
+            build.main(config)
+
+
+def test_changed_text_under_an_unfinished_build_is_refused(text, monkeypatch):
+    config = config_of(text)
+    stop_at_the_shards(monkeypatch, config)
+    first, added = f"{text}/news-1.jsonl", f"{text}/news-3.jsonl"
+    content = files.read_bytes(first)
+    files.write_bytes(first, content + b"{}\n")
+    with pytest.raises(errors.UserError, match="news-1.jsonl was .* bytes"):
+        build.main(config)
+    os.remove(first)
+    with pytest.raises(errors.UserError, match="news-1.jsonl .* not there no"):
+        build.main(config)
+    files.write_bytes(first, content)
+    files.write_bytes(added, content)
+    with pytest.raises(errors.UserError, match="news-3.jsonl was not there"):
+        build.main(config)
+    os.remove(added)
+    build.main(config)
+
+
+def test_a_finished_set_may_lose_its_text_but_not_get_another(text, capsys):
+    config = config_of(text)
+    build.main(config)
+    os.remove(f"{text}/news-2.jsonl")
+    build.main(config)
+    os.rename(f"{text}/news-1.jsonl", f"{text}/elsewhere")
+    build.main(config)
+    assert capsys.readouterr().out.count("nothing to do") == 2
+    os.rename(f"{text}/elsewhere", f"{text}/news-1.jsonl")
+    shutil.copy(f"{text}/news-1.jsonl", f"{text}/news-2.jsonl")
+    with pytest.raises(errors.UserError, match="news-2.jsonl was .* bytes"):
+        build.main(config)
+
+
+def test_a_second_build_in_the_folder_of_another_refuses(text):
+    first = subprocess.Popen(
+        command(text, "--num_workers=1"), stderr=subprocess.DEVNULL
+    )
+    while not os.path.exists(f"{text}/set/work/origin.json"):
+        assert first.poll() is None
+    first.send_signal(signal.SIGSTOP)
+    before = sorted(os.walk(f"{text}/set"))
+    # Other options, so that a look at the first one's would be told instead.
+    second = run(text, "--seq_length=32")
+    assert second.returncode == 2
+    assert "another process is working in this folder" in second.stderr
+    assert sorted(os.walk(f"{text}/set")) == before
+    first.send_signal(signal.SIGCONT)
+    assert first.wait() == 0
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(text):
+    # A file system of our own, where the system allows one.
+    program = (
+        f"mkdir {text}/disk && mount -t tmpfs -o size=400k none {text}/disk "
+        f"&& echo mounted && {shlex.join(command(text))} "
+        f"--output_dir={text}/disk/set --num_workers=2; echo code $?; "
+        f"mount -o remount,size=40m {text}/disk && {shlex.join(command(text))} "
+        f"--output_dir={text}/disk/set --num_workers=1"
+    )
+    done = subprocess.run(
+        ["unshare", "--user", "-r", "--mount", "sh", "-c", program],
+        capture_output=True,
+        text=True,
+    )
+    if "mounted" not in done.stdout:
+        pytest.skip("Not checked: a full disk (no user namespaces here).")
+    assert "code 2" in done.stdout and done.returncode == 0, done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert "the disk is full: free some space" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_beam_its_engine_is_told_to_be_missing(text, monkeypatch):
+    monkeypatch.delattr(tfrecord_builders, "beam", raising=False)
+    monkeypatch.setitem(sys.modules, "tfrecord_builders.beam", None)
+    config = dataclasses.replace(config_of(text), engine="beam")
+    with pytest.raises(errors.UserError, match=r"pip install .*\[beam\]"):
+        build.main(config)
+
+
 def test_the_chain_runs_on_paths_that_are_not_local():
     # ram:// goes through tf.io.gfile exactly as gs:// does.
     folder = "ram://test_build"
@@ -275,7 +379,9 @@ def test_the_chain_runs_on_paths_that_are_not_local():
 
 
 def test_a_split_that_got_no_document_is_told(text):
-    files.write_text(f"{text}/one.jsonl", json.dumps({"text": "bab " * 50}))
+    files.write_text(
+        f"{text}/one.jsonl", json.dumps({"text": " ".join(WORDS[:50])})
+    )
     config = config_of(text, input=(f"{text}/one.jsonl",), num_shards=1)
     with pytest.raises(errors.UserError, match="fell into"):
         build.main(config)
@@ -294,22 +400,22 @@ def test_a_lone_file_that_is_not_utf_8_is_told_with_the_place(text):
         )
 
 
+def command(text, *flags):
+    return [
+        sys.executable,
+        "-m",
+        "tfrecord_builders.build",
+        "--source=jsonl",
+        f"--input={text}/news-*.jsonl",
+        f"--vocab_file={text}/vocab.txt",
+        f"--output_dir={text}/set",
+        "--num_workers=1",
+        *flags,
+    ]
+
+
 def run(text, *flags):
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tfrecord_builders.build",
-            "--source=jsonl",
-            f"--input={text}/news-*.jsonl",
-            f"--vocab_file={text}/vocab.txt",
-            f"--output_dir={text}/set",
-            "--num_workers=1",
-            *flags,
-        ],
-        capture_output=True,
-        text=True,
-    )
+    return subprocess.run(command(text, *flags), capture_output=True, text=True)
 
 
 def test_the_command_prints_a_summary_and_a_progress_bar(text):
@@ -345,6 +451,7 @@ def test_each_mistake_is_one_line_and_exit_code_2(text):
         (["--eval_fraction=2"], "eval_fraction=2.0"),
         (["--dupe_factor=3", "--num_shards=4"], "num_shards=4"),
         (["--output_dir=/proc/x"], "/proc"),
+        (["--runner=DirectRunner"], "Unknown command line flag 'runner'"),
     ]:
         done = run(text, *flags)
         line = done.stderr.strip().split("\n")[-1]

@@ -5,6 +5,7 @@ import lzma
 import pickle
 
 import pytest
+import zstandard
 
 from bert_pretrain import errors, files
 from tfrecord_builders import documents, inputs
@@ -19,6 +20,7 @@ COMPRESS = {
     ".bz2": bz2.compress,
     ".gz": gzip.compress,
     ".xz": lzma.compress,
+    ".zst": zstandard.compress,
 }
 
 
@@ -59,7 +61,7 @@ def test_every_compression_is_read_from_any_file_system(
 
 
 def test_inflating_holds_a_bounded_piece_at_a_time(tmp_path):
-    for suffix in (".bz2", ".gz", ".xz"):
+    for suffix in (".bz2", ".gz", ".xz", ".zst"):
         path = f"{tmp_path}/a{suffix}"
         files.write_bytes(path, COMPRESS[suffix](bytes(40 << 20)))
         stream = inputs.Stream(inputs.Span("text", path, 0, files.size(path)))
@@ -68,7 +70,7 @@ def test_inflating_holds_a_bounded_piece_at_a_time(tmp_path):
         assert max(sizes) <= inputs._INFLATED_BYTES
 
 
-@pytest.mark.parametrize("suffix", [".bz2", ".gz", ".xz"])
+@pytest.mark.parametrize("suffix", [".bz2", ".gz", ".xz", ".zst"])
 def test_what_is_cut_or_corrupt_is_an_error_that_names_the_file(
     tmp_path, suffix
 ):
@@ -170,14 +172,12 @@ def test_positions_grow_to_the_size_of_the_span(tmp_path):
             assert 0 < positions[0] <= positions[-1] == span.num_bytes
 
 
-def test_documents_are_clean_and_the_short_ones_dropped(tmp_path):
+def test_documents_are_clean_and_empty_ones_dropped(tmp_path):
     path = f"{tmp_path}/a.txt"
-    files.write_text(path, "cafe\u0301 \t au\u00a0lait\u200b\n\n" + "y" * 11)
-    config = configure(path, source="text", min_document_chars=11)
-    assert texts(read_all(config)) == ["caf\u00e9 au lait", "y" * 11]
-    config = configure(path, source="text", min_document_chars=12)
-    kept, dropped = read_all(config)
-    assert (kept.text, dropped.reason) == ("caf\u00e9 au lait", "too_short")
+    files.write_text(path, "cafe\u0301 \t au\u00a0lait\u200b\n\n\u200b")
+    kept, dropped = read_all(configure(path, source="text"))
+    assert kept.text == "caf\u00e9 au lait"
+    assert dropped.reason == "no_text"
     assert dropped.id.startswith(path)
 
 
@@ -191,7 +191,9 @@ def test_a_file_that_is_mostly_not_utf8_is_an_error(tmp_path):
     ):
         read_all(config)
     files.write_bytes(path, 2 * latin + 3 * good)
-    assert [item.reason for item in read_all(config)].count("not_utf8") == 2
+    found = read_all(config)
+    assert [item.reason for item in found[:2]] == ["not_utf8"] * 2
+    assert texts(found) == ["plain"] * 3
     # Among many files one may be bad.
     files.write_bytes(path, latin)
     (item,) = read_all(config)
@@ -222,7 +224,9 @@ def test_what_cannot_be_read_is_said_before_anything_is(tmp_path):
         ("csv_delimiter", "ab"),
         ("csv_delimiter", '"'),
         ("text_field", ""),
-        ("min_document_chars", 0),
+        ("weight", (0.0,)),
+        ("weight", (1.0, 2.0)),
+        ("max_mb", (-1.0,)),
         ("input", ()),
     ],
 )

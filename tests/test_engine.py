@@ -1,16 +1,19 @@
 """Stages: every unit once, whatever the workers; nothing done is redone."""
 
+import contextlib
 import os
+import re
 import signal
 
 import pytest
+import tensorflow as tf
 
 from bert_pretrain import errors, files
 from tfrecord_builders import engine
 
 
 def square(unit, prefix, progress):
-    """A unit's work: leaves a file and a line for each time it ran."""
+    """A unit's work: leaves a file with a letter for each time it ran."""
     with open(prefix + ".ran", "a") as file:
         file.write("x")
     if unit < 0:
@@ -19,58 +22,135 @@ def square(unit, prefix, progress):
     return {"square": unit * unit}
 
 
+def num_runs(prefix):
+    return len(files.read_text(prefix + ".ran"))
+
+
+def fail_once(unit, prefix, progress):
+    summary = square(unit, prefix, progress)
+    if unit == 2 and num_runs(prefix) == 1:
+        with errors.naming("gs://bucket/file"):
+            raise tf.errors.UnavailableError(None, None, "HTTP 503")
+    return summary
+
+
+def index_units(unit, prefix, progress):
+    progress.place = f"file of {unit}"
+    return {"square": {0: 0}[unit]}
+
+
+def end_abruptly_once(unit, prefix, progress):
+    summary = square(unit, prefix, progress)
+    if unit == 2 and num_runs(prefix) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return summary
+
+
 def end_abruptly(unit, prefix, progress):
     if unit == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return square(unit, prefix, progress)
 
 
-def run(work_dir, units, num_workers, function=square):
-    stage = engine.Stage(
-        name="squares",
-        item="numbers",
-        run=function,
-        units=units,
-        num_bytes=len(units),
-    )
-    with engine.LocalEngine(str(work_dir), num_workers) as workers:
-        return workers.run(stage)
+def name_of(unit):
+    return f"input {unit}"
 
 
-def times_run(work_dir, i):
-    path = f"{work_dir}/squares/{i:05d}.ran"
-    return len(files.read_text(path)) if os.path.exists(path) else 0
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    """Engines by their number of workers: processes take long to start."""
+    with contextlib.ExitStack() as stack:
+        yield {
+            num_workers: stack.enter_context(
+                engine.LocalEngine(
+                    str(tmp_path_factory.mktemp("work")), num_workers
+                )
+            )
+            for num_workers in (1, 2)
+        }
+
+
+@pytest.fixture
+def squares(engines, request):
+    """Runs a stage of a test's own: `squares(units, num_workers, function)`."""
+
+    class Squares:
+        def __call__(self, units, num_workers=1, function=square):
+            self.folder = f"{engines[num_workers].work_dir}/{self.name}"
+            summaries = engines[num_workers].run(
+                engine.Stage(
+                    name=self.name,
+                    item="numbers",
+                    run=function,
+                    units=units,
+                    num_bytes=len(units),
+                    describe=name_of,
+                )
+            )
+            return [summary["square"] for summary in summaries]
+
+        name = re.sub(r"\W", "_", request.node.name)
+
+        def is_done(self, i):
+            return os.path.exists(f"{self.folder}/{i:05d}.json")
+
+        def num_runs(self, i):
+            return num_runs(f"{self.folder}/{i:05d}")
+
+    return Squares()
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_summaries_come_in_the_order_of_the_units(tmp_path, num_workers):
-    assert run(tmp_path, [3, 1, 2], num_workers) == [
-        {"square": 9},
-        {"square": 1},
-        {"square": 4},
-    ]
+def test_summaries_come_in_the_order_of_the_units(squares, num_workers):
+    assert squares([3, 1, 2], num_workers) == [9, 1, 4]
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_failed_unit_is_named_while_the_others_finish(tmp_path, num_workers):
-    with pytest.raises(errors.UserError, match="unit -1 is negative"):
-        run(tmp_path, [1, -1, 3], num_workers)
-    assert os.path.exists(f"{tmp_path}/squares/00002.json")
-    assert not os.path.exists(f"{tmp_path}/squares/00001.json")
+def test_a_failed_unit_is_named_while_the_others_finish(squares, num_workers):
+    with pytest.raises(errors.UserError, match="input -1: unit -1 is negat"):
+        squares([1, -1, 3], num_workers)
+    assert [squares.is_done(i) for i in range(3)] == [True, False, True]
+    # What the user has to mend is not tried again.
+    assert squares.num_runs(1) == 1
 
 
-def test_a_finished_unit_is_not_run_again(tmp_path):
+def test_a_finished_unit_is_not_run_again(squares):
     with pytest.raises(errors.UserError):
-        run(tmp_path, [1, -1, 3], 1)
-    assert run(tmp_path, [1, 2, 3], 1) == [
-        {"square": 1},
-        {"square": 4},
-        {"square": 9},
-    ]
-    assert [times_run(tmp_path, i) for i in range(3)] == [1, 2, 1]
+        squares([1, -1, 3])
+    assert squares([1, 2, 3]) == [1, 4, 9]
+    assert [squares.num_runs(i) for i in range(3)] == [1, 2, 1]
 
 
-def test_a_killed_worker_is_told_and_another_run_finishes(tmp_path):
-    with pytest.raises(errors.UserError, match="worker process ended"):
-        run(tmp_path, [1, 2, 3], 2, end_abruptly)
-    assert [s["square"] for s in run(tmp_path, [1, 2, 3], 2)] == [1, 4, 9]
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_hiccup_is_tried_again(squares, num_workers):
+    assert squares([1, 2, 3], num_workers, fail_once) == [1, 4, 9]
+    assert [squares.num_runs(i) for i in range(3)] == [1, 2, 1]
+
+
+def test_a_hiccup_that_stays_is_told_with_the_input(squares, monkeypatch):
+    monkeypatch.setattr(engine, "_NUM_ATTEMPTS", 1)
+    with pytest.raises(errors.UserError, match="input 2: gs://.*HTTP 503"):
+        squares([1, 2, 3], 1, fail_once)
+    assert squares.is_done(2)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_defect_names_its_input_while_the_others_finish(squares, num_workers):
+    with pytest.raises(RuntimeError) as told:
+        squares([1, 0, 1], num_workers, index_units)
+    message = str(told.value)
+    assert "2 of 3 units" in message and "file of 1: KeyError: 1" in message
+    assert message.count("Traceback") == 1 and "in index_units" in message
+    assert squares.is_done(1)
+
+
+def test_a_killed_worker_s_unit_is_done_by_another(squares):
+    assert squares([1, 2, 3], 2, end_abruptly_once) == [1, 4, 9]
+    assert [squares.num_runs(i) for i in range(3)] == [1, 2, 1]
+
+
+def test_a_unit_that_kills_its_workers_is_named(squares):
+    with pytest.raises(errors.UserError, match="input 2: its worker.*killed"):
+        squares([1, 2, 3], 2, end_abruptly)
+    assert [squares.is_done(i) for i in range(3)] == [True, False, True]
+    assert squares([1, 2, 3], 2) == [1, 4, 9]

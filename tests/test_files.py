@@ -71,6 +71,77 @@ def test_a_pattern_that_matches_nothing_is_named(tmp_path):
         files.expand([f"{tmp_path}/none*"])
 
 
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
+    for name in ("shard", "notes.tmp-old"):
+        files.write_text(f"{tmp_path}/{name}", "text")
+    program = textwrap.dedent(f"""
+        import os, signal
+        from bert_pretrain import files
+        with files.replacing({str(tmp_path / "shard")!r}) as aside:
+            open(aside, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    subprocess.run([sys.executable, "-c", program])
+    assert len(os.listdir(tmp_path)) == 3
+    files.remove_asides(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == ["notes.tmp-old", "shard"]
+
+
+def test_two_writers_of_a_path_do_not_meet(tmp_path):
+    path = f"{tmp_path}/file"
+    with files.replacing(path) as first, files.replacing(path) as second:
+        for aside in (first, second):
+            with open(aside, "w") as file:
+                file.write(aside)
+    # The outer block ends last.
+    assert files.read_text(path) == first
+
+
+def test_who_entered_a_folder_is_waited_for(tmp_path):
+    folder = str(tmp_path)
+    program = textwrap.dedent(f"""
+        import time
+        from bert_pretrain import files
+        files.enter({folder!r})
+        print("in", flush=True)
+        time.sleep(1)
+    """)
+    other = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "in\n"
+    handle = files.enter(folder)  # Those who enter do not wait.
+    files.leave(handle)
+    assert other.poll() is None
+    files.wait_until_left(folder)
+    assert other.wait(timeout=1) == 0
+
+
+def test_hiccups_are_told_from_what_stays_wrong():
+    def cause(error):
+        with pytest.raises(errors.UserError) as raised:
+            with errors.naming("path"):
+                raise error
+        return raised.value
+
+    for error in (
+        tf.errors.UnavailableError(None, None, "503"),
+        OSError(errno.EIO, "Input/output error"),
+        ConnectionResetError(errno.ECONNRESET, "reset"),
+    ):
+        assert errors.is_transient(error)
+        assert errors.is_transient(cause(error))
+    for error in (
+        OSError(errno.ENOSPC, "No space left on device"),
+        FileNotFoundError(errno.ENOENT, "No such file"),
+        tf.errors.NotFoundError(None, None, "no such object"),
+        OSError("Invalid data stream"),  # so bz2 says that a file is corrupt
+        EOFError("it ends inside a stream"),
+    ):
+        assert not errors.is_transient(error)
+        assert not errors.is_transient(cause(error))
+
+
 def test_a_second_process_is_kept_out_until_the_first_ends(tmp_path):
     program = textwrap.dedent(f"""
         from bert_pretrain import files

@@ -179,9 +179,9 @@ def test_a_large_input_is_sampled_evenly_and_repeatably(
 
 
 def test_no_documents_is_said_in_one_line(tmp_path):
-    path = tmp_path / "short.txt"
-    path.write_text("too short")
-    with pytest.raises(errors.UserError, match="too_short"):
+    path = tmp_path / "empty.txt"
+    path.write_text("\u200b", encoding="utf-8")  # A space that shows nothing.
+    with pytest.raises(errors.UserError, match="no_text"):
         learn_vocabulary.main(_config(str(path), tmp_path / "vocab.txt"))
 
 

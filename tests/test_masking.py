@@ -49,7 +49,7 @@ def _chosen(features, shape):
     return is_chosen
 
 
-@pytest.mark.parametrize("kind", ["token", "whole_word"])
+@pytest.mark.parametrize("kind", ["token", "whole_word", "span", "ngram"])
 def test_features_are_whole(kind):
     ids, attention_mask = _rows(700)
     before = ids.copy()
@@ -134,7 +134,7 @@ def test_certain_fractions_are_exact(mask_fraction, random_fraction):
         np.testing.assert_array_equal(shown, ids[is_chosen])
 
 
-@pytest.mark.parametrize("kind", ["token", "whole_word"])
+@pytest.mark.parametrize("kind", ["token", "whole_word", "span", "ngram"])
 def test_rates_are_those_of_the_paper(kind):
     ids, attention_mask = _rows(20_000)
     features = _mask(ids, attention_mask, masking=kind)
@@ -150,7 +150,9 @@ def test_rates_are_those_of_the_paper(kind):
         ]
     )
     expected = np.array([0.8, 0.1 * 89 / 90, 0.1 + 0.1 / 90])
-    deviations = np.sqrt(expected * (1 - expected) / num_chosen)
+    # A span's tokens, at most 6 here, are no independent draws.
+    num_draws = num_chosen / (6 if kind in ("span", "ngram") else 1)
+    deviations = np.sqrt(expected * (1 - expected) / num_draws)
     assert (abs(rates - expected) < 4 * deviations).all()
     random_ids = shown[(shown != MASK) & (shown != original)]
     counts = np.bincount(random_ids, minlength=VOCAB.size)[6:]
@@ -171,9 +173,10 @@ def test_every_position_is_chosen_as_often_as_others():
     assert (abs(counts[1:-1] - 40_000 * share) < 4.5 * deviation).all()
 
 
-def test_whole_words_are_masked_together():
+@pytest.mark.parametrize("kind", ["whole_word", "span", "ngram"])
+def test_words_are_masked_whole(kind):
     ids, attention_mask = _rows(2000)
-    features = _mask(ids, attention_mask, masking="whole_word")
+    features = _mask(ids, attention_mask, masking=kind)
     is_chosen = _chosen(features, ids.shape)
     is_candidate = _candidates(ids, attention_mask)
     goes_on = (VOCAB.is_continuation[ids] & is_candidate)[:, 1:]
@@ -181,6 +184,8 @@ def test_whole_words_are_masked_together():
     np.testing.assert_array_equal(
         is_chosen[:, 1:][together], is_chosen[:, :-1][together]
     )
+    if kind != "whole_word":
+        return
     # Each piece is replaced, or not, on its own.
     is_masked = features["input_ids"] == MASK
     both = together & is_chosen[:, 1:]
@@ -235,6 +240,149 @@ def test_whole_words_are_those_of_the_plain_algorithm(monkeypatch):
     assert num_skipped > 100  # the case was there
 
 
+def _recorded_units(monkeypatch):
+    """A list that gets (tokens chosen, the unit of each), 512 rows at a time,
+    numbered across these rows."""
+    recorded = []
+    take_units = masking._take_units
+
+    def recording(*arguments):
+        recorded.append(take_units(*arguments))
+        return recorded[-1]
+
+    monkeypatch.setattr(masking, "_take_units", recording)
+    return recorded
+
+
+def _long_rows(num_rows, seq_length):
+    """Words of one token each."""
+    ids = np.full((num_rows, seq_length), VOCAB.id("w1"), np.int32)
+    ids[:, 0], ids[:, -1] = CLS, SEP
+    return ids, np.ones_like(ids)
+
+
+@pytest.mark.parametrize(
+    "kind, shares, mean",
+    [
+        # SpanBERT, section 3.1: geometric, p = 0.2, at most 10, mean 3.8.
+        ("span", 0.2 * 0.8 ** np.arange(10) / (1 - 0.8**10), 3.8),
+        # ALBERT, section 4.1: 1 / n of at most 3; 6, 3 and 2 in 11.
+        ("ngram", np.array([6, 3, 2]) / 11, 18 / 11),
+    ],
+)
+def test_lengths_of_spans_are_those_of_the_paper(
+    kind, shares, mean, monkeypatch
+):
+    recorded = _recorded_units(monkeypatch)
+    # Long rows, of which the one span a row that is cut is a small share.
+    ids, attention_mask = _long_rows(300, 3000)
+    _mask(ids, attention_mask, masking=kind, max_predictions_per_seq=450)
+    ((chosen, units),) = recorded
+    assert len(chosen) == 300 * 450
+    lengths = np.bincount(units)
+    # A unit's tokens lie side by side.
+    is_inside = np.diff(units) == 0
+    assert (np.diff(chosen)[is_inside] == 1).all()
+    found = np.bincount(lengths, minlength=len(shares) + 1)[1:]
+    assert len(found) == len(shares)
+    num_cut = 300
+    deviations = np.sqrt(len(lengths) * shares)
+    assert (abs(found - len(lengths) * shares) < 4 * deviations + num_cut).all()
+    assert abs(lengths.mean() - mean) < 0.03
+
+
+@pytest.mark.parametrize("kind", ["span", "ngram"])
+def test_spans_fill_the_budget_and_never_more(kind):
+    ids, attention_mask = _rows(500, seq_length=512)
+    features = _mask(
+        ids, attention_mask, masking=kind, max_predictions_per_seq=77
+    )
+    counts = features["masked_lm_weights"].sum(axis=1)
+    budgets = np.array(
+        [
+            max(1, round(0.15 * int(count))) if count else 0
+            for count in _candidates(ids, attention_mask).sum(axis=1)
+        ]
+    )
+    assert (counts <= budgets).all()
+    assert counts.sum() > 0.998 * budgets.sum()  # words of several tokens
+    # Where every word is one token, nothing stands in the way.
+    ids, attention_mask = _long_rows(1000, 128)
+    features = _mask(ids, attention_mask, masking=kind)
+    assert (features["masked_lm_weights"].sum(axis=1) == 19).all()
+
+
+@pytest.mark.parametrize("kind", ["span", "ngram"])
+def test_words_are_hidden_about_equally_often(kind):
+    ids, attention_mask = _long_rows(20_000, 128)
+    features = _mask(ids, attention_mask, masking=kind)
+    shares = _chosen(features, ids.shape).mean(axis=0)[1:-1]
+    assert abs(shares[10:] - 19 / 126).max() < 0.015
+    assert abs(shares - 19 / 126).max() < 0.025  # a row begins with a span
+
+
+@pytest.mark.parametrize("kind", ["span", "ngram"])
+def test_a_span_is_replaced_as_one(kind, monkeypatch):
+    recorded = _recorded_units(monkeypatch)
+    ids, attention_mask = _rows(500)
+    features = _mask(ids, attention_mask, masking=kind, mask_token_fraction=0.5)
+    ((chosen, units),) = recorded
+    is_masked = features["input_ids"].ravel()[chosen] == MASK
+    of_unit = np.bincount(units, is_masked) / np.bincount(units)
+    assert set(of_unit) == {0.0, 1.0}
+    assert 0.4 < of_unit.mean() < 0.6
+    assert np.bincount(units).max() > 2
+
+
+@pytest.mark.parametrize("kind", ["span", "ngram"])
+def test_no_span_goes_over_a_special_token(kind, monkeypatch):
+    recorded = _recorded_units(monkeypatch)
+    ids = np.tile([CLS, 7, 8, SEP, CLS, 9, 10, 11, SEP], (400, 4))
+    _mask(ids, np.ones_like(ids), masking=kind)
+    ((chosen, units),) = recorded
+    is_inside = np.diff(units) == 0
+    assert (np.diff(chosen)[is_inside] == 1).all()
+    assert not VOCAB.is_special[ids.ravel()[chosen]].any()
+    assert is_inside.any()
+
+
+def test_words_that_a_segmenter_told_are_masked_whole():
+    ids, attention_mask = _long_rows(800, 40)
+    is_continuation = np.random.default_rng(1).random(ids.shape) < 0.5
+    config = masking.MaskingConfig(masking="whole_word")
+    features = masking.mask(
+        ids,
+        attention_mask,
+        VOCAB,
+        config,
+        np.random.default_rng(0),
+        is_continuation,
+    )
+    is_chosen = _chosen(features, ids.shape)
+    goes_on = is_continuation[:, 2:-1]  # the first token has none before it
+    np.testing.assert_array_equal(
+        is_chosen[:, 2:-1][goes_on], is_chosen[:, 1:-2][goes_on]
+    )
+    begins = ~goes_on
+    assert (is_chosen[:, 2:-1] != is_chosen[:, 1:-2])[begins].any()
+
+
+def test_without_masking_rows_are_whole_and_weightless():
+    ids, attention_mask = _rows(600)
+    features = _mask(ids, attention_mask, masking="none")
+    np.testing.assert_array_equal(features["input_ids"], ids)
+    for name in ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights"):
+        assert features[name].shape == (600, 20)
+        assert not features[name].any()
+
+
+def test_held_out_rows_always_have_masks():
+    config = masking.MaskingConfig(masking="none", masked_fraction=0.3)
+    assert config.held_out == masking.MaskingConfig(masked_fraction=0.3)
+    config = masking.MaskingConfig(masking="span")
+    assert config.held_out is config
+
+
 def test_a_word_longer_than_the_budget_is_left_whole():
     word = [VOCAB.id("w1")] + [VOCAB.id("##p1")] * 9
     ids = np.array([[CLS, *word, SEP]], np.int32)
@@ -259,7 +407,7 @@ def test_a_row_may_begin_within_a_word():
     assert features["input_ids"].tolist() == [[CLS, MASK, MASK, SEP, MASK, SEP]]
 
 
-@pytest.mark.parametrize("kind", ["token", "whole_word"])
+@pytest.mark.parametrize("kind", ["token", "whole_word", "span", "ngram"])
 def test_a_seed_fixes_the_masks_and_another_changes_them(kind):
     ids, attention_mask = _rows(1100)
     first, again, other = (
@@ -292,6 +440,7 @@ def test_no_rows_no_masks():
         ({"mask_token_fraction": -0.1}, "mask_token_fraction=-0.1"),
         ({"mask_token_fraction": 0.95}, "more than 1 together"),
         ({"max_predictions_per_seq": -1}, "max_predictions_per_seq=-1"),
+        ({"segmenter": "jieba"}, "masking='token' does not ask for"),
     ],
 )
 def test_impossible_options_are_refused(values, named):

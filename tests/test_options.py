@@ -25,6 +25,8 @@ PROGRAM = textwrap.dedent("""
         output_dir: str = options.option("Where to write.")
         rate: float | None = options.option("A rate.", None)
         is_fast: bool = options.option("Whether to hurry.", False)
+        runner: Literal["a", "b"] = options.option("Who runs.", "a")
+        left: tuple[str, ...] = options.unknown_flags("runner", "b")
 
     def main(config):
         if config.is_fast:
@@ -57,8 +59,22 @@ def test_flags_build_the_config(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
         "Config(part=Part(seq_length=64, kinds=('b', 'a')), output_dir='x', "
-        "rate=0.5, is_fast=False)\n"
+        "rate=0.5, is_fast=False, runner='a', left=())\n"
     )
+
+
+def test_unknown_flags_are_handed_on_where_an_option_says_so(tmp_path):
+    flags = ["--output_dir=x", "--kinds=b", "--region=here", "--fast"]
+    done = run(tmp_path, *flags, "--runner=b", "--seq_length=64")
+    assert done.returncode == 0, done.stderr
+    assert "seq_length=64, kinds=('b',)" in done.stdout
+    assert "runner='b', left=('--region=here', '--fast')" in done.stdout
+    for more, expected in (
+        ([], "Unknown command line flag 'region'"),
+        (["--runner=b", "extra"], "unknown argument 'extra'"),
+    ):
+        done = run(tmp_path, *flags, *more)
+        assert done.returncode == 2 and expected in done.stderr
 
 
 def test_each_wrong_command_line_is_one_line_and_exit_code_2(tmp_path):

@@ -66,6 +66,62 @@ def test_parsing_gives_back_what_was_serialized():
         )
 
 
+def random_packed_features(num_rows=300, seq_length=64):
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(3, 30, (num_rows, seq_length))
+    is_start = np.zeros((num_rows, seq_length + 1), int)
+    ends = np.minimum(lengths.cumsum(axis=1), seq_length)
+    np.put_along_axis(is_start, ends, 1, axis=1)
+    is_start[:, 0] = 1
+    document_ids = is_start.cumsum(axis=1)[:, :-1]
+    # The last document of every other row gives way to padding.
+    is_last = document_ids == document_ids.max(axis=1, keepdims=True)
+    document_ids[::2][is_last[::2]] = 0
+    features = random_features(num_rows, seq_length)
+    return features | {"document_ids": document_ids}
+
+
+def test_packed_rows_have_one_feature_more():
+    features = random_packed_features()
+    names = set(INT_FEATURES) | {"masked_lm_weights", "document_ids"}
+    serialized = records.serialize(features)
+    example = tf.train.Example.FromString(serialized[0])
+    assert set(example.features.feature) == names
+    assert serialized[0] == example.SerializeToString(deterministic=True)
+    arrays = records.to_arrays(serialized[7], "shard")
+    for name, values in features.items():
+        np.testing.assert_array_equal(arrays[name], np.ravel(values[7]))
+    batch = records.parse(tf.constant(serialized), 64, 20, is_packed=True)
+    for name, values in features.items():
+        np.testing.assert_array_equal(batch[name].numpy(), values)
+    assert batch.keys() == features.keys() | {"position_ids"}
+    # A reader that knows of no packing finds what it asks for.
+    assert "document_ids" not in records.parse(tf.constant(serialized), 64, 20)
+
+
+def test_positions_begin_anew_in_each_document():
+    document_ids = random_packed_features()["document_ids"]
+    found = records.position_ids(tf.constant(document_ids, tf.int32)).numpy()
+    for row, positions in zip(document_ids, found, strict=True):
+        expected = []
+        for i, document in enumerate(row):
+            is_same = i > 0 and row[i - 1] == document
+            expected.append(expected[-1] + 1 if is_same else 0)
+        assert positions.tolist() == expected
+    assert found.dtype == np.int32
+
+
+def test_positions_have_a_static_shape_in_an_input_pipeline():
+    serialized = records.serialize(random_packed_features())
+    dataset = tf.data.Dataset.from_tensor_slices(serialized)
+    dataset = dataset.batch(4, drop_remainder=True).map(
+        lambda batch: records.parse(batch, 64, 20, is_packed=True)
+    )
+    for name in ("document_ids", "position_ids"):
+        assert dataset.element_spec[name].shape == [4, 64]
+        assert dataset.element_spec[name].dtype == tf.int32
+
+
 def test_no_rows_serialize_to_no_records():
     assert records.serialize(random_features(num_rows=0)) == []
 

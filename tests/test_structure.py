@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parent.parent
 SHARED = {
     "bert_pretrain",
@@ -70,9 +72,13 @@ def test_only_mains_read_flags():
             assert "options.run(" not in path.read_text(), path
 
 
-def test_a_builder_s_worker_loads_no_training_stack():
+@pytest.mark.parametrize("engine", ["engine", "beam"])
+def test_a_builder_s_worker_loads_no_training_stack(engine):
+    if engine == "beam":
+        pytest.importorskip("apache_beam")
+    # A worker gets a function of `stages`, wrapped by its engine.
     program = (
-        "import sys; import tfrecord_builders.stages; "
+        f"import sys; from tfrecord_builders import {engine}, stages; "
         # tensorflow_text itself loads tf_keras.
         "print(sorted({'transformers', 'orbit', 'official'}"
         " & set(sys.modules)))"
@@ -84,3 +90,17 @@ def test_a_builder_s_worker_loads_no_training_stack():
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_beam_is_loaded_for_its_engine_alone():
+    program = (
+        "import sys; import tfrecord_builders.build; "
+        "print('apache_beam' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "False"

@@ -10,22 +10,29 @@ import collections
 import dataclasses
 import math
 import time
+from typing import Literal
 
 import tensorflow as tf
 
 from bert_pretrain import errors, files, options, records, vocabulary
 from tfrecord_builders import engine, stages
 
-_OPTIONS_NAME = "options.json"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BuildConfig:
     set: stages.SetConfig
     output_dir: str = options.option("Folder of the set; local or gs://.")
-    num_workers: int = options.option(
-        "Worker processes; 0: one for each core.", 0
+    engine: Literal["local", "beam"] = options.option(
+        "Where the work is done: in processes of this machine, or by Apache "
+        "Beam, whose own flags may then be given, such as --runner.",
+        "local",
     )
+    num_workers: int = options.option(
+        "Worker processes; 0: one for each core. With --engine=beam it is "
+        "Beam's flag of this name.",
+        0,
+    )
+    beam_flags: tuple[str, ...] = options.unknown_flags("engine", "beam")
 
     def __post_init__(self):
         if self.num_workers < 0:
@@ -38,18 +45,21 @@ def main(config):
     started = time.monotonic()
     work = stages.Work(_resolve(config.set), config.output_dir.rstrip("/"))
     vocab = vocabulary.read(work.config.vocab_file)
-    if _is_built(work, vocab):
-        print(f"{work.output_dir} already holds this set; nothing to do.")
-        return
+    # Before anything is looked at: what another build writes is not settled.
     with files.locked(work.output_dir):
-        manifest, seconds = build(
-            work, vocab, config.num_workers or engine.num_cores()
-        )
+        if _is_built(work, vocab):
+            _tidy(work)  # It may have been killed just before it did.
+            print(f"{work.output_dir} already holds this set; nothing to do.")
+            return
+        manifest, seconds = build(work, vocab, _engine(work, config))
     _print_summary(work, manifest, seconds, time.monotonic() - started)
 
 
-def build(work, vocab, num_workers):
+def build(work, vocab, workers):
     """Builds the set.
+
+    Args:
+      workers: an engine over `work.dir`, not yet entered.
 
     Returns:
       (its `Manifest`, the seconds that each stage took).
@@ -57,42 +67,92 @@ def build(work, vocab, num_workers):
     Raises:
       UserError: if the text, the options or what an earlier build left in
         the folder do not allow it.
+      RuntimeError: if a unit failed by a defect of this program.
     """
     extract = stages.extract_stage(work)
-    _refuse_other_options(work, vocab)
-    with engine.LocalEngine(work.dir, num_workers) as workers:
+    _refuse_other_origin(work, vocab, _input_bytes(extract))
+    with workers:
+        files.remove_asides(work.output_dir)
+        work = _with_own_vocabulary(work, vocab)
         extracted = workers.run(extract)
         parts = stages.extracted_parts(work, extracted)
         if not parts:
             raise errors.UserError(_why_none_is_kept(work, extracted))
-        deduplicate = stages.deduplicate_stage(parts)
-        deduplicated = workers.run(deduplicate)
-        shards = stages.count_shards(
-            work.config, sum(part.num_bytes for part in parts)
+        deduplicate = stages.deduplicate_stage(work, parts)
+        workers.run(deduplicate)
+        (resolved,) = workers.run(
+            stages.resolve_stage(work, parts, deduplicate)
         )
-        make_rows = stages.rows_stage(
-            work, parts, len(deduplicate.units), shards
-        )
+        parts = stages.weigh_parts(work, parts, resolved)
+        shards = stages.count_shards(work.config, parts)
+        make_rows = stages.rows_stage(work, parts, shards)
         row_counts = workers.run(make_rows)
         written = workers.run(
             stages.shards_stage(work, len(make_rows.units), shards)
         )
     manifest = _manifest(
-        work, vocab, extracted, deduplicated, row_counts, written
+        work,
+        vocab,
+        parts,
+        [*extracted, resolved, *(rows["sampling"] for rows in row_counts)],
+        row_counts,
+        written,
     )
     _refuse_empty_split(manifest)
     vocab.write(f"{work.output_dir}/{vocabulary.FILE_NAME}")
+    files.write_json(
+        f"{work.output_dir}/{records.NEAR_DUPLICATES_NAME}",
+        resolved["examples"],
+    )
     records.check_set(work.output_dir, manifest)
     records.write_manifest(work.output_dir, manifest)
-    tf.io.gfile.rmtree(work.dir)
+    _tidy(work)
     return manifest, workers.seconds
+
+
+def _engine(work, config):
+    if config.engine == "local":
+        return engine.LocalEngine(
+            work.dir, config.num_workers or engine.num_cores()
+        )
+    try:
+        from tfrecord_builders import beam
+    except ModuleNotFoundError as error:
+        raise errors.UserError(
+            f"engine=beam needs Apache Beam ({error}): pip install -c "
+            "constraints.txt -e '.[beam]'."
+        ) from error
+    flags = list(config.beam_flags)
+    if config.num_workers:
+        flags.append(f"--num_workers={config.num_workers}")
+    return beam.BeamEngine(work.dir, flags, config.set.source.input)
+
+
+def _with_own_vocabulary(work, vocab):
+    """The work with a copy of the vocabulary among its files.
+
+    There workers on any machine find it, and nobody edits it meanwhile.
+    """
+    path = f"{work.dir}/{vocabulary.FILE_NAME}"
+    vocab.write(path)
+    return dataclasses.replace(
+        work, config=dataclasses.replace(work.config, vocab_file=path)
+    )
+
+
+def _tidy(work):
+    """Removes what is no part of a finished set."""
+    with errors.naming(work.dir):
+        if tf.io.gfile.exists(work.dir):
+            files.remove_asides(work.output_dir)
+            tf.io.gfile.rmtree(work.dir)
 
 
 def _why_none_is_kept(work, extracted):
     for summary in extracted:
         if summary["fault"]:
             return summary["fault"]
-    counts = _document_counts(extracted, [])
+    counts = _document_counts(extracted)
     dropped = ", ".join(
         f"{n} {reason}" for reason, n in counts["dropped"].items()
     )
@@ -129,23 +189,65 @@ def _set_options(config, vocab):
 
 def _is_built(work, vocab):
     path = f"{work.output_dir}/{records.MANIFEST_NAME}"
-    if not tf.io.gfile.exists(path):
-        return False
+    with errors.naming(path):
+        if not tf.io.gfile.exists(path):
+            return False
     manifest = records.read_manifest(work.output_dir)
-    _refuse_difference(work, manifest.options, vocab)
+    _refuse_other_options(work, manifest.options, vocab)
+    earlier = {
+        source["path"]: source["num_bytes"] for source in manifest.sources
+    }
+    try:
+        inputs = _input_bytes(stages.extract_stage(work))
+    except errors.UserError:
+        inputs = {}  # The text of a finished set is no longer needed.
+    _refuse_other_inputs(work, earlier, earlier | inputs)
     records.check_set(work.output_dir, manifest)
     return True
 
 
-def _refuse_other_options(work, vocab):
-    path = f"{work.dir}/{_OPTIONS_NAME}"
-    if tf.io.gfile.exists(path):
-        _refuse_difference(work, files.read_json(path), vocab)
-    else:
-        files.write_json(path, _set_options(work.config, vocab))
+def _refuse_other_origin(work, vocab, inputs):
+    """Refuses to go on with a build of other options or other text."""
+    path = _origin_path(work)
+    with errors.naming(path):
+        is_first = not tf.io.gfile.exists(path)
+    if is_first:
+        options_now = _set_options(work.config, vocab)
+        files.write_json(path, {"options": options_now, "inputs": inputs})
+        return
+    earlier = files.read_json(path)
+    _refuse_other_options(work, earlier["options"], vocab)
+    _refuse_other_inputs(work, earlier["inputs"], inputs)
 
 
-def _refuse_difference(work, earlier, vocab):
+def _origin_path(work):
+    return f"{work.dir}/origin.json"
+
+
+def _input_bytes(extract):
+    """The size of each input file."""
+    num_bytes = collections.Counter()
+    for unit in extract.units:
+        for span in unit:
+            num_bytes[span.path] += span.num_bytes
+    return dict(num_bytes)
+
+
+def _refuse_other_inputs(work, earlier, inputs):
+    for name in sorted(inputs | earlier):
+        was, now = (
+            f"{sizes[name]:,} bytes" if name in sizes else "not there"
+            for sizes in (earlier, inputs)
+        )
+        if was != now:
+            raise errors.UserError(
+                f"{name} was {was} when the build in {work.output_dir} began "
+                f"and is {now} now: bring it back to what it was, give "
+                "another output_dir, or remove the folder."
+            )
+
+
+def _refuse_other_options(work, earlier, vocab):
     for name, value in _set_options(work.config, vocab).items():
         if earlier.get(name) != value:
             raise errors.UserError(
@@ -165,13 +267,22 @@ def _sum_counts(summaries):
     )
 
 
-def _manifest(work, vocab, extracted, deduplicated, row_counts, written):
-    config, row_counts = work.config, _sum_counts(row_counts)
+def _manifest(work, vocab, parts, counted, row_summaries, written):
+    """The manifest, from the parts and the summaries of the stages.
+
+    Args:
+      counted: summaries that have counts of documents by file.
+    """
+    config, row_counts = work.config, _sum_counts(row_summaries)
+    weights = {
+        source.path: part.weight for part in parts for source in part.sources
+    }
     return records.Manifest(
         seq_length=config.rows.seq_length,
         max_predictions_per_seq=config.masking.max_predictions_per_seq,
         pairing=config.rows.pairing,
         masking=config.masking.masking,
+        is_packed=config.rows.packing,
         vocab_size=vocab.size,
         vocab_sha256=vocab.sha256,
         is_lower_case=vocab.is_lower_case,
@@ -180,10 +291,10 @@ def _manifest(work, vocab, extracted, deduplicated, row_counts, written):
             for name in records.SPLITS
         },
         options=_set_options(config, vocab),
-        sources=tuple(_sources(extracted)),
-        documents=_document_counts(extracted, deduplicated),
+        sources=tuple(_sources(work, weights, counted)),
+        documents=_document_counts(counted),
         rows={
-            name: row_counts[name]
+            name: sum(row_counts[f"{split}_{name}"] for split in records.SPLITS)
             for name in ("num_tokens_cut", "num_documents_unpaired")
         },
     )
@@ -202,6 +313,7 @@ def _split(name, config, row_counts, written):
         num_predictions=counts["num_predictions"],
         num_random_next=counts["num_random_next"],
         padding_fraction=round(1 - counts["num_tokens"] / max(1, capacity), 4),
+        unpacked_padding_fraction=_unpacked_padding(name, config, row_counts),
         max_id=max(
             (summary["counts"].get("max_id", 0) for summary in mine), default=0
         ),
@@ -209,38 +321,49 @@ def _split(name, config, row_counts, written):
     )
 
 
-def _sources(extracted):
+def _unpacked_padding(name, config, row_counts):
+    if not config.rows.packing:
+        return None
+    capacity = row_counts[f"{name}_num_rows_unpacked"] * config.rows.seq_length
+    num_tokens = row_counts[f"{name}_num_tokens_unpacked"]
+    return round(1 - num_tokens / max(1, capacity), 4)
+
+
+def _sources(work, weights, counted):
     """What was read of each input file."""
-    by_path = collections.defaultdict(collections.Counter)
-    for summary in extracted:
+    inputs = files.read_json(_origin_path(work))["inputs"]
+    by_path = {path: collections.Counter() for path in inputs}
+    for summary in counted:
         for path, counts in summary["counts"].items():
             by_path[path].update(counts)
     for path, counts in sorted(by_path.items()):
-        yield {"path": path, **_kept_and_dropped(counts)}
+        yield {
+            "path": path,
+            "num_bytes": inputs[path],
+            "weight": round(weights.get(path, 1.0), 6),
+            **_kept_and_dropped(counts),
+        }
 
 
-def _document_counts(extracted, deduplicated):
-    counts = sum(
-        (
-            collections.Counter(counts)
-            for summary in extracted
-            for counts in summary["counts"].values()
-        ),
-        collections.Counter(),
-    )
-    if num_duplicates := sum(
-        summary["num_dropped"] for summary in deduplicated
-    ):
-        counts["duplicate"] = num_duplicates
+def _document_counts(counted):
+    counts = collections.Counter()
+    for summary in counted:
+        for of_file in summary["counts"].values():
+            counts.update(of_file)
     return _kept_and_dropped(counts)
 
 
 def _kept_and_dropped(counts):
-    dropped = {name: n for name, n in counts.items() if name != "read"}
+    dropped = {
+        name: n
+        for name, n in counts.items()
+        if name not in ("read", "boilerplate_lines")
+    }
     return {
         "read": counts["read"],
         "kept": counts["read"] - sum(dropped.values()),
         "dropped": dict(sorted(dropped.items())),
+        "boilerplate_lines": counts["boilerplate_lines"],
     }
 
 
@@ -286,6 +409,9 @@ def _print_summary(work, manifest, seconds, total_seconds):
             f"{split.num_tokens:13,}{split.padding_fraction:9.1%}"
             f"{len(split.shards):8,}{num_bytes / 2**20:9.1f}"
         )
+    if manifest.is_packed:
+        padding = manifest.splits[records.TRAIN].unpacked_padding_fraction
+        print(f"With one document a row, {padding:.1%} would be padding.")
 
 
 if __name__ == "__main__":

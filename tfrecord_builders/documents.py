@@ -4,11 +4,20 @@ files ── plan ──▶ units of spans ── read ──▶ documents, clea
 """
 
 import dataclasses
+import importlib.util
 import os
 from typing import Literal
 
 from bert_pretrain import errors, files, options
-from tfrecord_builders import cleaning, inputs, news, text, wikipedia
+from tfrecord_builders import (
+    cleaning,
+    inputs,
+    news,
+    parquet,
+    text,
+    warc,
+    wikipedia,
+)
 
 # Stages know documents by this module alone.
 Document, Dropped, Span = inputs.Document, inputs.Dropped, inputs.Span
@@ -18,8 +27,13 @@ _READERS = {
     "jsonl": news.read_jsonl,
     "csv": news.read_csv,
     "text": text.read,
+    "parquet": parquet.read,
+    "warc": warc.read,
 }
-_UNREADABLE = (".7z", ".rar", ".tar", ".tgz", ".zip", ".zst")
+# Packages that a source needs and that are not installed without asking.
+_REQUIRED = {"parquet": ("pyarrow",), "warc": ("warcio", "trafilatura")}
+_UNREADABLE = (".7z", ".rar", ".tar", ".tgz", ".zip")
+_MAX_WEIGHT = 100
 # Reasons that speak of the whole file where most of its documents have them.
 _FILE_FAULTS = ("not_utf8", "not_json")
 _NUM_FAULTS_TO_JUDGE = 1000
@@ -29,22 +43,24 @@ _NUM_FAULTS_TO_JUDGE = 1000
 class SourceConfig:
     """Where the documents come from, and which of them are kept."""
 
-    source: tuple[Literal["wikipedia", "jsonl", "csv", "text"], ...] = (
-        options.option(
-            "What the input is: a MediaWiki XML dump, JSON lines, CSV or "
-            "plain text. Repeat it to name one for each --input."
-        )
+    source: tuple[
+        Literal["wikipedia", "jsonl", "csv", "text", "parquet", "warc"], ...
+    ] = options.option(
+        "What the input is: a MediaWiki XML dump, JSON lines, CSV, plain "
+        "text, Parquet or web archives. Repeat it to name one for each "
+        "--input."
     )
     input: tuple[str, ...] = options.option(
-        "Files, or patterns of them, local or gs://; .bz2, .gz and .xz are "
-        "decompressed. May be repeated."
+        "Files, or patterns of them, local or gs://; .bz2, .gz, .xz and "
+        ".zst are decompressed. May be repeated."
     )
     text_field: str = options.option(
-        "JSON field or CSV column of the text.", "text"
+        "JSON field, or column of CSV or Parquet, that holds the text.",
+        "text",
     )
     title_field: str = options.option(
-        "JSON field or CSV column of the title, the text's first line; empty "
-        "for none.",
+        "JSON field, or column of CSV or Parquet, that holds the title, "
+        "which becomes the text's first line; empty for none.",
         news.DEFAULT_TITLE_FIELD,
     )
     csv_delimiter: str = options.option(
@@ -60,19 +76,37 @@ class SourceConfig:
         "line, or a file.",
         "blocks",
     )
-    min_document_chars: int = options.option(
-        "Shorter documents are dropped.", 100
+    weight: tuple[float, ...] = options.option(
+        "How many times the training documents of an input are in the set: 2 "
+        "is twice, 0.5 a half of them, chosen by their hashes, 1.5 all once "
+        "and a half of them twice. Held-out documents are there once, "
+        "whatever their weight. One for all, or repeated for each --input; "
+        "none: 1.",
+        (),
+    )
+    max_mb: tuple[float, ...] = options.option(
+        "Caps the training text of an input, that of all its files together, "
+        "at about so many MB, by lowering its weight; 0: no cap. One for "
+        "all, or repeated for each --input.",
+        (),
     )
 
     def __post_init__(self):
         if not self.input:
             raise errors.UserError("input is empty; name files to read.")
-        if len(self.source) not in (1, len(self.input)):
-            raise errors.UserError(
-                f"{len(self.source)} values of source do not fit "
-                f"{len(self.input)} of input; give one for all, or one for "
-                "each in the same order."
-            )
+        _check_pairing("source", self.source, self.input)
+        for name in ("weight", "max_mb"):
+            values = getattr(self, name)
+            if values:
+                _check_pairing(name, values, self.input)
+        for value in self.weight:
+            if not 0 < value <= _MAX_WEIGHT:
+                raise errors.UserError(
+                    f"weight={value} must be above 0 and at most {_MAX_WEIGHT}."
+                )
+        for value in self.max_mb:
+            if value < 0:
+                raise errors.UserError(f"max_mb={value} must not be negative.")
         delimiter = self.csv_delimiter.replace("\\t", "\t")
         if len(delimiter) != 1 or delimiter in '"\r\n':
             raise errors.UserError(
@@ -81,11 +115,6 @@ class SourceConfig:
             )
         if not self.text_field:
             raise errors.UserError("text_field is empty; name a field.")
-        if self.min_document_chars < 1:
-            raise errors.UserError(
-                f"min_document_chars={self.min_document_chars} must be at "
-                "least 1."
-            )
 
 
 def plan(config, unit_bytes):
@@ -97,9 +126,12 @@ def plan(config, unit_bytes):
     Raises:
       UserError: if an input matches nothing or cannot be read.
     """
+    for source in config.source:
+        _check_installed(source)
     units, num_bytes = [[]], 0
-    for source, path in _files(config):
+    for source, path, number in _files(config):
         for span in _spans(source, path, config, unit_bytes):
+            span = span._replace(input=number)
             if units[-1] and num_bytes + span.num_bytes > unit_bytes:
                 units.append([])
                 num_bytes = 0
@@ -123,7 +155,7 @@ def read(span, config):
     for item in _READERS[span.source](stream, config):
         num_items += 1
         if isinstance(item, Document):
-            item = _finish(item, config)
+            item = _finish(item)
         elif item.reason in _FILE_FAULTS:
             num_faults += 1
             fault = fault or item
@@ -135,28 +167,63 @@ def read(span, config):
         _judge(fault, num_faults, num_items)
 
 
+def weight(config, number):
+    """The weight asked for an --input; a cap may lower it."""
+    return _of_input(config.weight, number, 1.0)
+
+
+def capped_weight(config, number, num_bytes):
+    """The weight of an --input that holds `num_bytes` of text to keep."""
+    wanted = weight(config, number)
+    max_bytes = _of_input(config.max_mb, number, 0.0) * 2**20
+    if not max_bytes:
+        return wanted
+    return min(wanted, max_bytes / max(1, num_bytes))
+
+
+def _of_input(values, number, default):
+    """What an option that is one for all, or one for each, says of one."""
+    if not values:
+        return default
+    return values[number] if len(values) > 1 else values[0]
+
+
+def _check_pairing(name, values, inputs):
+    if len(values) not in (1, len(inputs)):
+        raise errors.UserError(
+            f"{len(values)} values of {name} do not fit {len(inputs)} of "
+            "input; give one for all, or one for each in the same order."
+        )
+
+
+def _check_installed(source):
+    missing = [
+        package
+        for package in _REQUIRED.get(source, ())
+        if not importlib.util.find_spec(package)
+    ]
+    if missing:
+        raise errors.UserError(
+            f"source={source} needs {' and '.join(missing)}, which "
+            f"{'is' if len(missing) == 1 else 'are'} not installed: pip "
+            f"install {' '.join(missing)}."
+        )
+
+
 def _files(config):
-    """(source, path) of each file, once."""
-    sources = config.source
-    if len(sources) == 1:
-        pairs = [(sources[0], config.input)]
-    else:
-        pairs = [
-            (source, [pattern])
-            for source, pattern in zip(sources, config.input, strict=True)
-        ]
-    found = dict.fromkeys(
-        (source, path)
-        for source, patterns in pairs
-        for path in files.expand(patterns)
-    )
+    """(source, path, number of its --input) of each file, once."""
+    found = {}
+    for number, pattern in enumerate(config.input):
+        source = _of_input(config.source, number, None)
+        for path in files.expand([pattern]):
+            found.setdefault((source, path), number)
     for _, path in found:
         if path.lower().endswith(_UNREADABLE):
             raise errors.UserError(
                 f"{path}: {os.path.splitext(path)[1]} is not read; unpack it, "
-                "or compress it as .bz2, .gz or .xz."
+                "or compress it as .bz2, .gz, .xz or .zst."
             )
-    return list(found)
+    return [(*file, number) for file, number in found.items()]
 
 
 def _spans(source, path, config, unit_bytes):
@@ -179,15 +246,15 @@ def _is_splittable(source, path, config):
     """
     if inputs.is_compressed(path):
         return source == "wikipedia" and inputs.is_multistream(path)
-    return source in ("wikipedia", "jsonl") or (
+    return source in ("wikipedia", "jsonl", "parquet") or (
         source == "text" and config.text_layout != "file"
     )
 
 
-def _finish(document, config):
+def _finish(document):
     content = cleaning.clean(document.text)
-    if len(content) < config.min_document_chars:
-        return Dropped("too_short", document.id)
+    if not content:
+        return Dropped("no_text", document.id)
     title = cleaning.clean(document.title).replace("\n", " ")
     return Document(document.id, title, content)
 

@@ -14,6 +14,7 @@ import zlib
 from typing import NamedTuple
 
 import tensorflow as tf
+import zstandard
 
 from bert_pretrain import errors
 
@@ -22,6 +23,8 @@ from bert_pretrain import errors
 MAX_DOCUMENT_BYTES = 1 << 26
 _READ_BYTES = 1 << 20
 _INFLATED_BYTES = 1 << 22  # at a time
+# Four bytes of Zstandard may stand for a block of 128 KB.
+_ZSTD_SLICE_BYTES = 124
 _BOM = b"\xef\xbb\xbf"
 # The header of a bz2 stream and of its first block, at a byte boundary.
 _STREAM_START = re.compile(rb"BZh[1-9]1AY&SY")
@@ -49,6 +52,7 @@ class Span(NamedTuple):
     path: str
     start: int
     end: int
+    input: int = 0  # the number of the --input that names the file
 
     @property
     def num_bytes(self):
@@ -239,4 +243,43 @@ def _unxz(stream, blocks):
         rest = decompressor.unused_data.lstrip(b"\0")
 
 
-_INFLATERS = {".bz2": _bunzip, ".gz": _gunzip, ".xz": _unxz}
+def _unzstd(stream, blocks):
+    del stream
+    rest = b""
+    while rest or (rest := next(blocks, b"")):
+        decompressor = zstandard.ZstdDecompressor().decompressobj()
+        pieces, num_bytes = [], 0
+        while not decompressor.eof:
+            rest = rest or next(blocks, b"")
+            if not rest:
+                raise EOFError("it ends inside a frame")
+            start = 0
+            while start < len(rest) and not decompressor.eof:
+                piece = _inflate_slice(decompressor, rest, start)
+                start += _ZSTD_SLICE_BYTES
+                pieces.append(piece)
+                num_bytes += len(piece)
+                if num_bytes >= _READ_BYTES:
+                    yield b"".join(pieces)
+                    pieces, num_bytes = [], 0
+            unfed = rest[start:]
+            rest = b""
+        yield b"".join(pieces)
+        rest = decompressor.unused_data + unfed
+
+
+def _inflate_slice(decompressor, content, start):
+    try:
+        return decompressor.decompress(
+            content[start : start + _ZSTD_SLICE_BYTES]
+        )
+    except zstandard.ZstdError as error:
+        raise EOFError(str(error)) from error
+
+
+_INFLATERS = {
+    ".bz2": _bunzip,
+    ".gz": _gunzip,
+    ".xz": _unxz,
+    ".zst": _unzstd,
+}

@@ -163,8 +163,8 @@ def _read_sample(config):
     if not texts:
         raise errors.UserError(
             f"no document of {', '.join(config.source.input)} was kept "
-            f"(dropped: {dict(dropped)}); check source, the names of the "
-            "fields, and min_document_chars."
+            f"(dropped: {dict(dropped)}); check source and the names of the "
+            "fields."
         )
     return texts
 

@@ -45,7 +45,7 @@ def read_jsonl(stream, config):
         else:
             if isinstance(record, dict):
                 check.add(record)
-                yield _document(name, record, config)
+                yield document(name, record, config)
             else:
                 yield inputs.Dropped(
                     "not_json",
@@ -83,7 +83,7 @@ def read_csv(stream, config):
             return
         if columns is None:
             columns = [column.strip() for column in row]
-            _check_columns(path, columns, config)
+            check_columns(path, columns, config)
         elif row:
             yield _csv_document(
                 f"{path}:{lines.first}",
@@ -91,6 +91,29 @@ def read_csv(stream, config):
                 lines,
                 config,
             )
+
+
+def check_columns(path, columns, config):
+    """Refuses a table in which the fields asked for are no columns."""
+    missing = {
+        flag: field
+        for flag, field in _wanted(config).items()
+        if field not in columns
+    }
+    if missing:
+        _raise_missing(path, missing, columns, "columns")
+
+
+def document(name, record, config):
+    """The document of a record of fields, or why it is none."""
+    text = record.get(config.text_field)
+    title = record.get(config.title_field)
+    if not isinstance(text, str) or not text.strip():
+        return inputs.Dropped("no_text", name)
+    title = " ".join(title.split()) if isinstance(title, str) else ""
+    if text.lstrip().startswith(title):
+        title = ""
+    return inputs.Document(name, title, f"{title}\n{text}")
 
 
 class _FieldCheck:
@@ -133,16 +156,6 @@ def _wanted(config):
     return wanted
 
 
-def _check_columns(path, columns, config):
-    missing = {
-        flag: field
-        for flag, field in _wanted(config).items()
-        if field not in columns
-    }
-    if missing:
-        _raise_missing(path, missing, columns, "columns")
-
-
 def _raise_missing(path, missing, existing, noun):
     flag, field = next(iter(missing.items()))
     names = [
@@ -155,17 +168,6 @@ def _raise_missing(path, missing, existing, noun):
     )
 
 
-def _document(name, record, config):
-    text = record.get(config.text_field)
-    title = record.get(config.title_field)
-    if not isinstance(text, str) or not text.strip():
-        return inputs.Dropped("no_text", name)
-    title = " ".join(title.split()) if isinstance(title, str) else ""
-    if text.lstrip().startswith(title):
-        title = ""
-    return inputs.Document(name, title, f"{title}\n{text}")
-
-
 def _csv_document(name, record, lines, config):
     used = (record.get(config.text_field), record.get(config.title_field))
     try:
@@ -173,7 +175,7 @@ def _csv_document(name, record, lines, config):
         "".join(filter(None, used)).encode("utf-8")
     except UnicodeEncodeError:
         return inputs.Dropped("not_utf8", name, lines.not_utf8)
-    return _document(name, record, config)
+    return document(name, record, config)
 
 
 class _CsvLines:

@@ -1,53 +1,118 @@
 """Parts: extracted documents on disk, in files of a bounded size.
 
-A part is two files: `<path>.jsonl`, a line `[id, text]` a document, and
-`<path>.hashes`, the digests of the documents, in the same order.
+A part is files that hold the same documents in the same order:
+
+    <path>.jsonl       a line [id, text] for each
+    <path>.hashes      their digests
+    <path>.signatures  the bands of their signatures, band after band, and
+                       then the fingerprints; only where these are wanted
+
+N = documents, K = bands, B = bytes of a fingerprint.
 """
 
 import dataclasses
 import json
+from typing import NamedTuple
+
+import numpy as np
 
 from bert_pretrain import files
 from tfrecord_builders import deduplication
+
+
+class Source(NamedTuple):
+    """Documents of a part that follow one another and come from one file."""
+
+    path: str
+    num_documents: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
     path: str  # without the endings
     number: int  # among all parts of a build
+    first_document: int  # its number among all documents of a build
     num_documents: int
     num_bytes: int  # of text
+    input: int  # the number of the --input that all of it comes from
+    sources: tuple[Source, ...]
+    weight: float = 1.0  # how many times it is trained on
 
     def read(self):
         """Yields (digest, text) of each document."""
         digests = self.read_digests()
-        # json.dumps leaves no line feed in a line.
-        lines = files.read_text(self.path + ".jsonl").split("\n")
-        for digest, line in zip(digests, lines, strict=True):
+        for digest, line in zip(digests, self._lines(), strict=True):
             _, text = json.loads(line)
             yield digest.tobytes(), text
 
+    def read_document(self, number):
+        """(id, text) of one document."""
+        return tuple(json.loads(self._lines()[number]))
+
     def read_digests(self):
-        """uint8 [documents, DIGEST_BYTES]."""
+        """uint8 [N, DIGEST_BYTES]."""
         return deduplication.as_digests(files.read_bytes(self.path + ".hashes"))
+
+    def read_band(self, number):
+        """uint64 [N]: one band of all signatures."""
+        num_bytes = 8 * self.num_documents
+        content = self._read_signatures(number * num_bytes, num_bytes)
+        return np.frombuffer(content, "<u8")
+
+    def read_fingerprints(self, num_bands):
+        """uint8 [N, B]."""
+        width = deduplication.FINGERPRINT_BYTES
+        content = self._read_signatures(
+            8 * num_bands * self.num_documents, width * self.num_documents
+        )
+        return np.frombuffer(content, np.uint8).reshape(-1, width)
+
+    def source_numbers(self):
+        """int [N]: the place in `sources` that each document belongs to."""
+        return np.repeat(
+            np.arange(len(self.sources)),
+            [source.num_documents for source in self.sources],
+        )
+
+    def _lines(self):
+        # json.dumps leaves no line feed in a line.
+        return files.read_text(self.path + ".jsonl").split("\n")
+
+    def _read_signatures(self, start, num_bytes):
+        return files.read_range(self.path + ".signatures", start, num_bytes)
 
 
 class PartWriter:
     """Writes documents to parts of about `part_bytes` of text each."""
 
-    def __init__(self, prefix, part_bytes):
-        self._prefix, self._part_bytes = prefix, part_bytes
+    def __init__(self, prefix):
+        self._prefix = prefix
+        self._input, self._part_bytes = None, 0
         self._start_part()
-        self.parts = []  # what `Part` holds, but for its number
+        self.parts = []  # what `Part` holds, but for what is counted through
 
-    def _start_part(self):
-        self._lines, self._digests, self._num_bytes = [], [], 0
+    def start_input(self, number, part_bytes):
+        """Says which --input the documents that follow come from."""
+        if number != self._input:
+            self.flush()
+        self._input, self._part_bytes = number, part_bytes
 
-    def add(self, document):
+    def add(self, document, path, digest, signature=None):
+        """Adds a document.
+
+        Args:
+          path: the file that it comes from.
+          signature: `deduplication.Signatures` of this one document.
+        """
         self._lines.append(
             json.dumps([document.id, document.text], ensure_ascii=False)
         )
-        self._digests.append(deduplication.digest(document.text))
+        self._digests.append(digest)
+        if signature:
+            self._signatures.append(signature)
+        if not self._sources or self._sources[-1][0] != path:
+            self._sources.append([path, 0])
+        self._sources[-1][1] += 1
         self._num_bytes += len(document.text.encode("utf-8"))
         if self._num_bytes >= self._part_bytes:
             self.flush()
@@ -58,11 +123,24 @@ class PartWriter:
         path = f"{self._prefix}-{len(self.parts):05d}"
         files.write_text(path + ".jsonl", "\n".join(self._lines))
         files.write_bytes(path + ".hashes", b"".join(self._digests))
+        if self._signatures:
+            bands, fingerprints = zip(*self._signatures, strict=True)
+            files.write_bytes(
+                path + ".signatures",
+                np.stack(bands, axis=1).astype("<u8").tobytes()
+                + np.stack(fingerprints).tobytes(),
+            )
         self.parts.append(
             {
                 "name": path.rpartition("/")[2],
                 "num_documents": len(self._lines),
                 "num_bytes": self._num_bytes,
+                "input": self._input,
+                "sources": self._sources,
             }
         )
         self._start_part()
+
+    def _start_part(self):
+        self._lines, self._digests, self._num_bytes = [], [], 0
+        self._signatures, self._sources = [], []

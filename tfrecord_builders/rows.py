@@ -1,9 +1,10 @@
 """Rows: token ids cut and joined to what one example holds.
 
-A row is one or two parts, each a range of a document's tokens:
+A row is one or more parts, each a range of a document's tokens:
 
-    [CLS] part [SEP]                  pairing none: full sentences
-    [CLS] part [SEP] part [SEP]       pairing nsp: sentence pairs
+    [CLS] part [SEP]                        pairing none: full sentences
+    [CLS] part [SEP] part [SEP]             pairing nsp or sop: sentence pairs
+    [CLS] part [SEP] [CLS] part [SEP] …     packing: parts of many documents
 
 Rows are made as ranges (a few numbers a row) and only then gathered, so that
 no Python loop runs over tokens. Sentences stay whole where they fit; one that
@@ -19,12 +20,15 @@ from typing import Literal
 import numpy as np
 
 from bert_pretrain import errors, options, vocabulary
+from tfrecord_builders import packing
 
 # BERT, appendix A.2: one row in ten is shorter than need be, so that the
 # model sees short inputs too.
 SHORT_ROW_FRACTION = 0.1
 # BERT, section 3.1: half of the pairs are from two documents.
 RANDOM_NEXT_FRACTION = 0.5
+# ALBERT, section 3.1: half of the pairs are swapped.
+SWAPPED_FRACTION = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,16 +36,29 @@ class RowsConfig:
     seq_length: int = options.option(
         "Tokens of a row, special tokens included (S).", 128
     )
-    pairing: Literal["none", "nsp"] = options.option(
+    pairing: Literal["none", "nsp", "sop"] = options.option(
         "none: full sentences of one document. nsp: pairs of parts, half of "
-        "them from two documents, for next-sentence prediction.",
+        "them from two documents, for next-sentence prediction. sop: pairs "
+        "of parts that follow one another, half of them swapped, for "
+        "sentence-order prediction (ALBERT).",
         "none",
+    )
+    packing: bool = options.option(
+        "Fills rows with the text of several documents, each with its own "
+        "[CLS] and [SEP], for training that keeps them apart; needs "
+        "pairing=none.",
+        False,
     )
 
     def __post_init__(self):
         if self.seq_length < 8:
             raise errors.UserError(
                 f"seq_length={self.seq_length} must be at least 8."
+            )
+        if self.packing and self.pairing != "none":
+            raise errors.UserError(
+                f"packing goes with pairing=none, not {self.pairing!r}: a "
+                "packed row has no one first and second part; leave one out."
             )
 
 
@@ -50,12 +67,15 @@ class Tokens:
     """Documents as token ids, and where their sentences end.
 
     ids: integers [T]; sentence_ends: [N], rising, the last one T;
-    document_ends: [D], a selection of the sentence_ends.
+    document_ends: [D], a selection of the sentence_ends; is_continuation:
+    bool [T], the tokens that a segmenter found to go on with the word before
+    them, or None if there was no segmenter.
     """
 
     ids: np.ndarray
     sentence_ends: np.ndarray
     document_ends: np.ndarray
+    is_continuation: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +83,15 @@ class Rows:
     """Token ids of rows, part after part, without the special tokens.
 
     ids: integers [T]; part_lengths: [Q], T in all; parts_per_row: [R], Q in
-    all; is_random_next: bool [R].
+    all; next_sentence_labels: bool [R], true where the second part is from
+    elsewhere, or the parts are swapped; is_continuation: as of `Tokens`.
     """
 
     ids: np.ndarray
     part_lengths: np.ndarray
     parts_per_row: np.ndarray
-    is_random_next: np.ndarray
+    next_sentence_labels: np.ndarray
+    is_continuation: np.ndarray | None = None
 
     def __len__(self):
         return len(self.parts_per_row)
@@ -79,6 +101,7 @@ class Rows:
         return sum(
             getattr(self, field.name).nbytes
             for field in dataclasses.fields(self)
+            if getattr(self, field.name) is not None
         )
 
     def take(self, order):
@@ -91,7 +114,8 @@ class Rows:
             self.ids[tokens],
             self.part_lengths[parts],
             self.parts_per_row[order],
-            self.is_random_next[order],
+            self.next_sentence_labels[order],
+            _take(self.is_continuation, tokens),
         )
 
     def to_bytes(self):
@@ -105,7 +129,10 @@ class Rows:
                 self.ids.astype(f"<u{itemsize}").tobytes(),
                 self.part_lengths.astype("<i4").tobytes(),
                 self.parts_per_row.astype("<i4").tobytes(),
-                self.is_random_next.tobytes(),
+                self.next_sentence_labels.tobytes(),
+                b""
+                if self.is_continuation is None
+                else np.packbits(self.is_continuation).tobytes(),
             ]
         )
 
@@ -123,38 +150,60 @@ class Rows:
         ):
             arrays.append(np.frombuffer(content, dtype, count, offset))
             offset += arrays[-1].nbytes
+        # Bits, where there was a segmenter, are all that may follow.
+        bits = np.frombuffer(content, np.uint8, offset=offset)
+        if len(bits):
+            arrays.append(np.unpackbits(bits, count=num_ids).view(bool))
         return cls(*arrays)
 
-    def features(self, seq_length, vocab):
-        """The rows as a model takes them: int32 [R, S] each, by name."""
-        num_rows = len(self)
-        part_rows = np.repeat(np.arange(num_rows), self.parts_per_row)
-        # A part is followed by a [SEP], a row is preceded by a [CLS].
-        starts = _starts(self.part_lengths + 1)
+    def features(self, seq_length, vocab, is_packed=False):
+        """The rows as a model takes them: int32 [R, S] each, by name.
+
+        Beside the features of records there is `is_continuation`, bool
+        [R, S], where there was a segmenter.
+        """
+        shape = len(self), seq_length
+        part_rows = np.repeat(np.arange(len(self)), self.parts_per_row)
+        # A part is followed by a [SEP]; a [CLS] precedes the row, or the part.
+        starts = _starts(self.part_lengths + (2 if is_packed else 1))
         first_parts = _starts(self.parts_per_row)
         starts = starts - starts[first_parts][part_rows] + 1
         ends = starts + self.part_lengths  # the columns of the [SEP]s
 
-        input_ids = np.full(
-            (num_rows, seq_length), vocab.id(vocabulary.PAD), np.int32
-        )
-        input_ids[:, 0] = vocab.id(vocabulary.CLS)
-        input_ids[
+        places = (
             np.repeat(part_rows, self.part_lengths),
             _ranges(starts, self.part_lengths),
-        ] = self.ids
+        )
+        input_ids = np.full(shape, vocab.id(vocabulary.PAD), np.int32)
+        input_ids[places] = self.ids
         input_ids[part_rows, ends] = vocab.id(vocabulary.SEP)
+        if is_packed:
+            input_ids[part_rows, starts - 1] = vocab.id(vocabulary.CLS)
+        else:
+            input_ids[:, 0] = vocab.id(vocabulary.CLS)
 
         columns = np.arange(seq_length)
         last_parts = first_parts + self.parts_per_row - 1
         attention_mask = columns <= ends[last_parts, None]
-        token_type_ids = attention_mask & (columns > ends[first_parts, None])
-        return {
+        token_type_ids = np.zeros(shape, np.int32)
+        if not is_packed:
+            token_type_ids[:] = columns > ends[first_parts, None]
+            token_type_ids *= attention_mask
+        features = {
             "input_ids": input_ids,
             "attention_mask": attention_mask.astype(np.int32),
-            "token_type_ids": token_type_ids.astype(np.int32),
-            "next_sentence_labels": self.is_random_next.astype(np.int32),
+            "token_type_ids": token_type_ids,
+            "next_sentence_labels": self.next_sentence_labels.astype(np.int32),
         }
+        if is_packed:
+            # One more from each [CLS] on.
+            is_first = np.zeros(shape, np.int32)
+            is_first[part_rows, starts - 1] = 1
+            features["document_ids"] = is_first.cumsum(axis=1) * attention_mask
+        if self.is_continuation is not None:
+            features["is_continuation"] = np.zeros(shape, bool)
+            features["is_continuation"][places] = self.is_continuation
+        return features
 
 
 def build(tokens, config, seed):
@@ -165,35 +214,55 @@ def build(tokens, config, seed):
 
     Returns:
       (`Rows`, counts: `num_tokens_cut` from parts of other documents, which
-      stand whole in rows of their own, and `num_documents_unpaired`).
+      stand whole in rows of their own, `num_documents_unpaired`, and of packed
+      rows `num_rows_unpacked` and `num_tokens_unpacked`, special tokens
+      included, what they would be with one part a row).
     """
     if config.pairing == "none":
-        parts = _full_sentences(tokens, config.seq_length - 2)
-        counts = {}
-        parts_per_row = np.ones(len(parts), np.int32)
-        is_random_next = np.zeros(len(parts), bool)
+        parts, parts_per_row, counts = _full_rows(tokens, config)
+        labels = np.zeros(len(parts_per_row), bool)
     else:
         pairs = _SentencePairs(
-            tokens, config.seq_length - 3, random.Random(seed)
+            tokens, config.seq_length - 3, random.Random(seed), config.pairing
         )
-        parts, is_random_next, counts = pairs.build()
-        parts_per_row = np.full(len(is_random_next), 2, np.int32)
-        is_random_next = np.array(is_random_next, bool)
+        parts, labels, counts = pairs.build()
+        parts_per_row = np.full(len(labels), 2, np.int32)
+        labels = np.array(labels, bool)
     starts, ends = np.array(parts, np.int64).reshape(-1, 2).T
     lengths = (ends - starts).astype(np.int32)
+    places = _ranges(starts, lengths)
     return Rows(
-        tokens.ids[_ranges(starts, lengths)],
+        tokens.ids[places],
         lengths,
         parts_per_row,
-        is_random_next,
+        labels,
+        _take(tokens.is_continuation, places),
     ), counts
 
 
-def _full_sentences(tokens, capacity):
-    """(start, end) of each row: as many whole sentences as fit."""
-    ends = _cut_long(tokens.sentence_ends, capacity)
+def _full_rows(tokens, config):
+    """(the parts, how many each row has, counts)."""
+    ends = _cut_long(tokens.sentence_ends, config.seq_length - 2)
+    document_ends = tokens.document_ends.tolist()
+    parts = _full_sentences(ends, document_ends, config.seq_length - 2)
+    if not config.packing:
+        return parts, np.ones(len(parts), np.int32), {}
+    packed = packing.pack(parts, ends, document_ends, config.seq_length)
+    counts = {
+        "num_rows_unpacked": len(parts),
+        "num_tokens_unpacked": len(tokens.ids) + 2 * len(parts),
+    }
+    return (
+        [part for row in packed for part in row],
+        np.array([len(row) for row in packed], np.int32),
+        counts,
+    )
+
+
+def _full_sentences(ends, document_ends, capacity):
+    """(start, end) of each part: as many whole sentences as fit."""
     parts, start, first = [], 0, 0
-    for document_end in tokens.document_ends.tolist():
+    for document_end in document_ends:
         while start < document_end:
             limit = min(start + capacity, document_end)
             first = bisect.bisect_right(ends, limit, first)
@@ -213,15 +282,17 @@ def _cut_long(sentence_ends, capacity):
 
 
 class _SentencePairs:
-    """Pairs for next-sentence prediction (BERT, section 3.1, appendix A.2).
+    """Pairs of parts, true ones and others.
 
     A chunk of whole sentences is taken that fits into a row, and divided at a
-    random sentence. The first part is followed either by the rest of the
-    chunk or by sentences of another document; in that case the rest of the
-    chunk is returned and starts the next row.
+    random sentence. For next-sentence prediction (BERT, section 3.1, appendix
+    A.2) the first part is followed either by the rest of the chunk or by
+    sentences of another document; in that case the rest of the chunk is
+    returned and starts the next row. For sentence-order prediction (ALBERT,
+    section 3.1) it is followed, or preceded, by the rest of the chunk.
     """
 
-    def __init__(self, tokens, capacity, rng):
+    def __init__(self, tokens, capacity, rng, pairing):
         # With sentences of at most half a row, two always fit.
         self._ends = _cut_long(tokens.sentence_ends, capacity // 2)
         self._starts = [0, *self._ends[:-1]]
@@ -231,7 +302,10 @@ class _SentencePairs:
         )
         self._capacity = capacity
         self._rng = rng
-        self._parts, self._is_random_next = [], []
+        self._add_pair = {"nsp": self._add_next, "sop": self._add_ordered}[
+            pairing
+        ]
+        self._parts, self._labels = [], []
         self._owed_actual = 0
         self._counts = {"num_tokens_cut": 0, "num_documents_unpaired": 0}
 
@@ -239,40 +313,53 @@ class _SentencePairs:
         for document, (first, stop) in enumerate(self._documents):
             while first < stop:
                 first = self._add_pair(document, first, stop)
-        return self._parts, self._is_random_next, self._counts
+        return self._parts, self._labels, self._counts
 
-    def _add_pair(self, document, first, stop):
-        """Adds the pair that starts at sentence `first`.
+    def _add_next(self, document, first, stop):
+        """Adds the pair that starts at sentence `first`: what follows, or not.
 
         Returns:
           The sentence at which the next pair starts.
         """
-        rng, ends = self._rng, self._ends
-        capacity = self._capacity
-        if rng.random() < SHORT_ROW_FRACTION:
-            capacity = 2 + int(rng.random() * (capacity - 1))
-        limit = self._starts[first] + capacity
-        chunk_stop = bisect.bisect_right(ends, limit, first, stop)
-        if chunk_stop < first + 2:  # Two always fit into a whole row.
-            capacity = self._capacity
-            chunk_stop = min(first + 2, stop)
+        ends = self._ends
+        capacity, chunk_stop = self._chunk(first, stop)
         num_sentences = chunk_stop - first
         must_be_random = num_sentences == 1
         can_be_random = len(self._documents) > 1
         if must_be_random and not can_be_random:
             self._counts["num_documents_unpaired"] += 1
             return stop
-        second = first + 1 + int(rng.random() * max(0, num_sentences - 1))
+        second = self._divide(first, chunk_stop)
         self._parts.append((self._starts[first], ends[second - 1]))
         if must_be_random or (can_be_random and self._draw_random_next()):
             self._owed_actual += must_be_random * (1 - RANDOM_NEXT_FRACTION)
             length = ends[second - 1] - self._starts[first]
             self._parts.append(self._other_part(document, capacity - length))
-            self._is_random_next.append(True)
+            self._labels.append(True)
             return second
         self._parts.append((self._starts[second], ends[chunk_stop - 1]))
-        self._is_random_next.append(False)
+        self._labels.append(False)
         return chunk_stop
+
+    def _chunk(self, first, stop):
+        """(the row's capacity, the sentence behind those that go into it).
+
+        At least two sentences, if there are two before `stop`.
+        """
+        rng, capacity = self._rng, self._capacity
+        if rng.random() < SHORT_ROW_FRACTION:
+            capacity = 2 + int(rng.random() * (capacity - 1))
+        limit = self._starts[first] + capacity
+        chunk_stop = bisect.bisect_right(self._ends, limit, first, stop)
+        if chunk_stop < first + 2:  # Two always fit into a whole row.
+            capacity = self._capacity
+            chunk_stop = min(first + 2, stop)
+        return capacity, chunk_stop
+
+    def _divide(self, first, chunk_stop):
+        """The sentence at which the second part starts."""
+        num_sentences = chunk_stop - first
+        return first + 1 + int(self._rng.random() * max(0, num_sentences - 1))
 
     def _draw_random_next(self):
         """Draws whether the next part is from elsewhere.
@@ -300,11 +387,42 @@ class _SentencePairs:
         self._counts["num_tokens_cut"] += self._ends[first] - start - capacity
         return start, start + capacity
 
+    def _add_ordered(self, document, first, stop):
+        """Adds the pair that starts at sentence `first`, swapped or not.
+
+        Returns:
+          The sentence at which the next pair starts.
+        """
+        del document
+        starts, ends = self._starts, self._ends
+        _, chunk_stop = self._chunk(first, stop)
+        if chunk_stop == stop - 1:  # The last sentence wants a partner.
+            if ends[stop - 1] - starts[first] <= self._capacity:
+                chunk_stop = stop
+            elif chunk_stop - first > 2:
+                chunk_stop -= 1
+        border = ends[self._divide(first, chunk_stop) - 1]
+        if chunk_stop == first + 1:
+            # A sentence alone, mostly a document of one, is divided within,
+            # so that its text is not lost.
+            border = (starts[first] + ends[first]) // 2
+            if border == starts[first]:
+                self._counts["num_documents_unpaired"] += 1
+                return stop
+        pair = [(starts[first], border), (border, ends[chunk_stop - 1])]
+        is_swapped = self._rng.random() < SWAPPED_FRACTION
+        self._parts += reversed(pair) if is_swapped else pair
+        self._labels.append(is_swapped)
+        return chunk_stop
+
 
 def concatenate(many):
+    """Joins `Rows`."""
+    # Of no rows it is not known whether there was a segmenter.
+    many = [rows for rows in many if len(rows)] or many[:1]
     return Rows(
         *(
-            np.concatenate([getattr(rows, field.name) for rows in many])
+            _concatenate([getattr(rows, field.name) for rows in many])
             for field in dataclasses.fields(Rows)
         )
     )
@@ -327,7 +445,16 @@ def concatenate_tokens(many):
             )
             for name in ("sentence_ends", "document_ends")
         ),
+        _concatenate([tokens.is_continuation for tokens in many]),
     )
+
+
+def _concatenate(arrays):
+    return None if arrays[0] is None else np.concatenate(arrays)
+
+
+def _take(array, places):
+    return None if array is None else array[places]
 
 
 def _starts(lengths):

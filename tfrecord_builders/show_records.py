@@ -10,10 +10,15 @@ was kept ‹house→house›.
 import dataclasses
 import itertools
 
-import numpy as np
 import tensorflow as tf
 
 from bert_pretrain import errors, files, options, records, vocabulary
+
+# What the labels 0 and 1 of a pair say.
+_LABELS = {
+    "nsp": ("actual next", "random next"),
+    "sop": ("in order", "swapped"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,24 +50,19 @@ def main(config):
     vocab = vocabulary.read(
         config.vocab_file or f"{config.data_dir}/{vocabulary.FILE_NAME}"
     )
+    pairing = "nsp"
+    if tf.io.gfile.exists(f"{config.data_dir}/{records.MANIFEST_NAME}"):
+        pairing = records.read_manifest(config.data_dir).pairing
     pattern = config.pattern or f"{config.data_dir}/{config.split}-*.tfrecord"
     paths = files.expand([pattern])
     last = config.skip + config.num_examples
-    shown = itertools.islice(read_examples(paths), config.skip, last)
+    shown = itertools.islice(records.read_examples(paths), config.skip, last)
     for number, example in enumerate(shown, config.skip):
         print(f"── {number} " + "─" * 60)
-        print(describe(example, vocab))
+        print(describe(example, vocab, pairing))
 
 
-def read_examples(paths):
-    """Yields the examples of TFRecord files as dicts of NumPy arrays."""
-    for path in paths:
-        with errors.naming(path):
-            for serialized in tf.data.TFRecordDataset(path):
-                yield records.to_arrays(serialized.numpy(), path)
-
-
-def describe(example, vocab):
+def describe(example, vocab, pairing="nsp"):
     """One example as text: its tokens joined to words, its masks marked."""
     tokens = [_token(vocab, i) for i in example["input_ids"]]
     is_prediction = example["masked_lm_weights"] > 0
@@ -76,18 +76,22 @@ def describe(example, vocab):
     text = " ".join(tokens[:num_tokens])
     text = text.replace(" " + vocabulary.CONTINUATION, "")
     text = text.replace(f" {vocabulary.SEP} ", f"\n{vocabulary.SEP} ")
-    label = (
-        "random next"
-        if example["next_sentence_labels"].any()
-        else "actual next"
-    )
-    num_segments = len(np.unique(example["token_type_ids"][:num_tokens]))
+    text = text.replace(f" {vocabulary.CLS} ", f"\n{vocabulary.CLS} ")
     return (
         f"{num_tokens} tokens of {len(tokens)}, "
         f"{int(is_prediction.sum())} predictions"
-        + (f", {label}" if num_segments > 1 else "")
-        + f"\n{text}\n"
+        f"{_kind(example, pairing)}\n{text}\n"
     )
+
+
+def _kind(example, pairing):
+    """What a row holds beside one document's text: a pair, or several."""
+    if "document_ids" in example:
+        return f", documents: {example['document_ids'].max()}"
+    if not example["token_type_ids"].any():
+        return ""
+    (label,) = example["next_sentence_labels"]
+    return f", {_LABELS[pairing][label]}"
 
 
 def _token(vocab, token_id):

@@ -1,7 +1,8 @@
 """The stages of a build and their work units.
 
     extract      files, or byte ranges of them   → parts: documents, digests
-    deduplicate  ranges of digests               → documents to leave out
+    deduplicate  ranges of digests and of bands  → links among duplicates
+    resolve      all links                       → documents to leave out
     rows         parts                           → rows, sorted by shard
     shards       final shards                    → shuffled, masked records
 
@@ -20,16 +21,18 @@ from bert_pretrain import errors, files, options, records, vocabulary
 from tfrecord_builders import (
     deduplication,
     documents,
+    duplicates,
     engine,
+    extraction,
+    filters,
     masking,
     parts,
     rows,
+    segmentation,
     sentences,
     tokenization,
 )
 
-# Digests that one unit of deduplication holds: 8 M documents, 128 MB.
-_DIGESTS_PER_UNIT = 1 << 23
 # Text that is split and tokenized at once.
 _CHARS_AT_ONCE = 1 << 20
 # Rows that are masked and serialized at once: a few MB, whatever the shard.
@@ -44,6 +47,8 @@ class SetConfig:
     """All options that decide what is in a set of records."""
 
     source: documents.SourceConfig
+    filters: filters.FiltersConfig
+    deduplication: deduplication.DeduplicationConfig
     rows: rows.RowsConfig
     masking: masking.MaskingConfig
     vocab_file: str = options.option("The vocab.txt to tokenize with.")
@@ -124,6 +129,14 @@ def split_of(digest, config):
     return records.TRAIN
 
 
+def num_copies(digest, split, weight):
+    """How many times a document is in the set, by its hash alone."""
+    if split != records.TRAIN:
+        return 1
+    position = int.from_bytes(digest[8:16], "little") / 2**64
+    return int(weight) + (position < weight % 1)
+
+
 # ------------------------------------------------------------------- extract
 
 
@@ -134,88 +147,100 @@ def extract_stage(work):
         item="documents",
         units=units,
         run=functools.partial(_extract, work),
+        describe=_describe_spans,
         num_bytes=sum(span.num_bytes for unit in units for span in unit),
     )
 
 
+def _describe_spans(unit):
+    paths = list(dict.fromkeys(span.path for span in unit))
+    if len(paths) > 1:
+        return f"{paths[0]} … {paths[-1]} ({len(paths)} files)"
+    return f"{paths[0]}, bytes {unit[0].start:,} to {unit[-1].end:,}"
+
+
 def _extract(work, unit, prefix, progress):
-    writer = parts.PartWriter(prefix, work.config.unit_bytes)
-    counts = collections.defaultdict(collections.Counter)
-    first_fault = ""
-    for span in unit:
-        consumed = 0
-        for item, position in documents.read(span, work.config.source):
-            progress.add(position - consumed, 1)
-            consumed = position
-            counts[span.path]["read"] += 1
-            if isinstance(item, documents.Dropped):
-                counts[span.path][item.reason] += 1
-                first_fault = first_fault or item.detail
-            else:
-                writer.add(item)
-        progress.add(span.num_bytes - consumed, 0)
-    writer.flush()
-    return {"counts": counts, "parts": writer.parts, "fault": first_fault}
+    return extraction.extract(unit, prefix, work.config, progress)
 
 
 def extracted_parts(work, summaries):
     """The parts that the extract stage wrote, in the order of its units."""
     described = [part for summary in summaries for part in summary["parts"]]
+    firsts = np.cumsum([0] + [part["num_documents"] for part in described])
     return [
         parts.Part(
             path=f"{work.dir}/extract/{part['name']}",
             number=number,
+            first_document=int(firsts[number]),
             num_documents=part["num_documents"],
             num_bytes=part["num_bytes"],
+            input=part["input"],
+            sources=tuple(parts.Source(*source) for source in part["sources"]),
         )
         for number, part in enumerate(described)
     ]
 
 
-# --------------------------------------------------------------- deduplicate
+# ---------------------------------------------------- deduplicate and resolve
 
 
-def deduplicate_stage(all_parts):
+def deduplicate_stage(work, all_parts):
+    config = work.config.deduplication
+    units = duplicates.plan(all_parts, config)
     num_documents = sum(part.num_documents for part in all_parts)
-    num_units = max(1, -(-num_documents // _DIGESTS_PER_UNIT))
-    bounds = [256 * i // num_units for i in range(num_units + 1)]
     return engine.Stage(
         name="deduplicate",
-        item="documents",
-        units=list(zip(bounds[:-1], bounds[1:], strict=True)),
-        run=functools.partial(_deduplicate, all_parts),
-        num_bytes=num_documents * deduplication.DIGEST_BYTES,
+        item="keys",
+        units=units,
+        run=functools.partial(_deduplicate, config, all_parts),
+        num_bytes=8 * num_documents * len(units),
     )
 
 
-def _deduplicate(all_parts, unit, prefix, progress):
-    """Finds the repeats among the digests whose first byte is in [low, high).
-
-    Writes (number of the part, number of the document in it) of each.
-    """
-    low, high = unit
-    digests, places = [], []
-    for part in all_parts:
-        of_part = part.read_digests()
-        mine = np.flatnonzero((of_part[:, 0] >= low) & (of_part[:, 0] < high))
-        digests.append(of_part[mine])
-        places.append(np.stack([np.full(len(mine), part.number), mine], axis=1))
-        progress.add(len(mine) * deduplication.DIGEST_BYTES, len(mine))
-    repeats = deduplication.find_repeats(np.concatenate(digests))
-    dropped = np.concatenate(places)[repeats]
-    files.write_bytes(prefix + ".dropped", dropped.astype("<i4").tobytes())
-    return {"num_dropped": len(dropped)}
+def _deduplicate(config, all_parts, unit, prefix, progress):
+    links = duplicates.find(
+        all_parts, config, unit, prefix + ".links", progress
+    )
+    return {"num_links": links}
 
 
-def _dropped_documents(work, num_duplicate_units, part):
-    """The numbers of the documents of a part that are to be left out."""
-    dropped = set()
-    for i in range(num_duplicate_units):
-        places = np.frombuffer(
-            files.read_bytes(f"{work.dir}/deduplicate/{i:05d}.dropped"), "<i4"
-        ).reshape(-1, 2)
-        dropped.update(places[places[:, 0] == part.number, 1].tolist())
-    return dropped
+def resolve_stage(work, all_parts, deduplicate):
+    return engine.Stage(
+        name="resolve",
+        item="documents",
+        units=[deduplicate.units],
+        run=functools.partial(_resolve, work, all_parts),
+        num_bytes=0,
+    )
+
+
+def _resolve(work, all_parts, units, prefix, progress):
+    del progress
+    counts, num_dropped, examples = duplicates.resolve(
+        all_parts,
+        units,
+        [f"{work.dir}/deduplicate/{i:05d}.links" for i in range(len(units))],
+        prefix + ".dropped",
+    )
+    return {"counts": counts, "num_dropped": num_dropped, "examples": examples}
+
+
+def weigh_parts(work, all_parts, resolved):
+    """The parts with the weights that the options ask for their inputs."""
+    num_bytes = collections.Counter()
+    for part, num_dropped in zip(
+        all_parts, resolved["num_dropped"], strict=True
+    ):
+        num_kept = part.num_documents - num_dropped
+        num_bytes[part.input] += part.num_bytes * num_kept / part.num_documents
+    weights = {
+        number: documents.capped_weight(work.config.source, number, count)
+        for number, count in num_bytes.items()
+    }
+    return [
+        dataclasses.replace(part, weight=weights[part.input])
+        for part in all_parts
+    ]
 
 
 # ---------------------------------------------------------------------- rows
@@ -257,8 +282,9 @@ class Shards:
         raise IndexError(number)
 
 
-def count_shards(config, num_bytes):
-    """How many shards a set of `num_bytes` of text has."""
+def count_shards(config, all_parts):
+    """How many shards a set of the text of the parts has."""
+    num_bytes = int(sum(part.num_bytes * part.weight for part in all_parts))
     num_train = config.num_shards
     if not num_train:
         num_bytes *= config.dupe_factor
@@ -275,27 +301,35 @@ def count_shards(config, num_bytes):
     return Shards(num_train, *held_out, config.dupe_factor)
 
 
-def rows_stage(work, all_parts, num_duplicate_units, shards):
+def rows_stage(work, all_parts, shards):
     units, num_bytes = [[]], 0
     for part in all_parts:  # Small parts share a unit.
-        if units[-1] and num_bytes + part.num_bytes > work.config.unit_bytes:
+        part_bytes = part.num_bytes * max(1, part.weight)
+        if units[-1] and num_bytes + part_bytes > work.config.unit_bytes:
             units.append([])
             num_bytes = 0
         units[-1].append(part)
-        num_bytes += part.num_bytes
+        num_bytes += part_bytes
     return engine.Stage(
         name="rows",
         item="documents",
         units=list(enumerate(units)),
-        run=functools.partial(_rows, work, num_duplicate_units, shards),
+        run=functools.partial(_rows, work, shards),
+        describe=_describe_parts,
         num_bytes=sum(part.num_bytes for part in all_parts),
     )
 
 
-def _rows(work, num_duplicate_units, shards, unit, prefix, progress):
+def _describe_parts(unit):
+    _, its_parts = unit
+    return ", ".join(part.path for part in its_parts)
+
+
+def _rows(work, shards, unit, prefix, progress):
     """Writes the rows of some documents: an index, then shard after shard."""
     number, its_parts = unit
-    tokens_of = _tokenize(work, num_duplicate_units, its_parts, progress)
+    not_sampled = collections.Counter()
+    tokens_of = _tokenize(work, its_parts, not_sampled, progress)
     blobs = [b""] * shards.total
     counts = collections.Counter(
         {
@@ -310,7 +344,7 @@ def _rows(work, num_duplicate_units, shards, unit, prefix, progress):
         built, row_counts = rows.build(
             tokens_of[split], work.config.rows, int(rng.integers(2**63))
         )
-        counts.update(row_counts)
+        counts.update({f"{split}_{name}": n for name, n in row_counts.items()})
         # Dealt like cards, so that the shards of a set are even.
         order, stride = rng.permutation(len(built)), stop - first
         dealer = int(rng.integers(stride))
@@ -321,20 +355,47 @@ def _rows(work, num_duplicate_units, shards, unit, prefix, progress):
     files.write_bytes(
         prefix + ".rows", offsets.astype("<i8").tobytes() + b"".join(blobs)
     )
-    return {"counts": counts}
+    by_file = {path: {"not_sampled": n} for path, n in not_sampled.items()}
+    return {"counts": counts, "sampling": {"counts": by_file}}
 
 
-def _tokenize(work, num_duplicate_units, its_parts, progress):
-    """The tokens of the documents of each split."""
+def _tokenize(work, its_parts, not_sampled, progress):
+    """The tokens of the documents of each split.
+
+    Counts in `not_sampled` by file the documents that a weight leaves out.
+    """
     tokenizer = _tokenizer(work.config.vocab_file)
-    buffers = {split: _TokenBuffer(tokenizer) for split in records.SPLITS}
+    segment = segmentation.load(work.config.masking.segmenter)
+    buffers = {
+        split: _TokenBuffer(tokenizer, segment) for split in records.SPLITS
+    }
+    repeated = []
     for part in its_parts:
-        dropped = _dropped_documents(work, num_duplicate_units, part)
-        for i, (digest, text) in enumerate(part.read()):
-            if i not in dropped:
-                buffers[split_of(digest, work.config)].add(text)
+        for path, split, copies, text in _kept_documents(work, part):
             progress.add(len(text), 1)
+            if not copies:
+                not_sampled[path] += 1
+                continue
+            buffers[split].add(text)
+            if copies > 1:
+                repeated.append((copies, text))
+    # Behind all others, lest a row holds a text and its copy.
+    for i in range(1, max((copies for copies, _ in repeated), default=1)):
+        for copies, text in repeated:
+            if copies > i:
+                buffers[records.TRAIN].add(text)
     return {split: buffer.tokens() for split, buffer in buffers.items()}
+
+
+def _kept_documents(work, part):
+    """Yields (file, split, copies, text) of what is no duplicate."""
+    dropped = duplicates.read_dropped(f"{work.dir}/resolve/00000.dropped", part)
+    sources = part.source_numbers().tolist()
+    for i, (digest, text) in enumerate(part.read()):
+        if i not in dropped:
+            split = split_of(digest, work.config)
+            copies = num_copies(digest, split, part.weight)
+            yield part.sources[sources[i]].path, split, copies, text
 
 
 @functools.lru_cache(maxsize=1)
@@ -345,8 +406,8 @@ def _tokenizer(vocab_file):
 class _TokenBuffer:
     """Collects documents and turns them into tokens, many at a time."""
 
-    def __init__(self, tokenizer):
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer, segment):
+        self._tokenizer, self._segment = tokenizer, segment
         self._texts, self._num_chars = [], 0
         self._done = []
 
@@ -358,9 +419,14 @@ class _TokenBuffer:
 
     def _flush(self):
         split_texts = [sentences.split(text) for text in self._texts]
-        ids, sentence_splits = self._tokenizer.tokenize(
-            [sentence for text in split_texts for sentence in text]
-        )
+        all_sentences = [sentence for text in split_texts for sentence in text]
+        is_continuation = None
+        if self._segment:
+            ids, sentence_splits, is_continuation = (
+                self._tokenizer.tokenize_words(all_sentences, self._segment)
+            )
+        else:
+            ids, sentence_splits = self._tokenizer.tokenize(all_sentences)
         num_sentences = np.cumsum([len(text) for text in split_texts])
         # Sets: a sentence, or document, of which no token is left is none.
         sentence_ends = np.unique(sentence_splits)
@@ -370,6 +436,7 @@ class _TokenBuffer:
                 ids,
                 sentence_ends[sentence_ends > 0],
                 document_ends[document_ends > 0],
+                is_continuation,
             )
         )
         self._texts, self._num_chars = [], 0
@@ -390,8 +457,14 @@ def shards_stage(work, num_row_units, shards):
         item="examples",
         units=list(range(shards.total)),
         run=functools.partial(_shard, work, sources, shards),
+        describe=functools.partial(_describe_shard, shards),
         num_bytes=sum(files.size(path) for path in sources),
     )
+
+
+def _describe_shard(shards, unit):
+    _, name = shards.name(unit)
+    return name
 
 
 def _shard(work, sources, shards, unit, prefix, progress):
@@ -399,6 +472,10 @@ def _shard(work, sources, shards, unit, prefix, progress):
     del prefix  # A shard lies beside the manifest, not among the work files.
     config = work.config
     vocab = vocabulary.read(config.vocab_file)
+    split, name = shards.name(unit)
+    mask_as = config.masking
+    if split != records.TRAIN:
+        mask_as = mask_as.held_out
     rng = np.random.default_rng([config.seed, _SHARDS_STREAM, unit])
     shuffled = rows.concatenate([_read_rows(path, unit) for path in sources])
     order = rng.permutation(len(shuffled))
@@ -408,7 +485,9 @@ def _shard(work, sources, shards, unit, prefix, progress):
     def serialize():
         for start in range(0, len(order), _ROWS_AT_ONCE):
             mine = shuffled.take(order[start : start + _ROWS_AT_ONCE])
-            features = mine.features(config.rows.seq_length, vocab)
+            features = mine.features(
+                config.rows.seq_length, vocab, config.rows.packing
+            )
             counts["max_id"] = max(
                 counts["max_id"], int(features["input_ids"].max())
             )
@@ -416,8 +495,9 @@ def _shard(work, sources, shards, unit, prefix, progress):
                 features["input_ids"],
                 features["attention_mask"],
                 vocab,
-                config.masking,
+                mask_as,
                 rng,
+                features.pop("is_continuation", None),
             )
             counts.update(
                 num_tokens=int(features["attention_mask"].sum()),
@@ -427,7 +507,6 @@ def _shard(work, sources, shards, unit, prefix, progress):
             yield from records.serialize(features)
             progress.add(bytes_per_row * len(mine), len(mine))
 
-    split, name = shards.name(unit)
     shard = records.write_shard(f"{work.output_dir}/{name}", serialize())
     return {
         "split": split,

@@ -32,6 +32,22 @@ _CHARS_AT_ONCE = 1 << 18
 # A longer word is [UNK], as google-research/bert has it.
 _MAX_WORD_CHARS = 100
 _MAX_CHAR_BYTES = 4
+# Characters that are words of their own, as BERT has it: (first, last).
+_IDEOGRAPH_RANGES = (
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2CEAF),
+    (0x2F800, 0x2FA1F),
+)
+_IDEOGRAPHS = "".join(
+    f"{chr(first)}-{chr(last)}" for first, last in _IDEOGRAPH_RANGES
+)
+_IDEOGRAPH = re.compile(f"[{_IDEOGRAPHS}]")
+_IDEOGRAPH_BOUNDS = np.array(
+    [bound for first, last in _IDEOGRAPH_RANGES for bound in (first, last + 1)]
+)
 
 
 class Tokenizer:
@@ -53,19 +69,42 @@ class Tokenizer:
           int32 [T], and int64 [N + 1]: sentence i is `ids[splits[i]:
           splits[i + 1]]`.
         """
-        ids, row_splits, num_tokens = [], [np.zeros(1, np.int64)], 0
         with tf.device("CPU"):
-            for batch in _batches(
-                _without_long_words(normalize(sentence, self._is_lower_case))
-                for sentence in sentences
-            ):
-                ragged = self._tokenizer.tokenize(tf.constant(batch))
-                ids.append(ragged.flat_values.numpy())
-                row_splits.append(ragged.row_splits.numpy()[1:] + num_tokens)
-                num_tokens += len(ids[-1])
-        return (
-            np.concatenate([np.zeros(0, np.int32), *ids]),
-            np.concatenate(row_splits),
+            return _join(
+                self._tokenizer.tokenize(tf.constant(batch))
+                for batch in self._prepare(sentences)
+            )
+
+    def tokenize_words(self, sentences, segment):
+        """Tokenizes, and tells words where they have no spaces between them.
+
+        Args:
+          segment: a function of a text to its words, which joined give it.
+
+        Returns:
+          What `tokenize` returns, and bool [T]: the ideographs that go on
+          with the word before them. What else does so ("##") is not among
+          them, since its token tells.
+        """
+        ragged, is_continuation = [], [np.zeros(0, bool)]
+        with tf.device("CPU"):
+            for batch in self._prepare(sentences):
+                tokens, starts, _ = self._tokenizer.tokenize_with_offsets(
+                    tf.constant(batch)
+                )
+                ragged.append(tokens)
+                is_inner, text_starts = _inner_bytes(batch, segment)
+                text_starts = np.repeat(text_starts, tokens.row_lengths())
+                is_continuation.append(
+                    is_inner[text_starts + starts.flat_values.numpy()]
+                )
+        return *_join(ragged), np.concatenate(is_continuation)
+
+    def _prepare(self, sentences):
+        """Yields the sentences as they are given to WordPiece, in batches."""
+        return _batches(
+            _without_long_words(normalize(sentence, self._is_lower_case))
+            for sentence in sentences
         )
 
 
@@ -111,6 +150,48 @@ def _batches(sentences):
         yield batch
 
 
+def _join(ragged):
+    """(ids, row splits) of all batches."""
+    ids, row_splits, num_tokens = [], [np.zeros(1, np.int64)], 0
+    for batch in ragged:
+        ids.append(batch.flat_values.numpy())
+        row_splits.append(batch.row_splits.numpy()[1:] + num_tokens)
+        num_tokens += len(ids[-1])
+    return (
+        np.concatenate([np.zeros(0, np.int32), *ids]),
+        np.concatenate(row_splits),
+    )
+
+
+def _inner_bytes(texts, segment):
+    """Where, in the bytes of all texts, ideographs go on with a word.
+
+    Returns:
+      bool, one for each byte, true at the first ones of such ideographs; and
+      int, one for each text: where it starts.
+    """
+    words = [
+        word
+        for text in texts
+        for word in (segment(text) if _IDEOGRAPH.search(text) else [text])
+    ]
+    text = "".join(texts)
+    if "".join(words) != text:
+        raise ValueError("the segmenter's words are not those of the text")
+    codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
+    # Odd from the start of a range to its end.
+    is_inner = np.searchsorted(_IDEOGRAPH_BOUNDS, codes, side="right") % 2 == 1
+    is_inner[np.cumsum([0, *map(len, words[:-1])])[: len(words)]] = False
+    num_bytes = np.ones(len(codes), np.int64)
+    for first_of_width in (0x80, 0x800, 0x10000):
+        num_bytes += codes >= first_of_width
+    starts = np.concatenate([[0], np.cumsum(num_bytes)])
+    is_inner_byte = np.zeros(starts[-1], bool)
+    is_inner_byte[starts[:-1][is_inner]] = True
+    num_chars = np.array([len(text) for text in texts])
+    return is_inner_byte, starts[np.cumsum(num_chars) - num_chars]
+
+
 class _Classes:
     """Regular expressions of the kinds of characters that tokenizing knows."""
 
@@ -126,15 +207,10 @@ class _Classes:
                 accents.append(chr(code))
             elif kind[0] in "PZ" or code < 0x80 and not chr(code).isalnum():
                 breaks.append(chr(code))
-        ideographs = (
-            "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-            "\U00020000-\U0002a6df\U0002a700-\U0002ceaf"
-            "\U0002f800-\U0002fa1f"
-        )
         self.control = _any_of(control)
         self.control_or_accent = _any_of(control + accents)
         self.long_word = re.compile(
-            f"[^{_ranges(breaks)}{ideographs}]{{{_MAX_WORD_CHARS + 1},}}"
+            f"[^{_ranges(breaks)}{_IDEOGRAPHS}]{{{_MAX_WORD_CHARS + 1},}}"
         )
 
 

@@ -1,0 +1,243 @@
+"""Recall, precision and speed of near-duplicate removal on planted copies.
+
+    python benchmarks/deduplication.py
+    python benchmarks/deduplication.py --source=jsonl --input='news/*.jsonl'
+
+For each edit rate every document gets one copy in which that share of its
+words is replaced, left out or doubled, at random; one more kind of copy lacks
+a fifth of the document at its end. The copies follow the documents, and what
+the builder's own functions would drop is compared with the true Jaccard
+similarities of the sets of shingles:
+
+    recall     of the pairs at the threshold or above it, those found
+    precision  of the pairs that are linked, those at the threshold or above
+
+A pair is linked by estimates that deviate by about 0.04, so that what is
+linked in vain lies just below the threshold: the table also says how far.
+"""
+
+import dataclasses
+import random
+import re
+import tempfile
+import time
+
+import numpy as np
+
+from bert_pretrain import options
+from tfrecord_builders import deduplication, documents, fetch_sample, words
+
+_CUT = "end cut"
+_NEARLY = 0.1
+_CHARS_AT_ONCE = 1 << 18
+_WORD = re.compile(r"[^\W_]+")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    deduplication: deduplication.DeduplicationConfig
+    source: str = options.option("As the builder's.", "text")
+    input: tuple[str, ...] = options.option(
+        "Text to plant copies in; default: the embedded sample.", ()
+    )
+    edit_rate: tuple[float, ...] = options.option(
+        "Shares of the words that are changed.",
+        (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1),
+    )
+    max_documents: int = options.option("Documents to take.", 5000)
+    seed: int = options.option("Of the edits.", 0)
+
+
+def main(config):
+    originals = _read(config)
+    num_bytes = sum(len(text.encode()) for text in originals)
+    bands = config.deduplication.bands
+    print(
+        f"{len(originals):,} documents, {num_bytes / 1e6:.1f} MB; threshold "
+        f"{config.deduplication.near_duplicate_threshold}: {bands.num_bands} "
+        f"bands of {bands.rows} MinHashes"
+    )
+    _show_speed(config, originals, num_bytes)
+    print(
+        f"\n{'edits':>8}{'Jaccard':>9}{'copies':>8}{'dropped':>9}"
+        f"{'recall':>8}{'precision':>11}{'lowest linked':>15}"
+    )
+    totals = np.zeros(5, int)
+    for rate in (*config.edit_rate, _CUT):
+        totals += _show_rate(config, originals, rate)
+    found, true, right, nearly, linked = totals
+    print(
+        f"{'all':>8}{'':26}{found / max(1, true):8.1%}"
+        f"{right / max(1, linked):11.1%}"
+        f"   ({nearly / max(1, linked):.1%} at most {_NEARLY} below)"
+    )
+
+
+def _read(config):
+    with tempfile.TemporaryDirectory() as folder:
+        if config.input:
+            sources = [
+                documents.SourceConfig(
+                    source=(config.source,), input=config.input
+                )
+            ]
+        else:
+            fetch_sample.fetch(folder)
+            sources = [
+                documents.SourceConfig(
+                    source=("wikipedia",), input=(f"{folder}/*.bz2",)
+                ),
+                documents.SourceConfig(
+                    source=("text",),
+                    input=(f"{folder}/*.txt",),
+                    text_layout="line",
+                ),
+            ]
+        texts = [
+            item.text
+            for source in sources
+            for unit in documents.plan(source, 1 << 25)
+            for span in unit
+            for item, _ in documents.read(span, source)
+            if isinstance(item, documents.Document) and len(item.text) >= 100
+        ]
+    # What is a duplicate before anything is planted would blur the counts.
+    _, numbers = _links(config, texts)
+    repeated = {later for later, _ in numbers}
+    texts = [text for i, text in enumerate(texts) if i not in repeated]
+    return texts[: config.max_documents]
+
+
+def _show_speed(config, texts, num_bytes):
+    def show(name, started):
+        seconds = time.perf_counter() - started
+        print(
+            f"{name:28}{num_bytes / seconds / 1e6:8.1f} MB/s"
+            f"{seconds / len(texts) * 1e6:8.1f} us a document"
+        )
+
+    words.read(texts[:1])  # Tables are made once.
+    batches = list(_batches(texts))
+    started = time.perf_counter()
+    found = [words.read(batch) for batch in batches]
+    show("words and shingles", started)
+    started = time.perf_counter()
+    for batch, its_words in zip(batches, found, strict=True):
+        deduplication.digests(batch, its_words)
+    show("digests (exact)", started)
+    started = time.perf_counter()
+    for its_words in found:
+        deduplication.sign(its_words, config.deduplication)
+    show("MinHash and bands (near)", started)
+    num_bands = config.deduplication.bands.num_bands
+    per_document = 8 * num_bands + deduplication.FINGERPRINT_BYTES
+    print(
+        f"signatures: {per_document} bytes a document on disk, {per_document} "
+        "MB for a million"
+    )
+
+
+def _show_rate(config, originals, rate):
+    """Prints a line: (found, true pairs, right, nearly right, all links)."""
+    rng = random.Random(f"{config.seed} {rate}")
+    copies = [_edit(text, rate, rng) for text in originals]
+    texts = originals + copies
+    links, alike = _links(config, texts)
+    shingles = [_shingles(text) for text in texts]
+
+    def similarity(i, j):
+        first, second = shingles[i], shingles[j]
+        return len(first & second) / max(1, len(first | second))
+
+    threshold = config.deduplication.near_duplicate_threshold
+    count = len(originals)
+    planted = np.array([similarity(i, i + count) for i in range(count)])
+    is_found = np.array(
+        [(i + count, i) in alike for i in range(count)], dtype=bool
+    )
+    is_true = planted >= threshold
+    linked = np.array([similarity(*pair) for pair in links])
+    is_right = linked >= threshold
+    name = rate if isinstance(rate, str) else f"{rate:.1%}"
+    print(
+        f"{name:>8}{planted.mean():9.3f}{count:8,}{is_found.mean():9.1%}"
+        + (f"{is_found[is_true].mean():8.1%}" if is_true.any() else f"{'-':>8}")
+        + (
+            f"{is_right.mean():11.1%}{linked.min():15.3f}"
+            if len(linked)
+            else f"{'-':>11}{'-':>15}"
+        )
+    )
+    return np.array(
+        [
+            np.count_nonzero(is_found & is_true),
+            np.count_nonzero(is_true),
+            np.count_nonzero(is_right),
+            np.count_nonzero(linked >= threshold - _NEARLY),
+            len(linked),
+        ]
+    )
+
+
+def _links(config, texts):
+    """({linked pair}, {(document, first of its component)})."""
+    parts = [
+        deduplication.sign(words.read(batch), config.deduplication)
+        for batch in _batches(texts)
+    ]
+    bands_NK, prints = (
+        np.concatenate(each) for each in zip(*parts, strict=True)
+    )
+    pairs = set()
+    for keys in bands_NK.T:
+        members, groups = deduplication.group(keys)
+        later, earlier, _ = deduplication.find_alike(
+            groups,
+            prints[members],
+            config.deduplication.near_duplicate_threshold,
+        )
+        pairs.update(
+            zip(members[later].tolist(), members[earlier].tolist(), strict=True)
+        )
+    firsts = {}
+    for later, earlier in sorted(pairs):
+        firsts[later] = min(
+            firsts.get(later, later), firsts.get(earlier, earlier)
+        )
+    return pairs, set(firsts.items())
+
+
+def _batches(texts):
+    batch, num_chars = [], 0
+    for text in texts:
+        batch.append(text)
+        num_chars += len(text)
+        if num_chars >= _CHARS_AT_ONCE:
+            yield batch
+            batch, num_chars = [], 0
+    if batch:
+        yield batch
+
+
+def _edit(text, rate, rng):
+    found = text.split(" ")
+    if rate == _CUT:
+        return " ".join(found[: max(1, len(found) * 4 // 5)])
+    edited = []
+    for word in found:
+        if rng.random() >= rate:
+            edited.append(word)
+        else:
+            edited += rng.choice(([], [word, word], [rng.choice(found)]))
+    return " ".join(edited)
+
+
+def _shingles(text):
+    """The set that the Jaccard similarity is defined on, in plain Python."""
+    found = _WORD.findall(text.lower())
+    size = words.SHINGLE_WORDS
+    return {tuple(found[i : i + size]) for i in range(len(found))}
+
+
+if __name__ == "__main__":
+    options.run(main, BenchmarkConfig)

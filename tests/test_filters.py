@@ -1,0 +1,191 @@
+"""Filters: what they drop, and that real text of any script passes."""
+
+import random
+import sys
+
+import numpy as np
+import pytest
+
+from bert_pretrain import errors
+from tfrecord_builders import filters, words
+
+CONFIG = filters.FiltersConfig(min_document_chars=20)
+NEWS = (
+    "Heavy rain closed two roads on the north coast on Tuesday, and the "
+    "bureau said that more was to come before the weekend. Farmers, who had "
+    "waited for months, were glad of it; the council, which has to mend 3 "
+    "bridges, was not. About 40 families left their homes overnight and "
+    "slept in a school. Nobody was hurt, said the mayor."
+)
+CHINESE = (
+    "新华社北京电，记者今天从有关部门获悉，今年前三季度，全国居民人均可支配"
+    "收入同比实际增长百分之五点二，城乡差距继续缩小。专家表示，下一阶段要着力"
+    "扩大内需，促进就业，稳定物价，让更多群众分享发展的成果。"
+)
+JAPANESE = (
+    "気象庁によると、低気圧の影響で九州北部では夜にかけて激しい雨が降る見込み"
+    "だ。同庁は土砂災害や河川の増水に警戒するよう呼びかけている。鉄道各社は始発"
+    "から一部の区間で運転を見合わせ、利用客に影響が出た。"
+)
+HINDI = (
+    "मौसम विभाग ने कहा है कि अगले दो दिनों में राज्य के कई हिस्सों में तेज बारिश "
+    "हो सकती है और लोगों को घर में रहने की सलाह दी गई है।"
+)
+
+
+def reason(text, config=CONFIG):
+    (found,) = filters.judge([text], words.read([text]), config)
+    return found
+
+
+@pytest.mark.parametrize("text", [NEWS, CHINESE, JAPANESE, HINDI])
+def test_prose_of_any_script_passes_unchanged(text):
+    assert reason(text) is None
+    assert filters.remove_boilerplate(text) == (text, 0)
+
+
+def test_each_reason():
+    numbers = " ".join(f"{i}.{i}% |" for i in range(99))
+    unlike = [f"averylongword{i}" for i in range(300)]
+    phrase = "the shop around the corner of the street is open all day "
+    assert reason("short") == "too_short"
+    assert reason(numbers) == "few_letters"
+    assert reason(f"{NEWS}\n" + "Next page\n" * 3) == "repeated_lines"
+    assert reason(f"{NEWS}\n{NEWS}") == "repeated_lines"
+    assert reason(f"{NEWS} {NEWS}") == "repeated_ngrams"
+    assert reason(" ".join(unlike) + " buy now" * 50) == "repeated_ngrams"
+    assert reason(NEWS + phrase * 3) == "repeated_ngrams"
+    assert reason(CHINESE + "立即购买" * 30) == "repeated_ngrams"
+    # Fewer words than Gopher would admit at all are not counted.
+    assert reason("bye bye love, bye bye happiness, hello") is None
+
+
+def plain_shares(tokens):
+    """Gopher's measures of n-grams, written down as they are said."""
+    shares = {}
+    for n in range(2, 11):
+        ngrams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+        if n < 5:
+            top = max(map(ngrams.count, ngrams))
+            shares[n] = n * top / len(tokens) if top > 1 else 0
+        else:
+            seen, covered = set(), set()
+            for i, ngram in enumerate(ngrams):
+                if ngram in seen:
+                    covered.update(range(i, i + n))
+                seen.add(ngram)
+            shares[n] = len(covered) / len(tokens)
+    return shares
+
+
+def test_ngrams_are_judged_as_gopher_s_rules_say():
+    limits = filters.MAX_TOP_NGRAM | filters.MAX_REPEATED_NGRAMS
+    rng = random.Random(1)
+    texts = []
+    for _ in range(200):
+        # From free of repeats to full of them.
+        phrases = [
+            [
+                f"averylongword{rng.randrange(3000)}"
+                for _ in range(rng.randint(1, 15))
+            ]
+            for _ in range(rng.randint(2, 60))
+        ]
+        chosen = rng.choices(phrases, k=rng.randint(20, 60))
+        chosen += [[f"another{i}" for i in range(rng.randint(0, 1500))]]
+        texts.append([word for phrase in chosen for word in phrase])
+    joined = [" ".join(tokens) for tokens in texts]
+    found = filters.judge(joined, words.read(joined), CONFIG)
+    for tokens, why in zip(texts, found, strict=True):
+        exceeds = len(tokens) >= 50 and any(
+            share > limits[n] for n, share in plain_shares(tokens).items()
+        )
+        assert why == ("repeated_ngrams" if exceeds else None)
+    assert 40 < sum(why is None for why in found) < 160
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "This website uses cookies to improve your experience.",
+        "We use cookies to give you the best experience.",
+        "By continuing to use this site you agree to our use of cookies.",
+        "Accept all cookies",
+        "Please enable JavaScript to view the comments.",
+        "© 2023 The Daily News. All rights reserved.",
+        "Copyright 2019 The Associated Press. All rights reserved. This "
+        "material may not be published, broadcast or redistributed.",
+        "Alle Rechte vorbehalten.",
+        "Share this article",
+        "Share on Facebook",
+        "Share on Facebook, Twitter and LinkedIn",
+        "Follow us on Twitter",
+        "Tweet",
+        "Sign up for our daily newsletter",
+        "Subscribe now",
+        "Log in to comment",
+        "Advertisement",
+        "ADVERTISEMENT",
+        "Read more »",
+        "Click here to read the full story",
+        "Skip to main content",
+        "Privacy Policy | Terms of Use",
+        "版权所有 未经授权不得转载",
+        "無断転載を禁じます",
+    ],
+)
+def test_boilerplate_goes_and_is_counted_by_line(line):
+    text = f"{NEWS}\n{line}\n{CHINESE}"
+    assert filters.remove_boilerplate(text) == (f"{NEWS}\n{CHINESE}", 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Share prices fell by 3 percent on Tuesday.",
+        "She baked cookies for the whole school.",
+        "The cookie policy of the bakery was plain: one for each child.",
+        "Copyright law protects authors for 70 years after their death.",
+        "The advertisement was shown for the first time in 1984.",
+        "Follow us, he said, and walked into the dark.",
+        "Read more books, the teacher said.",
+        "JavaScript is a language for the Web.",
+        "Newsletters are the oldest form of news.",
+        "and",
+    ],
+)
+def test_sentences_about_such_things_stay(line):
+    assert filters.remove_boilerplate(line) == (line, 0)
+
+
+def test_language_keeps_what_is_asked_for():
+    texts = [NEWS, CHINESE, JAPANESE, HINDI]
+    found = words.read(texts)
+    for language, place in {"en": 0, "zh": 1, "ja": 2, "hi": 3}.items():
+        config = filters.FiltersConfig(
+            language=(language,), min_document_chars=20
+        )
+        reasons = filters.judge(texts, found, config)
+        assert [i for i, why in enumerate(reasons) if not why] == [place]
+    config = filters.FiltersConfig(language=("en", "zh"), min_document_chars=20)
+    assert filters.judge(texts, found, config)[:2] == [None, None]
+
+
+def test_mistakes_are_told(monkeypatch):
+    with pytest.raises(errors.UserError, match="language='english' is not"):
+        filters.FiltersConfig(language=("english",))
+    with pytest.raises(errors.UserError, match="filters=none"):
+        filters.FiltersConfig(language=("en",), filters="none")
+    with pytest.raises(errors.UserError, match="min_document_chars=0"):
+        filters.FiltersConfig(min_document_chars=0)
+    monkeypatch.delitem(sys.modules, "py3langid", raising=False)
+    monkeypatch.setattr(filters.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(errors.UserError, match="pip install py3langid"):
+        filters.FiltersConfig(language=("en",))
+
+
+def test_texts_without_any_word_are_judged_too():
+    texts = ["!!! ??? " * 20, "", NEWS]
+    found = filters.judge(texts, words.read(texts), CONFIG)
+    assert found == ["few_letters", "too_short", None]
+    assert np.shape(filters.judge([""], words.read([""]), CONFIG)) == (1,)

@@ -1,0 +1,243 @@
+"""The documents of a build that are left out since an earlier one stands.
+
+    find       a range of digests, or of one band's values → links
+    resolve    all links → components, of which the first document is kept
+
+A link says that a later document repeats an earlier one. Whatever links
+connect, be it by way of others, is one component, and one document of it
+stands: so no two documents of a set are known as duplicates of each other,
+in whatever splits they are. The first is the one that comes first in the
+order of the inputs.
+
+A unit of `find` reads its keys from every part, 8 or 16 bytes a document, and
+the fingerprints of the parts that hold a candidate, 32 bytes a document. It
+holds 80 bytes for each document of its range, so 320 MB, and as much again for
+each candidate. `resolve` holds 50 bytes for each document that has a link: 50
+MB for a million of them.
+"""
+
+import collections
+
+import numpy as np
+
+from bert_pretrain import errors, files
+from tfrecord_builders import deduplication, words
+
+MAX_EXAMPLES = 20
+_DOCUMENTS_PER_UNIT = 1 << 22
+_MAX_DOCUMENTS = 1 << 32
+_EXACT = -1  # In place of the number of a band.
+_EXAMPLE_CHARS = 300
+
+
+def plan(parts, config):
+    """Divides the search for duplicates into units.
+
+    Returns:
+      list of (the number of a band or -1 for exact duplicates, first and past
+      the last of the values of the highest 16 bits of the keys).
+    """
+    num_documents = sum(part.num_documents for part in parts)
+    if num_documents >= _MAX_DOCUMENTS:
+        raise errors.UserError(
+            f"{num_documents:,} documents are more than {_MAX_DOCUMENTS:,}; "
+            "build several sets of parts of the input."
+        )
+    num_ranges = -(-num_documents // _DOCUMENTS_PER_UNIT)
+    bounds = [2**16 * i // num_ranges for i in range(num_ranges + 1)]
+    bands = [_EXACT]
+    if config.near_duplicate_threshold:
+        bands += range(config.bands.num_bands)
+    return [
+        (band, low, high)
+        for band in bands
+        for low, high in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+
+
+def find(parts, config, unit, path, progress):
+    """Writes the links among the documents whose keys are a unit's.
+
+    Returns:
+      Their number.
+    """
+    band, low, high = unit
+    if band == _EXACT:
+        links = _exact_links(parts, low, high, progress)
+    else:
+        links = _near_links(parts, config, unit, progress)
+    files.write_bytes(path, links.tobytes())
+    return len(links)
+
+
+def resolve(parts, units, link_paths, path):
+    """Writes the documents to leave out, from the links of all units.
+
+    Returns:
+      ({path of a file: {reason: number of its documents left out}},
+       number of documents left out of each part,
+       examples of near duplicates).
+    """
+    linked = np.zeros(0, np.uint32)
+    for link_path in link_paths:
+        links = _read_links(link_path)
+        linked = np.union1d(linked, np.union1d(*_ends(links)))
+    components = deduplication.Components(linked)
+    exact = np.zeros(0, np.uint32)
+    examples = _Examples()
+    for (band, _, _), link_path in zip(units, link_paths, strict=True):
+        links = _read_links(link_path)
+        components.connect(links)
+        if band == _EXACT:
+            exact = np.union1d(exact, links["later"])
+        else:
+            examples.add(links[~np.isin(links["later"], exact)])
+    dropped = components.later_members()
+    counts, num_dropped = _write_dropped(parts, dropped, exact, path)
+    return counts, num_dropped, examples.read(parts)
+
+
+def read_dropped(path, part):
+    """The numbers of the documents of a part that are to be left out."""
+    offsets = np.frombuffer(files.read_range(path, 8 * part.number, 16), "<i8")
+    content = files.read_range(path, offsets[0], offsets[1] - offsets[0])
+    return set(np.frombuffer(content, "<u4").tolist())
+
+
+def _exact_links(parts, low, high, progress):
+    digests, numbers = [], []
+    for part in parts:
+        of_part = part.read_digests()
+        keys = of_part.view("<u8")[:, 0]
+        mine = _in_range(keys, low, high)
+        digests.append(of_part[mine])
+        numbers.append(_global(part, mine))
+        progress.add(of_part.nbytes, len(mine))
+    numbers = np.concatenate(numbers)
+    repeats, firsts = deduplication.find_repeats(np.concatenate(digests))
+    return _as_links(numbers[repeats], numbers[firsts], 1)
+
+
+def _near_links(parts, config, unit, progress):
+    band, low, high = unit
+    keys, numbers = [], []
+    for part in parts:
+        of_part = part.read_band(band)
+        mine = _in_range(of_part, low, high)
+        keys.append(of_part[mine])
+        numbers.append(_global(part, mine))
+        progress.add(of_part.nbytes, len(mine))
+    members, groups = deduplication.group(np.concatenate(keys))
+    numbers = np.concatenate(numbers)[members]
+    later, earlier, similarity = deduplication.find_alike(
+        groups,
+        _read_fingerprints(parts, config, numbers),
+        config.near_duplicate_threshold,
+    )
+    return _as_links(numbers[later], numbers[earlier], similarity)
+
+
+def _in_range(keys, low, high):
+    highest = keys >> np.uint64(48)
+    return np.flatnonzero((highest >= low) & (highest < high))
+
+
+def _global(part, mine):
+    """Numbers among all documents, from those among a part's."""
+    return (mine + part.first_document).astype(np.uint32)
+
+
+def _read_fingerprints(parts, config, numbers):
+    """The fingerprints of documents by number: uint8 [documents, B]."""
+    fingerprints = np.empty(
+        (len(numbers), deduplication.FINGERPRINT_BYTES), np.uint8
+    )
+    order = np.argsort(numbers)
+    in_order = numbers[order]
+    for part in parts:
+        first, past = np.searchsorted(in_order, _bounds(part))
+        if first < past:
+            places = in_order[first:past] - np.uint32(part.first_document)
+            of_part = part.read_fingerprints(config.bands.num_bands)
+            fingerprints[order[first:past]] = of_part[places]
+    return fingerprints
+
+
+def _bounds(part):
+    bounds = part.first_document, part.first_document + part.num_documents
+    # Of the type of what is searched, lest all of that is converted.
+    return np.array(bounds, np.uint32)
+
+
+def _as_links(later, earlier, similarity):
+    links = np.empty(len(later), deduplication.LINK)
+    links["later"], links["earlier"] = later, earlier
+    links["similarity"] = similarity
+    return links
+
+
+def _read_links(path):
+    return np.frombuffer(files.read_bytes(path), deduplication.LINK)
+
+
+def _ends(links):
+    return links["later"], links["earlier"]
+
+
+def _write_dropped(parts, dropped, exact, path):
+    """Writes an index, then the documents to leave out part after part."""
+    counts = collections.defaultdict(collections.Counter)
+    num_dropped, blobs = [], []
+    for part in parts:
+        first, past = np.searchsorted(dropped, _bounds(part))
+        mine = dropped[first:past]
+        places = mine - np.uint32(part.first_document)
+        is_exact = np.isin(mine, exact, assume_unique=True)
+        sources = part.source_numbers()[places]
+        for i in np.unique(sources).tolist():
+            of_source = counts[part.sources[i].path]
+            of_source["duplicate"] += int(is_exact[sources == i].sum())
+            of_source["near_duplicate"] += int((~is_exact)[sources == i].sum())
+        num_dropped.append(len(mine))
+        blobs.append(places.astype("<u4").tobytes())
+    offsets = np.cumsum([8 * (len(parts) + 1), *map(len, blobs)])
+    files.write_bytes(path, offsets.astype("<i8").tobytes() + b"".join(blobs))
+    return {path: +counted for path, counted in counts.items()}, num_dropped
+
+
+class _Examples:
+    """A few pairs of near duplicates, to look at.
+
+    They are chosen by a hash, so that they come from everywhere.
+    """
+
+    def __init__(self):
+        self._chosen = np.zeros(0, deduplication.LINK)
+
+    def add(self, links):
+        candidates = np.concatenate([self._chosen, links])
+        keys = _pair_keys(candidates)
+        _, first = np.unique(keys, return_index=True)  # In each band again.
+        self._chosen = candidates[first[:MAX_EXAMPLES]]
+
+    def read(self, parts):
+        return [
+            {
+                "similarity": round(float(link["similarity"]), 3),
+                "earlier": _example(parts, int(link["earlier"])),
+                "later": _example(parts, int(link["later"])),
+            }
+            for link in self._chosen
+        ]
+
+
+def _pair_keys(links):
+    later, earlier = (end.astype(np.uint64) for end in _ends(links))
+    return words.mix(later << np.uint64(32) | earlier)
+
+
+def _example(parts, number):
+    firsts = [part.first_document for part in parts]
+    part = parts[int(np.searchsorted(firsts, number, side="right")) - 1]
+    name, text = part.read_document(number - part.first_document)
+    return {"id": name, "text": text[:_EXAMPLE_CHARS]}

@@ -1,0 +1,93 @@
+"""The work of the first stage: spans of files → parts of good documents."""
+
+import collections
+import math
+
+from tfrecord_builders import deduplication, documents, filters, parts, words
+
+# Text that is judged and signed at once; most of it in the cache.
+_CHARS_AT_ONCE = 1 << 18
+
+
+def extract(unit, prefix, config, progress):
+    """Reads the spans of a unit and writes what is kept of them to parts.
+
+    Args:
+      unit: list of `documents.Span`.
+      prefix: what the names of the parts begin with.
+      config: the `SetConfig` of the build.
+
+    Returns:
+      The unit's summary: `counts` by file, `parts`, and the first `fault`
+      that the user could mend.
+    """
+    writer = parts.PartWriter(prefix)
+    counts = collections.defaultdict(collections.Counter)
+    first_fault = ""
+    for span in unit:
+        progress.place = span.path
+        # Repeated documents are in memory as often as they are repeated.
+        weight = documents.weight(config.source, span.input)
+        writer.start_input(
+            span.input, config.unit_bytes // max(1, math.ceil(weight))
+        )
+        batch = _Batch(config, span.path, counts[span.path], writer)
+        consumed = 0
+        for item, position in documents.read(span, config.source):
+            progress.add(position - consumed, 1)
+            consumed = position
+            counts[span.path]["read"] += 1
+            if isinstance(item, documents.Dropped):
+                counts[span.path][item.reason] += 1
+                first_fault = first_fault or item.detail
+            else:
+                batch.add(item)
+        batch.flush()
+        progress.add(span.num_bytes - consumed, 0)
+    writer.flush()
+    return {"counts": counts, "parts": writer.parts, "fault": first_fault}
+
+
+class _Batch:
+    """Collects documents of one file, to judge and sign many at once."""
+
+    def __init__(self, config, path, counts, writer):
+        self._config, self._path = config, path
+        self._counts, self._writer = counts, writer
+        self._documents, self._num_chars = [], 0
+
+    def add(self, document):
+        if self._config.filters.filters == "default":
+            text, num_lines = filters.remove_boilerplate(document.text)
+            if num_lines:
+                self._counts["boilerplate_lines"] += num_lines
+                document = document._replace(text=text)
+        self._documents.append(document)
+        self._num_chars += len(document.text)
+        if self._num_chars >= _CHARS_AT_ONCE:
+            self.flush()
+
+    def flush(self):
+        if not self._documents:
+            return
+        config = self._config
+        texts = [document.text for document in self._documents]
+        its_words = words.read(texts)
+        reasons = [None] * len(texts)
+        if config.filters.filters == "default":
+            reasons = filters.judge(texts, its_words, config.filters)
+        signatures = [None] * len(texts)
+        if config.deduplication.near_duplicate_threshold:
+            signatures = zip(
+                *deduplication.sign(its_words, config.deduplication),
+                strict=True,
+            )
+        digests = deduplication.digests(texts, its_words)
+        for document, reason, digest, signature in zip(
+            self._documents, reasons, digests, signatures, strict=True
+        ):
+            if reason:
+                self._counts[reason] += 1
+            else:
+                self._writer.add(document, self._path, digest, signature)
+        self._documents, self._num_chars = [], 0

@@ -1,0 +1,325 @@
+"""Which documents, and which of their lines, are text worth training on.
+
+The measures and, where no other source is named, the thresholds are those of
+Rae et al., "Scaling Language Models: Methods, Analysis & Insights from
+Training Gopher" (2021), appendix A.1.1, but for two things. Shares are counted
+in `words.Words` rather than characters, so that they mean the same in scripts
+without spaces. And where its thresholds are for web pages of 50 words and
+more, here documents that are shorter are judged by their letters and lines.
+"""
+
+import dataclasses
+import importlib.util
+import re
+from typing import Literal
+
+import numpy as np
+
+from bert_pretrain import errors, options
+from tfrecord_builders import words
+
+# Letters and marks among the characters that are no white space. Gopher asks
+# that 80 % of the words hold a letter; tables and listings of code fall below
+# either, prose of any script is at 90 % and more.
+MIN_LETTER_SHARE = 0.7
+# Lines that an earlier one equals: among the lines, and their characters
+# among all. Gopher, table A1.
+MAX_REPEATED_LINES = 0.3
+MAX_REPEATED_LINE_CHARS = 0.2
+# Words in occurrences of the most frequent n-gram. Gopher, table A1.
+MAX_TOP_NGRAM = {2: 0.2, 3: 0.18, 4: 0.16}
+# Words in n-grams that stood earlier in the document. Gopher, table A1.
+MAX_REPEATED_NGRAMS = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1}
+# Fewer words than Gopher admits at all are too few to count n-grams.
+MIN_WORDS_FOR_NGRAMS = 50
+# Lines above this length are no boilerplate, whatever they mention.
+MAX_BOILERPLATE_CHARS = 200
+# The language of a document is told from so much of its beginning.
+LANGUAGE_CHARS = 1000
+
+# Shares that no document exceeds one of the limits without. A repeated 5-gram
+# adds at most five words to what is repeated, an n-gram of up to 10 words
+# cannot be without its 5-grams, nor one of up to 4 without its 2-grams.
+_SUSPECT_REPEATS = min(MAX_REPEATED_NGRAMS.values()) / 5
+_SUSPECT_TOP = min(share / n for n, share in MAX_TOP_NGRAM.items())
+# To sort the n-grams of many texts at once: a text's number, then a hash.
+_HASH_BITS = 44
+
+# One of these stands in every text that has a line of boilerplate.
+_BOILERPLATE_HINTS = (
+    "cookie",
+    "rights reserved",
+    "copyright",
+    "©",
+    "share ",
+    "tweet",
+    "follow us",
+    "like us",
+    "subscribe",
+    "newsletter",
+    "sign up",
+    "log in",
+    "javascript",
+    "advertisement",
+    "read more",
+    "click here",
+    "privacy policy",
+    "terms of",
+    "skip to",
+    "back to top",
+    "rechte vorbehalten",
+    "datenschutz",
+    "tous droits",
+    "derechos reservados",
+    "diritti riservati",
+    "direitos reservados",
+    "版权所有",
+    "版權所有",
+    "未经授权",
+    "無断転載",
+    "プライバシー",
+)
+_SITES = (
+    r"(?:facebook|twitter|x|linkedin|pinterest|reddit|whatsapp|instagram|"
+    r"google ?\+?|youtube|telegram|tumblr|e-?mail|social media)"
+)
+_MARK = r"[\s:.!|>»→…·–-]*"
+_PAGE = (
+    r"(?:(?:privacy|cookie) (?:policy|notice|statement)|terms (?:of (?:use|"
+    r"service)|(?:and|&) conditions)|datenschutz(?:erklärung)?|impressum|"
+    r"contact us|about us|プライバシーポリシー)"
+)
+# Whole lines, from their first character on, in lower case.
+_BOILERPLATE = re.compile(
+    "|".join(
+        [
+            # Notices of cookies, scripts and blockers.
+            r"(?:we|this (?:web)?site|our (?:web)?site|(?:the )?[\w. ]{1,40}) "
+            r"uses? cookies\b.*",
+            r"by (?:continuing|using|browsing|clicking|closing)\b.{0,80}"
+            r"(?:cookies?|privacy policy|terms of)\b.*",
+            r"(?:accept|manage|reject|allow)(?: all)? cookies?\b.{0,40}",
+            r"cookies? (?:policy|settings|notice|preferences|consent)"
+            rf"(?: .{{0,40}})?{_MARK}",
+            r"(?:please )?(?:enable|turn on|activate) javascript\b.*",
+            r".{0,60}\bjavascript (?:is|must be|seems to be|to be) "
+            r"(?:disabled|enabled|required|turned)\b.*",
+            # Rights.
+            r".{0,120}\ball rights reserved\b.{0,120}",
+            r"(?:copyright )?(?:©|\(c\)) ?(?:copyright )?\d{4}\b.{0,40}",
+            r"copyright (?:©|\(c\)|\d{4}).{0,40}",
+            r"(?:this material|no part of this).{0,40} may not be (?:published|"
+            r"reproduced|copied).*",
+            r".{0,80}\b(?:alle rechte vorbehalten|tous droits réservés|todos "
+            r"los derechos reservados|tutti i diritti riservati|todos os "
+            r"direitos reservados)\b.{0,60}",
+            r".{0,60}(?:版权所有|版權所有|未经授权|無断転載).{0,60}",
+            # Buttons.
+            rf"(?:share|tweet|post|pin|e?-?mail|like|follow)(?: (?:this|it|us|"
+            rf"via|on|to|with|by|story|article|post|page|video|link))*"
+            rf"(?: {_SITES}(?:[ ,/|&]*(?:and |or )?{_SITES})*)?{_MARK}",
+            rf"(?:share|follow us|like us|find us|join us)\b.{{0,20}}\bon "
+            rf"{_SITES}(?:[ ,/|&]*(?:and |or )?{_SITES})*{_MARK}",
+            rf"(?:click here|read more|continue reading|show more|load more|"
+            rf"learn more|see more|view comments?|leave a (?:reply|comment)|"
+            rf"back to top|skip to (?:main )?(?:content|navigation)|"
+            rf"advertise?ments?|story continues below|sponsored content|"
+            rf"log ?in|sign ?(?:in|up)|register|subscribe(?: now)?|"
+            rf"print(?: this)?(?: page| article)?){_MARK}",
+            r"(?:click here|log ?in|sign ?(?:in|up)|subscribe)(?: now)? "
+            r"(?:to|for) (?:read|view|see|comment|post|leave|get|receive|"
+            r"our|the|a|more|unlimited)\b.{0,100}",
+            r"(?:sign up|subscribe|register)\b.{0,60}\bnewsletters?\b.{0,60}",
+            r"(?:get|receive) .{0,60}\bnewsletters?\b.{0,60}",
+            # Pages that every site has.
+            rf"(?:{_PAGE}(?:[\s|·,•/&-]|and)*)+{_MARK}",
+        ]
+    )
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FiltersConfig:
+    """Which documents are good enough."""
+
+    filters: Literal["default", "none"] = options.option(
+        "none: documents are kept whatever their quality. default: those are "
+        "dropped that are too short, in another language, less than "
+        f"{MIN_LETTER_SHARE:.0%} letters, or repeat their own lines or "
+        "n-grams (Gopher's rules), and lines of boilerplate are removed.",
+        "default",
+    )
+    min_document_chars: int = options.option(
+        "Shorter documents are dropped.", 100
+    )
+    language: tuple[str, ...] = options.option(
+        "Keep documents in this language only, as ISO 639-1 has it: en, de, "
+        "zh. May be repeated; needs py3langid.",
+        (),
+    )
+
+    def __post_init__(self):
+        if self.min_document_chars < 1:
+            raise errors.UserError(
+                f"min_document_chars={self.min_document_chars} must be at "
+                "least 1."
+            )
+        if self.language and self.filters == "none":
+            raise errors.UserError(
+                f"language={','.join(self.language)} is a filter, and "
+                "filters=none switches them off; leave out one of the two."
+            )
+        if self.language:
+            _check_languages(self.language)
+
+
+def remove_boilerplate(text):
+    """Takes out the lines of cookie notices, rights, buttons and the like.
+
+    Returns:
+      (the text that is left, the number of lines removed).
+    """
+    lines = text.split("\n")
+    short = [line for line in lines if len(line) <= MAX_BOILERPLATE_CHARS]
+    lower = "\n".join(short).lower()
+    # Twenty times cheaper than to match each line.
+    if not any(hint in lower for hint in _BOILERPLATE_HINTS):
+        return text, 0
+    kept = [line for line in lines if not _is_boilerplate(line)]
+    return "\n".join(kept), len(lines) - len(kept)
+
+
+def judge(texts, its_words, config):
+    """For each text the reason to drop it, or None.
+
+    Args:
+      its_words: `words.Words` of the texts.
+    """
+    is_few_letters = (
+        its_words.num_letters_N < MIN_LETTER_SHARE * its_words.num_visible_N
+    )
+    repeats_ngrams = _repeat_ngrams(its_words)
+    return [
+        "too_short"
+        if len(text) < config.min_document_chars
+        else "few_letters"
+        if is_few_letters[i]
+        else "repeated_lines"
+        if _repeats_lines(text)
+        else "repeated_ngrams"
+        if i in repeats_ngrams
+        else "other_language"
+        if config.language and _language(text) not in config.language
+        else None
+        for i, text in enumerate(texts)
+    ]
+
+
+def _is_boilerplate(line):
+    return len(line) <= MAX_BOILERPLATE_CHARS and bool(
+        _BOILERPLATE.fullmatch(line.lower())
+    )
+
+
+def _repeats_lines(text):
+    lines = text.split("\n")
+    different = set(lines)
+    num_repeated = len(lines) - len(different)
+    if not num_repeated:
+        return False
+    num_chars = sum(map(len, lines))
+    num_repeated_chars = num_chars - sum(map(len, different))
+    return (
+        num_repeated > MAX_REPEATED_LINES * len(lines)
+        or num_repeated_chars > MAX_REPEATED_LINE_CHARS * num_chars
+    )
+
+
+def _repeat_ngrams(its_words):
+    """The numbers of the texts that repeat their own n-grams."""
+    hashes_W, num_words_N = its_words.hashes_W, its_words.num_words_N
+    pairs_W = words.ngrams(hashes_W, num_words_N, 2)
+    top_counts_N, _ = _count(pairs_W, num_words_N)
+    _, num_repeats_N = _count(its_words.shingles_W, num_words_N)
+    is_long_N = num_words_N >= MIN_WORDS_FOR_NGRAMS
+    ends = np.cumsum(num_words_N)
+
+    def suspects(is_suspect_N, exceeds):
+        return {
+            i
+            for i in np.flatnonzero(is_long_N & is_suspect_N).tolist()
+            if exceeds(hashes_W[ends[i] - num_words_N[i] : ends[i]])
+        }
+
+    return suspects(
+        top_counts_N >= _SUSPECT_TOP * num_words_N, _has_frequent
+    ) | suspects(num_repeats_N >= _SUSPECT_REPEATS * num_words_N, _has_repeats)
+
+
+def _count(ngrams_W, num_words_N):
+    """(how often each text has its top n-gram, occurrences after the first).
+
+    All texts at once: one sort of the n-grams, each below its text's number.
+    """
+    text_numbers_W = words.text_numbers(num_words_N).astype(np.uint64)
+    keys_W = np.sort(
+        text_numbers_W << np.uint64(_HASH_BITS)
+        | ngrams_W >> np.uint64(64 - _HASH_BITS)
+    )
+    begins = np.flatnonzero(np.diff(keys_W, prepend=~keys_W[:1]))
+    text_numbers = (keys_W[begins] >> np.uint64(_HASH_BITS)).astype(np.int64)
+    top_counts_N = np.zeros(len(num_words_N), np.int64)
+    counts = np.diff(begins, append=len(keys_W))
+    np.maximum.at(top_counts_N, text_numbers, counts)
+    num_different_N = np.bincount(text_numbers, minlength=len(num_words_N))
+    return top_counts_N, num_words_N - num_different_N
+
+
+def _has_frequent(hashes_W):
+    """Whether one text has an n-gram above its limit of MAX_TOP_NGRAM."""
+    num_words = len(hashes_W)
+    for n, limit in MAX_TOP_NGRAM.items():
+        ngrams_W = words.ngrams(hashes_W, [num_words], n)
+        count = np.unique(ngrams_W, return_counts=True)[1].max()
+        if count > 1 and n * count > limit * num_words:
+            return True
+    return False
+
+
+def _has_repeats(hashes_W):
+    """Whether one text's n-grams exceed a limit of MAX_REPEATED_NGRAMS."""
+    num_words = len(hashes_W)
+    for n, limit in MAX_REPEATED_NGRAMS.items():
+        ngrams_W = words.ngrams(hashes_W, [num_words], n)
+        is_repeat = np.ones(num_words, bool)
+        is_repeat[np.unique(ngrams_W, return_index=True)[1]] = False
+        # The words within a repeat; repeats may overlap.
+        is_covered = np.convolve(is_repeat, np.ones(n))[:num_words] > 0
+        num_covered = np.count_nonzero(is_covered)
+        if num_covered > limit * num_words:
+            return True
+        if num_covered <= min(MAX_REPEATED_NGRAMS.values()) * num_words:
+            return False  # Longer n-grams cover less.
+    return False
+
+
+def _check_languages(languages):
+    if not importlib.util.find_spec("py3langid"):
+        raise errors.UserError(
+            f"language={','.join(languages)} needs py3langid, which is not "
+            "installed: pip install py3langid."
+        )
+    import py3langid
+
+    known = sorted({name for name, _ in py3langid.rank("")})
+    for name in languages:
+        if name not in known:
+            raise errors.UserError(
+                f"language={name!r} is not one of {', '.join(known)}."
+            )
+
+
+def _language(text):
+    import py3langid
+
+    return py3langid.classify(text[:LANGUAGE_CHARS])[0]

@@ -1,0 +1,164 @@
+"""Texts as hashes of their words, many texts at once, in NumPy.
+
+A word is a run of letters, marks and digits, whatever its case. Scripts that
+put no spaces between words (Chinese, Japanese, Thai, Lao, Burmese, Khmer)
+have a word in each character.
+
+N = texts, W = words of all texts, C = characters of all texts.
+"""
+
+import functools
+import unicodedata
+from typing import NamedTuple
+
+import numpy as np
+
+# Of a text only so much is looked at, which bounds the memory.
+MAX_CHARS = 1 << 20
+SHINGLE_WORDS = 5
+# Above the last assigned ideograph there are no letters.
+_NUM_CODE_POINTS = 0x323B0
+_IN_WORD, _ALONE, _LETTER, _VISIBLE = 1, 2, 4, 8
+_UNSPACED = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Burmese
+    (0x1780, 0x17FF),  # Khmer
+    (0x3040, 0x30FF),  # kana
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),  # ideographs
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0xFF66, 0xFF9D),  # kana of half width
+    (0x1B000, 0x1B16F),
+    (0x20000, 0x323AF),
+)
+# Odd, hence invertible modulo 2**64.
+_BASE = 0x9E3779B97F4A7C15
+
+
+class Words(NamedTuple):
+    hashes_W: np.ndarray  # uint64
+    num_words_N: np.ndarray
+    shingles_W: np.ndarray  # uint64, the `ngrams` of SHINGLE_WORDS
+    characters: np.ndarray  # uint32, those of the words
+    num_characters_N: np.ndarray
+    num_letters_N: np.ndarray  # letters and marks
+    num_visible_N: np.ndarray  # characters that are no white space
+
+
+def read(texts):
+    """The words of clean texts, of the first MAX_CHARS of each."""
+    texts = [text[:MAX_CHARS].lower() for text in texts]
+    bounds = np.cumsum([0, *(len(text) + 1 for text in texts)])
+    # A line break behind each text, so that no word reaches into the next.
+    code_points_C = _code_points("\n".join([*texts, ""]))
+    kinds_C = _kinds().take(code_points_C, mode="clip")
+    starts_W, ends_W = _find_words(kinds_C)
+    hashes_W = _hash(code_points_C, starts_W, ends_W)
+    num_words_N = np.diff(np.searchsorted(starts_W, bounds))
+    is_in_word_C = kinds_C & _IN_WORD > 0
+    return Words(
+        hashes_W,
+        num_words_N,
+        ngrams(hashes_W, num_words_N, SHINGLE_WORDS),
+        code_points_C[is_in_word_C].astype("<u4"),
+        _count(is_in_word_C, bounds),
+        _count(kinds_C & _LETTER > 0, bounds),
+        _count(kinds_C & _VISIBLE > 0, bounds),
+    )
+
+
+def ngrams(hashes_W, num_words_N, n):
+    """The hash of the n-gram that begins at each word: uint64 [W].
+
+    At the end of a text they are shorter, so that a short text has some too.
+    """
+    num_words, num_texts = len(hashes_W), len(num_words_N)
+    # Zeros between the texts, so that no n-gram reaches into the next.
+    places_W = np.arange(num_words) + (n - 1) * text_numbers(num_words_N)
+    padded = np.zeros(num_words + (n - 1) * num_texts, np.uint64)
+    padded[places_W] = hashes_W
+    sums_W = np.zeros(num_words, np.uint64)
+    for i, factor in enumerate(odd_factors(n)):
+        sums_W += padded[places_W + i] * factor
+    return mix(sums_W)
+
+
+def text_numbers(num_words_N):
+    """The number of the text that each word is in: int64 [W]."""
+    return np.repeat(np.arange(len(num_words_N)), num_words_N)
+
+
+def odd_factors(count):
+    """Odd numbers without a pattern, to sum values under: uint64 [count]."""
+    return mix(np.arange(1, count + 1, dtype=np.uint64)) | np.uint64(1)
+
+
+def mix(values):
+    """Spreads each bit of uint64 over all: the finalizer of splitmix64."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(
+        0xBF58476D1CE4E5B9
+    )
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(
+        0x94D049BB133111EB
+    )
+    return values ^ (values >> np.uint64(31))
+
+
+@functools.lru_cache(maxsize=1)
+def _kinds():
+    """What each code point is: flags, uint8."""
+    kinds = np.zeros(_NUM_CODE_POINTS, np.uint8)
+    for i in range(_NUM_CODE_POINTS):
+        category = unicodedata.category(chr(i))[0]
+        if category in "LMN":
+            kinds[i] = _IN_WORD | _VISIBLE | (_LETTER if category != "N" else 0)
+        elif category not in "ZC":
+            kinds[i] = _VISIBLE
+    for first, last in _UNSPACED:
+        mine = kinds[first : last + 1]
+        mine[mine & _LETTER > 0] |= _ALONE
+    kinds[-1] = _VISIBLE  # Stands for all that is above.
+    return kinds
+
+
+def _code_points(text):
+    if text.isascii():
+        return np.frombuffer(text.encode(), np.uint8)
+    encoded = text.encode("utf-32-le", "surrogatepass")
+    return np.frombuffer(encoded, "<u4")
+
+
+def _find_words(kinds_C):
+    is_in_word = np.zeros(len(kinds_C) + 1, bool)
+    is_in_word[1:] = kinds_C & _IN_WORD
+    is_alone = np.zeros(len(kinds_C) + 1, bool)
+    is_alone[1:] = kinds_C & _ALONE
+    # A word begins where none was, and on both sides of a lone character.
+    begins = is_in_word[1:] & (~is_in_word[:-1] | is_alone[1:] | is_alone[:-1])
+    # The last character is a line break, and a word ends before the next.
+    ends = is_in_word[1:-1] & (~is_in_word[2:] | begins[1:])
+    return np.flatnonzero(begins), np.flatnonzero(ends) + 1
+
+
+def _hash(code_points_C, starts_W, ends_W):
+    """sum(c[i] * BASE**(i - start)) over each word, from one running sum."""
+    num_chars = len(code_points_C)
+    powers, inverses = _powers(1 << num_chars.bit_length())
+    sums = np.zeros(num_chars + 1, np.uint64)
+    np.cumsum(code_points_C * powers[:num_chars], out=sums[1:])
+    return mix((sums[ends_W] - sums[starts_W]) * inverses[starts_W])
+
+
+@functools.lru_cache(maxsize=2)
+def _powers(count):
+    factors = np.full((2, count), _BASE, np.uint64)
+    factors[1] = pow(_BASE, -1, 2**64)
+    factors[:, 0] = 1
+    return np.cumprod(factors, axis=1)
+
+
+def _count(is_counted_C, bounds):
+    sums = np.zeros(len(is_counted_C) + 1, np.int32)
+    np.cumsum(is_counted_C, out=sums[1:])
+    return np.diff(sums[bounds])
