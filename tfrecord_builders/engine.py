@@ -306,10 +306,10 @@ class _Worker:
     def run(self, stage, prefix):
         """`attempt` of the stage's only unit, in the process."""
         for _ in range(_NUM_ATTEMPTS):
+            if self._is_killed:
+                break
             try:
                 self._start()
-                if self._is_killed:
-                    break
                 return self._pool.submit(
                     _attempt_in_worker, stage, prefix
                 ).result()

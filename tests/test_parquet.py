@@ -1,0 +1,138 @@
+"""Parquet: HuggingFace's layouts, each row once however a file is divided."""
+
+import io
+import tracemalloc
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from bert_pretrain import errors, files
+from tfrecord_builders import documents, inputs
+
+STORIES = [f"Story {i}: " + "the rain fell. " * (i % 5 + 5) for i in range(200)]
+WIKIPEDIA = {
+    "id": [str(i) for i in range(200)],
+    "url": [f"https://en.wikipedia.org/wiki/{i}" for i in range(200)],
+    "title": [f"Title {i}" for i in range(200)],
+    "text": STORIES,
+}
+CC_NEWS = {
+    "title": [f"Title {i}" for i in range(200)],
+    "text": STORIES,
+    "domain": ["example.org"] * 200,
+    "date": ["2019-01-01 00:00:00"] * 200,
+    "description": ["..."] * 200,
+    "url": ["https://example.org"] * 200,
+    "image_url": [None] * 200,
+}
+
+
+def write(path, columns, row_group_size=30, **options):
+    content = io.BytesIO()
+    table = pyarrow.table(columns)
+    parquet.write_table(
+        table, content, row_group_size=row_group_size, **options
+    )
+    files.write_bytes(path, content.getvalue())
+
+
+def read(path, unit_bytes=1 << 30, **options):
+    config = documents.SourceConfig(
+        source=("parquet",), input=(path,), **options
+    )
+    return [
+        item
+        for unit in documents.plan(config, unit_bytes)
+        for span in unit
+        for item, _ in documents.read(span, config)
+    ]
+
+
+@pytest.mark.parametrize("columns", [WIKIPEDIA, CC_NEWS])
+@pytest.mark.parametrize("scheme", ["local", "ram"])
+def test_huggingface_s_layouts_are_read(tmp_path, columns, scheme):
+    folder = str(tmp_path) if scheme == "local" else "ram://parquet"
+    write(f"{folder}/a.parquet", columns)
+    found = read(f"{folder}/a.parquet")
+    assert [item.text for item in found] == [
+        f"Title {i}\n{story.strip()}" for i, story in enumerate(STORIES)
+    ]
+    assert len({item.id for item in found}) == 200
+
+
+@pytest.mark.parametrize("compression", ["snappy", "zstd", "none"])
+def test_each_row_is_read_once_however_the_file_is_divided(
+    tmp_path, compression
+):
+    path = f"{tmp_path}/a.parquet"
+    write(path, WIKIPEDIA, row_group_size=7, compression=compression)
+    whole = read(path)
+    size = files.size(path)
+    assert len(whole) == 200
+    config = documents.SourceConfig(source=("parquet",), input=(path,))
+    assert len(documents.plan(config, size // 5)) >= 5
+    for unit_bytes in (1 << 20, size // 2, size // 5, size // 60, 100):
+        assert read(path, unit_bytes) == whole
+
+
+def test_a_few_rows_are_in_memory_at_a_time(tmp_path):
+    path = f"{tmp_path}/a.parquet"
+    # 160 MB in one row group.
+    write(path, {"text": ["x" * 20_000 + str(i) for i in range(8000)]}, 8000)
+    config = documents.SourceConfig(source=("parquet",), input=(path,))
+    (span,) = documents.plan(config, 1 << 30)[0]
+    pool = pyarrow.default_memory_pool()
+    before = pool.bytes_allocated()
+    tracemalloc.start()
+    peak = 0
+    for _ in documents.read(span, config):
+        peak = max(peak, pool.bytes_allocated() - before)
+    assert peak + tracemalloc.get_traced_memory()[1] < 48 << 20
+    tracemalloc.stop()
+
+
+def test_rows_without_text_are_dropped_with_their_reasons(tmp_path):
+    path = f"{tmp_path}/a.parquet"
+    bad = pyarrow.Array.from_buffers(
+        pyarrow.string(),
+        3,
+        [
+            None,
+            pyarrow.py_buffer(b"\0\0\0\0\4\0\0\0\x08\0\0\0\x0c\0\0\0"),
+            pyarrow.py_buffer(b"good\xe9\xe9\xe9\xe9fine"),
+        ],
+    )
+    write(path, {"text": bad})
+    found = read(path)
+    assert [
+        getattr(item, "reason", item.text if hasattr(item, "text") else 0)
+        for item in found
+    ] == ["good", "not_utf8", "fine"]
+    write(path, {"text": ["good", None, "  "]})
+    assert [isinstance(item, inputs.Dropped) for item in read(path)] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_mistakes_name_the_file_and_the_remedy(tmp_path, monkeypatch):
+    path = f"{tmp_path}/a.parquet"
+    write(path, WIKIPEDIA)
+    with pytest.raises(
+        errors.UserError, match=r"a\.parquet: text_field='body' .*'id', 'url'"
+    ):
+        read(path, text_field="body")
+    whole = files.read_bytes(path)
+    for content in (whole[:-50], b"no parquet at all", b"", whole[100:]):
+        files.write_bytes(path, content)
+        with pytest.raises(errors.UserError, match=r"a\.parquet: "):
+            read(path)
+    monkeypatch.setattr(
+        documents.importlib.util, "find_spec", lambda name: None
+    )
+    with pytest.raises(
+        errors.UserError, match="source=parquet needs .* pip install pyarrow"
+    ):
+        read(path)
