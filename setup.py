@@ -37,6 +37,7 @@ setuptools.setup(
         "test": [
             "psutil>=5.9",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.14",
             "jieba>=0.42.1,<0.43",
             "py3langid>=0.4",
