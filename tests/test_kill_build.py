@@ -17,7 +17,7 @@ import test_build
 
 from tfrecord_builders import build
 
-NUM_SEEDS = int(os.environ.get("KILL_BUILD_SEEDS", "6"))
+NUM_SEEDS = int(os.environ.get("KILL_BUILD_SEEDS", "4"))
 # Worker processes take seconds to start.
 NUM_SEEDS_OF_WORKERS = max(1, NUM_SEEDS // 4)
 MAX_WORKERS_KILLED = 2  # in one run: a unit may lose its worker twice
