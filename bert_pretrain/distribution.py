@@ -80,6 +80,13 @@ class DistributionConfig:
         "local (on a TPU machine), a TPU's name, or "
         "grpc://address:8470,…; if not given, all GPUs, else the CPU.",
         "",
+        changes_result=False,
+    )
+    num_cpu_replicas: int = options.option(
+        "Replicas on the CPU where there is no accelerator: to try out what "
+        "several of them do, not to be faster.",
+        1,
+        changes_result=False,
     )
     precision: Literal["float32", "bfloat16"] = options.option(
         "Of matrix products and hidden states; variables, LayerNorm, loss "
@@ -94,6 +101,8 @@ def build_strategy(config):
         return _tpu_strategy(config.tpu)
     if tf.config.list_physical_devices("GPU"):
         return tf.distribute.MirroredStrategy()
+    if config.num_cpu_replicas > 1:
+        return _cpu_strategy(config.num_cpu_replicas)
     return tf.distribute.OneDeviceStrategy("/cpu:0")
 
 
@@ -101,19 +110,35 @@ def compute_dtype(config):
     return tf.as_dtype(config.precision)
 
 
-def check_batch(global_batch_size, strategy):
-    """Checks that every replica gets the same number of rows.
+def check_batch(global_batch_size, strategy, accumulation_steps=1):
+    """Checks that every replica gets the same number of rows, in every part.
 
     Raises:
-      UserError: if the replicas do not divide the batch.
+      UserError: if replicas and accumulation do not divide the batch.
     """
     num_replicas = strategy.num_replicas_in_sync
-    if global_batch_size < 1 or global_batch_size % num_replicas:
-        smaller = max(1, global_batch_size // num_replicas) * num_replicas
+    num_parts = num_replicas * accumulation_steps
+    if global_batch_size < 1 or global_batch_size % num_parts:
+        divisor = f"the {num_replicas} replicas"
+        if accumulation_steps > 1:
+            divisor += f" x --accumulation_steps={accumulation_steps}"
+        smaller = max(1, global_batch_size // num_parts) * num_parts
         raise errors.UserError(
             f"--global_batch_size={global_batch_size} must be a positive "
-            f"multiple of the {num_replicas} replicas; {smaller} is one."
+            f"multiple of {divisor}; {smaller} is one."
         )
+
+
+def _cpu_strategy(num_replicas):
+    """Replicas on one processor, each on a logical device of its own."""
+    (device, *_) = tf.config.list_physical_devices("CPU")
+    if tf.config.get_logical_device_configuration(device) is None:
+        tf.config.set_logical_device_configuration(
+            device, [tf.config.LogicalDeviceConfiguration()] * num_replicas
+        )
+    return tf.distribute.MirroredStrategy(
+        [f"/cpu:{i}" for i in range(num_replicas)]
+    )
 
 
 def _tpu_strategy(tpu):

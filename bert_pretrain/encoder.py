@@ -52,45 +52,34 @@ def check_supported(config):
         )
 
 
-def encode(bert, batch, dtype, dropout_seed=None):
+def encode(bert, batch, dtype, dropout_seed=None, recompute=False):
     """Computes the last layer's hidden states.
 
     Args:
       bert: HuggingFace's model, whose variables are read.
-      batch: `input_ids`, `attention_mask` and `token_type_ids` [B, S].
+      batch: `input_ids`, `attention_mask` and `token_type_ids` [B, S]; where
+        rows hold several documents, `document_ids` and `position_ids` too,
+        and each document is computed as if it were alone.
       dtype: of the matrix products and hidden states; variables are float32.
       dropout_seed: int32 [2]; the same one gives the same masks. None for no
         dropout.
+      recompute: whether a layer's inner values are computed again for the
+        gradient, so that only its output is kept (Chen et al. 2016).
 
     Returns:
       [B, S, H] of `dtype`.
     """
     config = bert.config
-    dropout = Dropout(dropout_seed)
-    hidden_BSH = _embed(bert.bert.embeddings, config, batch, dtype, dropout)
-    mask_BS = tf.cast(batch["attention_mask"], dtype)
-    scores_B11S = ((1 - mask_BS) * _PADDING_SCORE)[:, tf.newaxis, tf.newaxis]
-    for layer in bert.bert.encoder.layer:
-        attended_BSH = _attend(
-            layer.attention.self_attention,
-            config,
-            hidden_BSH,
-            scores_B11S,
-            dropout,
-        )
-        hidden_BSH = _project_and_add(
-            layer.attention.dense_output,
-            config,
-            attended_BSH,
-            hidden_BSH,
-            dropout,
-        )
-        inner_BSF = _ACTIVATIONS[config.hidden_act](
-            _dense(layer.intermediate.dense, hidden_BSH)
-        )
-        hidden_BSH = _project_and_add(
-            layer.bert_output, config, inner_BSF, hidden_BSH, dropout
-        )
+    seeds = _split(dropout_seed, 1 + len(bert.bert.encoder.layer))
+    hidden_BSH = _embed(
+        bert.bert.embeddings, config, batch, dtype, Dropout(seeds[0])
+    )
+    hidden_scores = _hidden_scores(batch, dtype)
+    for layer, seed in zip(bert.bert.encoder.layer, seeds[1:], strict=True):
+        transform = functools.partial(_transform, layer, config, seed)
+        if recompute:
+            transform = tf.recompute_grad(transform)
+        hidden_BSH = transform(hidden_BSH, hidden_scores)
     return hidden_BSH
 
 
@@ -113,6 +102,13 @@ def next_sentence_logits(bert, hidden_BSH):
     return _dense(bert.nsp.seq_relationship, pooled_BH)
 
 
+def _split(seed, num_seeds):
+    if seed is None:
+        return [None] * num_seeds
+    fold_in = tf.random.experimental.stateless_fold_in
+    return [fold_in(seed, number) for number in range(num_seeds)]
+
+
 def _embed(embeddings, config, batch, dtype, dropout):
     seq_length = batch["input_ids"].shape[1]
     # One table lookup; the few token types by a matrix product, whose
@@ -120,14 +116,60 @@ def _embed(embeddings, config, batch, dtype, dropout):
     words_BSH = tf.gather(embeddings.weight, batch["input_ids"])
     types_BST = tf.one_hot(batch["token_type_ids"], config.type_vocab_size)
     types_BSH = tf.tensordot(types_BST, embeddings.token_type_embeddings, 1)
-    positions_SH = embeddings.position_embeddings[:seq_length]
+    if "position_ids" in batch:
+        positions = tf.gather(
+            embeddings.position_embeddings, batch["position_ids"]
+        )
+    else:
+        positions = embeddings.position_embeddings[:seq_length]
     hidden_BSH = _normalize(
-        embeddings.LayerNorm, config, words_BSH + types_BSH + positions_SH
+        embeddings.LayerNorm, config, words_BSH + types_BSH + positions
     )
     return dropout(tf.cast(hidden_BSH, dtype), config.hidden_dropout_prob)
 
 
-def _attend(attention, config, hidden_BSH, scores_B11S, dropout):
+def _hidden_scores(batch, dtype):
+    """What is added to the scores of what a token must not see.
+
+    Returns:
+      [B, 1, 1, S] where that is padding; [B, 1, S, S] where it is other
+      documents. Its softmax is then exactly 0, and so is the gradient.
+    """
+    if "document_ids" in batch:
+        ids_BS = batch["document_ids"]
+        is_seen_BSS = ids_BS[:, :, tf.newaxis] == ids_BS[:, tf.newaxis]
+    else:
+        is_seen_BSS = batch["attention_mask"][:, tf.newaxis] > 0
+    scores_BSS = tf.where(is_seen_BSS, 0.0, _PADDING_SCORE)
+    return tf.cast(scores_BSS, dtype)[:, tf.newaxis]
+
+
+def _transform(layer, config, dropout_seed, hidden_BSH, hidden_scores):
+    """A layer: attention, then the feed-forward network."""
+    dropout = Dropout(dropout_seed)
+    attended_BSH = _attend(
+        layer.attention.self_attention,
+        config,
+        hidden_BSH,
+        hidden_scores,
+        dropout,
+    )
+    hidden_BSH = _project_and_add(
+        layer.attention.dense_output,
+        config,
+        attended_BSH,
+        hidden_BSH,
+        dropout,
+    )
+    inner_BSF = _ACTIVATIONS[config.hidden_act](
+        _dense(layer.intermediate.dense, hidden_BSH)
+    )
+    return _project_and_add(
+        layer.bert_output, config, inner_BSF, hidden_BSH, dropout
+    )
+
+
+def _attend(attention, config, hidden_BSH, hidden_scores, dropout):
     """Multi-head self-attention, without its output projection."""
     num_heads = config.num_attention_heads
     _, seq_length, hidden_size = hidden_BSH.shape
@@ -146,7 +188,7 @@ def _attend(attention, config, hidden_BSH, scores_B11S, dropout):
     query_BNSD *= 1 / math.sqrt(head_size)
     scores_BNSS = tf.matmul(query_BNSD, key_BNSD, transpose_b=True)
     weights_BNSS = dropout(
-        tf.nn.softmax(scores_BNSS + scores_B11S),
+        tf.nn.softmax(scores_BNSS + hidden_scores),
         config.attention_probs_dropout_prob,
     )
     attended_BSND = tf.transpose(

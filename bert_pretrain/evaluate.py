@@ -38,6 +38,9 @@ class Config:
     split: Literal["validation", "test"] = options.option(
         "Which held-out documents.", "validation"
     )
+    checkpoint: Literal["newest", "best"] = options.option(
+        "Which one: best is that of the least held-out loss.", "newest"
+    )
     global_batch_size: int = options.option(
         "Examples in a step, over all replicas.", 64
     )
@@ -45,7 +48,7 @@ class Config:
 
 
 def evaluate(config):
-    """Prints and writes what the newest checkpoint reaches."""
+    """Prints and writes what a checkpoint reaches."""
     telemetry.quiet_libraries()
     manifest = records.read_manifest(config.data_dir)
     records.check_set(config.data_dir, manifest)
@@ -58,7 +61,9 @@ def evaluate(config):
     strategy = distribution.build_strategy(config.devices)
     distribution.check_batch(config.global_batch_size, strategy)
     with strategy.scope():
-        restored = checkpoints.restore_model(config.model_dir)
+        restored = checkpoints.restore_model(
+            config.model_dir, config.checkpoint
+        )
     _check_fit(config, manifest, restored)
     results = _evaluate(config, manifest, split, strategy, restored)
     path = f"{config.model_dir}/{telemetry.EVALUATE_RESULTS_NAME}"

@@ -9,6 +9,7 @@ version of transformers reads.
 import dataclasses
 import os
 import tempfile
+from typing import Literal
 
 import tensorflow as tf
 import transformers
@@ -27,15 +28,16 @@ from bert_pretrain import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    model_dir: str = options.option(
-        "Folder of the training run; its newest checkpoint is exported."
+    model_dir: str = options.option("Folder of the training run.")
+    checkpoint: Literal["newest", "best"] = options.option(
+        "Which one: best is that of the least held-out loss.", "newest"
     )
     output_dir: str = options.option("Folder to write to; local or gs://.")
 
 
 def main(config):
     telemetry.quiet_libraries()
-    restored = checkpoints.restore_model(config.model_dir)
+    restored = checkpoints.restore_model(config.model_dir, config.checkpoint)
     export(restored, config.output_dir.rstrip("/"))
     print(
         f"Exported step {restored.step:,} of {config.model_dir} as a "

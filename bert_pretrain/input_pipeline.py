@@ -16,7 +16,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from bert_pretrain import errors, records
+from bert_pretrain import dynamic_masking, errors, records
 
 # Files that are open at once, of which every batch holds examples.
 _MAX_STREAMS = 64
@@ -31,20 +31,30 @@ class Segment:
     skips: np.ndarray  # examples at the start; all but the first are 0
 
 
-def train_batches(
-    strategy, data_dir, manifest, global_batch_size, seed, examples
+def train_batches(  # noqa: PLR0913 (as many as what is read depends on)
+    strategy,
+    data_dir,
+    manifest,
+    global_batch_size,
+    seed,
+    examples,
+    masking=None,
 ):
     """Batches of the training split, distributed over `strategy`.
 
     Args:
       examples: the range of global examples to serve, which begins where the
         run has come to; its length is a multiple of the batch.
+      masking: a `dynamic_masking.Masking` of rows that are not masked yet.
     """
     shards = manifest.splits[records.TRAIN].shards
 
     def build(context):
         serialized = _train_records(data_dir, shards, seed, examples, context)
-        return _batch(serialized, manifest, context, global_batch_size)
+        dataset = _batch(serialized, manifest, context, global_batch_size)
+        if masking is not None:
+            dataset = _mask(dataset, masking, seed, examples, context)
+        return dataset.prefetch(tf.data.AUTOTUNE)
 
     return strategy.distribute_datasets_from_function(build)
 
@@ -77,7 +87,8 @@ def eval_batches(strategy, data_dir, manifest, split, global_batch_size):
                 num_rows - num_own
             )
         )
-        return _batch(serialized, manifest, context, global_batch_size)
+        dataset = _batch(serialized, manifest, context, global_batch_size)
+        return dataset.prefetch(tf.data.AUTOTUNE)
 
     return strategy.distribute_datasets_from_function(build), num_batches
 
@@ -269,7 +280,26 @@ def _batch(serialized, manifest, context, global_batch_size):
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return dataset
+
+
+def _mask(dataset, masking, seed, examples, context):
+    """Masks each of a pipeline's examples by its number in the run."""
+    stride = context.num_input_pipelines
+    first = (
+        examples.start + (context.input_pipeline_id - examples.start) % stride
+    )
+
+    def mask(index, batch):
+        num_rows = batch["input_ids"].shape[0]
+        rows_B = index * num_rows + tf.range(num_rows, dtype=tf.int64)
+        return dynamic_masking.mask(
+            batch, first + stride * rows_B, seed, masking
+        )
+
+    return dataset.enumerate().map(
+        mask, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
 
 
 def _empty_record(manifest):

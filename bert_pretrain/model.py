@@ -6,8 +6,10 @@ computation is in `encoder.py`.
 """
 
 import dataclasses
+import re
 from typing import Literal
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 import transformers
@@ -44,10 +46,13 @@ class ModelConfig:
             "One of Google's BERT sizes, tiny (4 M parameters) to large "
             "(335 M); --bert_config and --init_from take precedence.",
             "base",
+            changes_result=False,  # The architecture itself is compared.
         )
     )
     bert_config: str = options.option(
-        "A HuggingFace config.json that gives the architecture.", ""
+        "A HuggingFace config.json that gives the architecture.",
+        "",
+        changes_result=False,  # The architecture itself is compared.
     )
     init_from: str = options.option(
         "A HuggingFace checkpoint folder that gives architecture and weights; "
@@ -63,6 +68,20 @@ class ModelConfig:
         None,
     )
 
+    initializer_range: float | None = options.option(
+        "Standard deviation of fresh matrices; the architecture's (0.02) if "
+        "not given.",
+        None,
+    )
+    positions: Literal["learned", "sinusoidal"] = options.option(
+        "Position embeddings: learned, or fixed sines and cosines.", "learned"
+    )
+    freeze: str = options.option(
+        "Weights that stay as they are: a regular expression that is searched "
+        r"in PyTorch's names, such as bert\.embeddings or layer\.[0-3]\.",
+        "",
+    )
+
     def __post_init__(self):
         if self.bert_config and self.init_from:
             raise errors.UserError(
@@ -76,6 +95,23 @@ class ModelConfig:
                 raise errors.UserError(
                     f"--{name}={rate} must be at least 0 and below 1."
                 )
+        if self.initializer_range is not None and self.initializer_range <= 0:
+            raise errors.UserError(
+                f"--initializer_range={self.initializer_range} must be "
+                "positive; BERT has 0.02."
+            )
+        if self.positions != "learned" and self.init_from:
+            raise errors.UserError(
+                f"--positions={self.positions} and "
+                f"--init_from={self.init_from} both give the position "
+                "embeddings; leave one out."
+            )
+        try:
+            re.compile(self.freeze)
+        except re.error as error:
+            raise errors.UserError(
+                f"--freeze={self.freeze} is no regular expression ({error})."
+            ) from error
 
 
 def architecture(config, manifest):
@@ -106,6 +142,8 @@ def architecture(config, manifest):
         bert_config.hidden_dropout_prob = config.hidden_dropout
     if config.attention_dropout is not None:
         bert_config.attention_probs_dropout_prob = config.attention_dropout
+    if config.initializer_range is not None:
+        bert_config.initializer_range = config.initializer_range
     bert_config.architectures = [_architecture_name(manifest.pairing)]
     try:
         encoder.check_supported(bert_config)
@@ -132,7 +170,10 @@ def build(config, manifest, seed):
     tf_keras.utils.set_random_seed(seed)
     if config.init_from:
         return _load(config.init_from, bert_config)
-    return from_config(bert_config)
+    bert = from_config(bert_config)
+    if config.positions == "sinusoidal":
+        bert.bert.embeddings.position_embeddings.assign(sinusoids(bert_config))
+    return bert
 
 
 def from_config(bert_config):
@@ -140,6 +181,50 @@ def from_config(bert_config):
     bert = _model_class(bert_config)(bert_config)
     bert.build_in_name_scope()
     return bert
+
+
+def trained_variables(bert, config):
+    """The variables that training changes.
+
+    Raises:
+      UserError: if `--freeze` names none of them, or all.
+    """
+    names = {
+        variable.ref(): weights.pytorch_name(variable.name, variable.shape)[0]
+        for variable in bert.trainable_variables
+    }
+    frozen = {
+        ref
+        for ref, name in names.items()
+        if config.freeze and re.search(config.freeze, name)
+    }
+    if config.freeze and len(frozen) in (0, len(names)):
+        raise errors.UserError(
+            f"--freeze={config.freeze} is found in "
+            f"{'all' if frozen else 'none'} of the weights' names; they are "
+            f"{', '.join(names.values())}."
+        )
+    if config.positions == "sinusoidal":
+        frozen.add(bert.bert.embeddings.position_embeddings.ref())
+    return [v for v in bert.trainable_variables if v.ref() not in frozen]
+
+
+def sinusoids(bert_config):
+    """Fixed position embeddings (Vaswani et al. 2017, section 3.5).
+
+    Scaled by the initializer range, since they scale their word embeddings
+    (section 3.4) to the sinusoids' size and BERT does not.
+
+    Returns:
+      float32 [positions, hidden size].
+    """
+    num_positions = bert_config.max_position_embeddings
+    hidden_size = bert_config.hidden_size
+    places = np.arange(num_positions)[:, np.newaxis]
+    columns = np.arange(hidden_size)
+    angles = places / 10_000 ** (columns // 2 * 2 / hidden_size)
+    table = np.where(columns % 2, np.cos(angles), np.sin(angles))
+    return (bert_config.initializer_range * table).astype(np.float32)
 
 
 def has_pairs(bert):

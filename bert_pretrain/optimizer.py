@@ -1,56 +1,25 @@
-"""AdamW, and the learning rate over training: linear warmup, linear decay."""
+"""AdamW and LAMB, tf-models-official's, with BERT's values."""
 
 import dataclasses
+from typing import Literal
 
+import tf_keras
 from official.modeling import optimization
 
 from bert_pretrain import errors, options
 
-# Parts of variable names: decaying these gains nothing (Devlin et al. 2019).
+# Parts of variable names: decaying these gains nothing (Devlin et al. 2019),
+# and LAMB does not scale their updates (You et al. 2020, section 3).
 _NOT_DECAYED = ("bias", "LayerNorm")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
-    """The learning rate: 0 to the peak over warmup, then linearly back to 0."""
-
-    total_steps: int = options.option("Optimizer steps of the whole run.")
-    peak_learning_rate: float = options.option(
-        "Learning rate at the end of warmup.", 1e-4
-    )
-    warmup_steps: int | None = options.option(
-        "Optimizer steps before the peak; a tenth of total_steps, at most "
-        "10,000, if not given.",
-        None,
-    )
-
-    def __post_init__(self):
-        if self.total_steps < 1:
-            raise errors.UserError(
-                f"--total_steps={self.total_steps} must be at least 1."
-            )
-        if not 0 <= self.num_warmup_steps < self.total_steps:
-            raise errors.UserError(
-                f"--warmup_steps={self.warmup_steps} must be at least 0 and "
-                f"below --total_steps={self.total_steps}."
-            )
-        if not self.peak_learning_rate > 0:
-            raise errors.UserError(
-                f"--peak_learning_rate={self.peak_learning_rate} must be "
-                "positive."
-            )
-
-    @property
-    def num_warmup_steps(self):
-        if self.warmup_steps is None:
-            return min(10_000, self.total_steps // 10)
-        return self.warmup_steps
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW (Loshchilov and Hutter 2019), with BERT's values."""
+    """AdamW (Loshchilov and Hutter 2019) or LAMB (You et al. 2020)."""
 
+    optimizer: Literal["adamw", "lamb"] = options.option(
+        "adamw, or lamb for batches of many thousands.", "adamw"
+    )
     weight_decay: float = options.option(
         "Decoupled decay, of matrices and embeddings only.", 0.01
     )
@@ -75,56 +44,84 @@ class OptimizerConfig:
                 )
 
 
-def build(config, schedule, variables):
+def build(config, learning_rate, variables):
     """Builds the optimizer with its state for `variables`.
 
     It does not clip: the trainer does, once, after reducing over replicas.
+
+    Args:
+      learning_rate: a function of the step, see `schedule.Schedule`.
     """
     factory = optimization.OptimizerFactory(
-        optimization.OptimizationConfig(_describe(config, schedule))
+        optimization.OptimizationConfig(_describe(config))
     )
     adam = factory.build_optimizer(
-        factory.build_learning_rate(), use_legacy_optimizer=False
+        learning_rate, use_legacy_optimizer=config.optimizer == "lamb"
     )
-    adam.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
     # The state must exist before a checkpoint is restored into it.
-    adam.build(variables)
+    if _is_legacy(adam):
+        adam._create_all_weights(variables)
+    else:
+        adam.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
+        adam.build(variables)
     return adam
 
 
-def _describe(config, schedule):
-    """The two configs in tf-models-official's terms."""
-    description = {
-        "optimizer": {
+def apply(adam, gradients, variables):
+    """Updates the variables, on gradients that are already reduced."""
+    pairs = zip(gradients, variables, strict=True)
+    if _is_legacy(adam):
+        adam.apply_gradients(pairs, experimental_aggregate_gradients=False)
+    else:
+        adam.apply_gradients(pairs, skip_gradients_aggregation=True)
+
+
+def last_learning_rate(adam):
+    """The rate of the newest update."""
+    rate = adam.learning_rate
+    if callable(rate):  # LAMB's gives the schedule itself.
+        rate = rate(adam.iterations.numpy() - 1)
+    return float(rate.numpy())
+
+
+def reset(adam):
+    """Forgets the means of gradients and squares; the step stays."""
+    for variable in adam.variables():
+        if variable.shape.rank:
+            variable.assign(variable * 0)
+
+
+def _is_legacy(adam):
+    return isinstance(adam, tf_keras.optimizers.legacy.Optimizer)
+
+
+def _describe(config):
+    """The config in tf-models-official's terms."""
+    common = {
+        "beta_1": config.beta_1,
+        "beta_2": config.beta_2,
+        "epsilon": config.epsilon,
+        "global_clipnorm": None,
+    }
+    optimizers = {
+        "adamw": {
             "type": "adamw_experimental",
             "adamw_experimental": {
+                **common,
                 "weight_decay": config.weight_decay,
-                "beta_1": config.beta_1,
-                "beta_2": config.beta_2,
-                "epsilon": config.epsilon,
-                "global_clipnorm": None,
             },
         },
-        "learning_rate": {
-            "type": "polynomial",
-            "polynomial": {
-                "initial_learning_rate": schedule.peak_learning_rate,
-                "end_learning_rate": 0.0,
-                "power": 1.0,
-                "decay_steps": (
-                    schedule.total_steps - schedule.num_warmup_steps
-                ),
-                # Counted from the end of warmup, so that the peak is reached.
-                "offset": schedule.num_warmup_steps,
+        "lamb": {
+            "type": "lamb",
+            "lamb": {
+                **common,
+                "weight_decay_rate": config.weight_decay,
+                "exclude_from_weight_decay": list(_NOT_DECAYED),
             },
         },
     }
-    if schedule.num_warmup_steps:
-        description["warmup"] = {
-            "type": "linear",
-            "linear": {
-                "warmup_steps": schedule.num_warmup_steps,
-                "warmup_learning_rate": 0.0,
-            },
-        }
-    return description
+    return {
+        "optimizer": optimizers[config.optimizer],
+        # The factory wants one; what is used is given to it as an object.
+        "learning_rate": {"type": "constant"},
+    }

@@ -1,13 +1,19 @@
 """What a run says about itself: a line after each loop, TensorBoard, memory."""
 
+import json
+import math
 import resource
 import time
 
+import tensorflow as tf
 import transformers
 from absl import logging
 
+from bert_pretrain import errors, files
+
 # The final numbers, in the model directory. That of a training stands only
 # when the run is complete.
+LOG_NAME = "metrics.jsonl"
 TRAIN_RESULTS_NAME = "train_results.json"
 EVALUATE_RESULTS_NAME = "evaluate_results.json"
 
@@ -56,21 +62,90 @@ class Progress:
             flush=True,
         )
 
-    def summary(self):
-        """Rates of this process's training, without the loop that compiled."""
-        seconds = sum(loop.seconds for loop in self._loops)
-        timed = self._loops[1:] or self._loops
-        timed_seconds = sum(loop.seconds for loop in timed)
-        rate = (
-            sum(loop.num_examples for loop in timed) / timed_seconds
-            if timed
-            else 0.0
+    @property
+    def seconds(self):
+        return sum(loop.seconds for loop in self._loops)
+
+    def timed(self):
+        """(seconds, examples, tokens), without the loop that compiled."""
+        loops = self._loops[1:] or self._loops
+        num_examples = sum(loop.num_examples for loop in loops)
+        return (
+            sum(loop.seconds for loop in loops),
+            num_examples,
+            num_examples * self._tokens_per_example,
         )
-        return {
-            "train_seconds": round(seconds, 3),
-            "examples_per_second": round(rate, 2),
-            "tokens_per_second": round(rate * self._tokens_per_example, 1),
+
+
+def summarize(progresses):
+    """Rates of this process's training, over all its phases."""
+    timed = [(0, 0, 0), *(progress.timed() for progress in progresses)]
+    seconds, num_examples, num_tokens = map(sum, zip(*timed, strict=True))
+    return {
+        "train_seconds": round(sum(p.seconds for p in progresses), 3),
+        "examples_per_second": round(num_examples / (seconds or 1), 2),
+        "tokens_per_second": round(num_tokens / (seconds or 1), 1),
+    }
+
+
+class MetricsLog:
+    """The log of a run: a line for each loop, evaluation and rollback.
+
+    A line has the kind, the step, the number of examples that the run had
+    consumed, and the values; what is not a number is null.
+    """
+
+    def __init__(self, path, state):
+        self._path = path
+        self._state = state
+        self._records = []
+
+    def resume(self, is_restored):
+        """Forgets what is logged of steps that have to be done again.
+
+        Their examples tell: unlike the step, their number never goes back.
+        """
+        self._records = []
+        num_examples = int(self._state.num_examples.numpy())
+        if is_restored and tf.io.gfile.exists(self._path):
+            for line in files.read_text(self._path).splitlines():
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError:
+                    break  # A process that was killed has torn the last one.
+                if record["num_examples"] <= num_examples:
+                    self._records.append(record)
+        files.write_text(self._path, "".join(map(_json_line, self._records)))
+
+    def append(self, kind, values):
+        """Adds a line, unless there is one of this kind and place."""
+        record = {
+            "kind": kind,
+            "step": self._state.step,
+            "num_examples": int(self._state.num_examples.numpy()),
         }
+        if any(record.items() <= other.items() for other in self._records):
+            return
+        for name, value in values.items():
+            value = float(value)
+            record[name] = value if math.isfinite(value) else None
+        self._records.append(record)
+        with errors.naming(self._path):
+            with tf.io.gfile.GFile(self._path, "a") as file:
+                file.write(_json_line(record))
+
+    def action(self, kind):
+        """An `orbit.Action` that adds a line of its output."""
+        return lambda output: self.append(kind, output)
+
+    @property
+    def records(self):
+        """What is logged, in order."""
+        return tuple(self._records)
+
+
+def _json_line(record):
+    return json.dumps(record) + "\n"
 
 
 class EvalLine:

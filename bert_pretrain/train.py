@@ -1,15 +1,18 @@
 """Trains a BERT on a set of masked records; run again, it resumes.
 
 python -m bert_pretrain.train --data_dir=… --model_dir=… --total_steps=…
+
+Exit codes:
+    0    the run is complete
+    2    a mistake in the options or the files, told in one line
+    3    updates failed again and again; what to look at is told
+    75   SIGTERM: the loop in flight was finished and saved; start me again
+    130  SIGINT: likewise, but somebody wanted it to end
 """
 
 import contextlib
 import dataclasses
-import signal
 import sys
-
-import orbit
-import tensorflow as tf
 
 from bert_pretrain import (
     checkpoints,
@@ -18,16 +21,26 @@ from bert_pretrain import (
     evaluator,
     files,
     input_pipeline,
+    interruption,
     model,
     optimizer,
     options,
+    phases,
+    program,
     records,
+    recovery,
+    schedule,
     telemetry,
     trainer,
 )
 
-_START_NAME = "start_results.json"
-INTERRUPTED_CODE = 130  # as a shell reports SIGINT
+# Options that phases can change, see phases.py.
+_FIRST_PHASE = (
+    "data_dir",
+    "global_batch_size",
+    "accumulation_steps",
+    "masked_fraction",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,48 +48,83 @@ class Config:
     """A training run."""
 
     data_dir: str = options.option(
-        "Folder of records and manifest, as tfrecord_builders.build makes it."
+        "Folder of records and manifest, as tfrecord_builders.build makes it.",
+        changes_result=False,  # its contents do, wherever they lie
     )
     global_batch_size: int = options.option(
         "Examples in a step, over all replicas.", 256
+    )
+    accumulation_steps: int = options.option(
+        "Parts that a replica computes its share of the batch in, one after "
+        "the other, to need less memory; the update is the same.",
+        1,
+    )
+    recompute: bool = options.option(
+        "Keeps only what goes from layer to layer and computes the rest again "
+        "for the gradient: less memory, a third more time.",
+        False,
     )
     steps_per_loop: int = options.option(
         "Steps between two lines of progress; the device is left alone "
         "meanwhile.",
         100,
+        changes_result=False,
     )
     eval_every_steps: int = options.option(
         "Steps between evaluations on the eval split; 0 for one before the "
         "first step and one after the last only.",
         0,
+        changes_result=False,
+    )
+    early_stopping_patience: int = options.option(
+        "Evaluations in a row that bring no lower held-out loss, after which "
+        "the run ends; 0 for never. Needs eval_every_steps.",
+        0,
+        changes_result=False,
+    )
+    masked_fraction: float | None = options.option(
+        "The share of tokens to predict, for sets built with masking=none; "
+        "the set's if not given.",
+        None,
+    )
+    phases: str = options.option(
+        "A YAML file of what changes at which step (docs/training.md).",
+        "",
+        changes_result=False,  # What is in it is compared.
     )
     seed: int = options.option(
-        "Of initial weights, order of examples and dropout.", 0
+        "Of initial weights, order of examples, dropout and dynamic masks.", 0
     )
     architecture: model.ModelConfig = model.ModelConfig()
-    adamw: optimizer.OptimizerConfig = optimizer.OptimizerConfig()
-    schedule: optimizer.ScheduleConfig
+    optimization: optimizer.OptimizerConfig = optimizer.OptimizerConfig()
+    schedule: schedule.ScheduleConfig
     devices: distribution.DistributionConfig = distribution.DistributionConfig()
     saving: checkpoints.CheckpointConfig
+    failures: recovery.RecoveryConfig = recovery.RecoveryConfig()
 
     def __post_init__(self):
-        if self.steps_per_loop < 1:
-            raise errors.UserError(
-                f"--steps_per_loop={self.steps_per_loop} must be at least 1."
-            )
+        for name in ("accumulation_steps", "steps_per_loop"):
+            if getattr(self, name) < 1:
+                raise errors.UserError(
+                    f"--{name}={getattr(self, name)} must be at least 1."
+                )
         if self.eval_every_steps < 0:
             raise errors.UserError(
                 f"--eval_every_steps={self.eval_every_steps} must not be "
                 "negative."
             )
+        if self.early_stopping_patience < 0 or (
+            self.early_stopping_patience and not self.eval_every_steps
+        ):
+            raise errors.UserError(
+                f"--early_stopping_patience={self.early_stopping_patience} "
+                "counts evaluations: it must not be negative, and "
+                f"--eval_every_steps={self.eval_every_steps} must be positive."
+            )
         if not 0 <= self.seed < 2**31:
             raise errors.UserError(
                 f"--seed={self.seed} must be at least 0 and below 2**31."
             )
-
-
-class _Interrupted(Exception):
-    """The user wants the run to end; it is between two loops."""
 
 
 def train(config):
@@ -85,222 +133,171 @@ def train(config):
     Returns:
       The process's exit code.
     """
+    model_dir = config.saving.model_dir
+    try:
+        with interruption.watching() as raise_if_asked:
+            with files.locked(model_dir):
+                _train(config, raise_if_asked)
+    except interruption.Interrupted as interrupted:
+        return interrupted.code
+    except recovery.Diverged as diverged:
+        print(f"error: {diverged}", file=sys.stderr)
+        return recovery.DIVERGED_CODE
+    return 0
+
+
+def _train(config, raise_if_asked):
+    """Trains, and raises if it does not come to the end."""
     watch = telemetry.Stopwatch()
     telemetry.quiet_libraries()
+    model_dir = config.saving.model_dir
 
     # ---- What is asked, and whether it fits together
-    manifest = records.read_manifest(config.data_dir)
-    records.check_set(config.data_dir, manifest)
-    _check_splits(config.data_dir, manifest)
+    plan = phases.read(
+        config.phases,
+        {name: getattr(config, name) for name in _FIRST_PHASE}
+        | {"peak_learning_rate": config.schedule.peak_learning_rate},
+        config.schedule.total_steps,
+    )
+    # The one that needs the most positions.
+    manifest = max(
+        (phase.manifest for phase in plan), key=lambda m: m.seq_length
+    )
     bert_config = model.architecture(config.architecture, manifest)
     strategy = distribution.build_strategy(config.devices)
-    distribution.check_batch(config.global_batch_size, strategy)
+    for phase in plan:
+        distribution.check_batch(
+            phase.global_batch_size, strategy, phase.accumulation_steps
+        )
     checkpoints.prepare(
-        config.saving, options.to_dict(config), bert_config, config.data_dir
+        Config,
+        options.to_dict(config)
+        | {checkpoints.PHASES_NAME: phases.describe(plan)},
+        bert_config,
+        config.data_dir,
     )
 
     # ---- Model and optimizer, as the last run left them
     with strategy.scope():
         bert = model.build(config.architecture, manifest, config.seed)
+        variables = model.trained_variables(bert, config.architecture)
+        clock = schedule.Clock(config.schedule.max_minutes)
+        rate = schedule.Schedule(
+            config.schedule,
+            clock,
+            [
+                schedule.Change(
+                    from_step=phase.from_step,
+                    peak_learning_rate=phase.peak_learning_rate,
+                    warmup_steps=phase.warmup_steps,
+                )
+                for phase in plan
+            ],
+        )
         state = trainer.new_state(
             bert,
-            optimizer.build(
-                config.adamw, config.schedule, bert.trainable_variables
-            ),
+            optimizer.build(config.optimization, rate, variables),
+            variables,
+            clock,
         )
-        manager = checkpoints.build(config.saving, state)
-        checkpoints.restore(manager)
-    _announce(config, manifest, bert, strategy, state.step)
+        saver = checkpoints.Saver(config.saving, state)
+        is_restored = saver.restore()
+    log = telemetry.MetricsLog(f"{model_dir}/{telemetry.LOG_NAME}", state)
+    log.resume(is_restored)
+    _announce(config, plan, bert, strategy, state.step)
 
-    # ---- Input, from the example that the last run came to
-    train_batches = input_pipeline.train_batches(
-        strategy,
-        config.data_dir,
-        manifest,
-        config.global_batch_size,
-        config.seed,
-        _examples_left(config, state),
-    )
-    eval_batches, num_eval_steps = input_pipeline.eval_batches(
-        strategy,
-        config.data_dir,
-        manifest,
-        records.EVAL,
-        config.global_batch_size,
-    )
-
-    # ---- The loop
-    dtype = distribution.compute_dtype(config.devices)
-    with strategy.scope():
-        bert_trainer = trainer.Trainer(
-            state,
-            train_batches,
-            trainer.UpdateConfig(
-                global_batch_size=config.global_batch_size,
-                dtype=dtype,
-                max_gradient_norm=config.adamw.max_gradient_norm,
-                seed=config.seed,
-            ),
-        )
-        bert_evaluator = evaluator.Evaluator(bert, eval_batches, dtype=dtype)
-    # Bound now, since orbit's own lines are kept from sys.stdout later.
-    progress = telemetry.Progress(
-        bert_trainer,
-        config.schedule.total_steps,
-        manifest.seq_length,
-        sys.stdout,
-    )
-    eval_line = telemetry.EvalLine(state, sys.stdout)
-    model_dir = config.saving.model_dir
-    try:
+    # ---- The loops, phase by phase
+    loops = program.Program(config, plan, strategy, state, saver, log)
+    progresses, end = [], None
+    while True:
+        phase = phases.at_step(plan, state.step)
+        progress, training = loops.enter(phase, raise_if_asked)
+        progresses.append(progress)
         # Orbit prints a line of its own for each of ours.
         with (
-            _interruptions() as stop_if_asked,
             contextlib.redirect_stdout(None),
-            input_pipeline.naming_failures(config.data_dir, manifest),
+            input_pipeline.naming_failures(phase.data_dir, phase.manifest),
+            _saving_at_an_interruption(saver, state, model_dir),
         ):
-            start, end = _run(
-                config,
-                num_eval_steps,
-                orbit.Controller(
-                    strategy=strategy,
-                    global_step=state.adam.iterations,
-                    trainer=bert_trainer,
-                    evaluator=bert_evaluator,
-                    steps_per_loop=config.steps_per_loop,
-                    summary_dir=f"{model_dir}/logs/train",
-                    eval_summary_dir=f"{model_dir}/logs/eval",
-                    checkpoint_manager=manager,
-                    train_actions=[progress, stop_if_asked],
-                    eval_actions=[eval_line],
-                ),
-            )
-    except _Interrupted:
-        manager.save(checkpoint_number=state.step, check_interval=False)
-        print(
-            f"Interrupted: step {state.step} is saved in {model_dir}; run "
-            "the same command again to go on."
-        )
-        return INTERRUPTED_CODE
+            if not is_restored and not state.step:
+                training.evaluate()
+                saver.save()
+            end = training.train(phase.until_step) or end
+            if state.step >= config.schedule.total_steps or training.is_over():
+                # A run that had ended already has evaluated nothing.
+                end = end or training.evaluate()
+                break
+    saver.close()
 
     # ---- What it reached
     results = {
         "step": state.step,
-        "start": start,
+        "start": _at_the_start(log),
         "end": end,
         "unigram_entropy": evaluator.unigram_entropy(
             input_pipeline.host_batches(
-                config.data_dir, manifest, records.EVAL
+                phase.data_dir, phase.manifest, records.EVAL
             ),
             manifest.vocab_size,
         ),
-        **progress.summary(),
+        "num_examples": int(state.num_examples.numpy()),
+        "num_predictions": int(state.num_predictions.numpy()),
+        **telemetry.summarize(progresses),
         "seconds": round(watch.seconds, 3),
         "peak_memory_bytes": telemetry.peak_memory_bytes(),
     }
     files.write_json(f"{model_dir}/{telemetry.TRAIN_RESULTS_NAME}", results)
     _print_results(model_dir, results)
-    return 0
 
 
-def _check_splits(data_dir, manifest):
-    for name in (records.TRAIN, records.EVAL):
-        split = manifest.splits.get(name)
-        if split is None or not split.num_examples:
-            raise errors.UserError(
-                f"{data_dir}: the {name} split holds no example; build the "
-                "set with more text"
-                + (
-                    "."
-                    if name == records.TRAIN
-                    else " or a larger --eval_fraction."
-                )
-            )
-
-
-def _announce(config, manifest, bert, strategy, step):
-    num_examples = manifest.splits[records.TRAIN].num_examples
-    num_epochs = (
-        config.schedule.total_steps * config.global_batch_size / num_examples
-    )
+def _announce(config, plan, bert, strategy, step):
     print(
         f"{type(bert).__name__}: {bert.config.num_hidden_layers} layers, "
         f"hidden {bert.config.hidden_size}, "
         f"vocabulary {bert.config.vocab_size:,}, "
-        f"{bert.num_parameters():,} parameters\n"
-        f"{num_examples:,} examples of {manifest.seq_length} tokens, "
-        f"{config.global_batch_size} a step on "
-        f"{strategy.num_replicas_in_sync} x {config.devices.precision}, "
-        f"{config.schedule.total_steps:,} steps = {num_epochs:.1f} epochs"
+        f"{bert.num_parameters():,} parameters, on "
+        f"{strategy.num_replicas_in_sync} x {config.devices.precision}"
     )
+    for phase in plan:
+        num_examples = phase.manifest.splits[records.TRAIN].num_examples
+        num_steps = phase.until_step - phase.from_step
+        num_epochs = num_steps * phase.global_batch_size / num_examples
+        print(
+            f"steps {phase.from_step:,} to {phase.until_step:,}: "
+            f"{num_examples:,} examples of {phase.manifest.seq_length} tokens, "
+            f"{phase.global_batch_size} a step = {num_epochs:.1f} epochs"
+        )
     print(
         f"resuming at step {step:,}" if step else "beginning at step 0",
         flush=True,
     )
 
 
-def _examples_left(config, state):
-    """The range of global examples that the rest of the run consumes."""
-    first = int(state.num_examples.numpy())
-    num_steps = max(0, config.schedule.total_steps - state.step)
-    return range(first, first + num_steps * config.global_batch_size)
-
-
-def _run(config, num_eval_steps, controller):
-    """Evaluates, trains, evaluates: (results at the start, at the end)."""
-    total_steps = config.schedule.total_steps
-    path = f"{config.saving.model_dir}/{_START_NAME}"
-    if controller.global_step.numpy() == 0:
-        start = _plain(controller.evaluate(num_eval_steps))
-        # Kept at once, for the run that resumes this one.
-        files.write_json(path, start)
-    else:
-        start = _start_of_earlier_run(path)
-    if controller.global_step.numpy() >= total_steps:
-        return start, _plain(controller.evaluate(num_eval_steps))
-    return start, _plain(
-        controller.train_and_evaluate(
-            train_steps=total_steps,
-            eval_steps=num_eval_steps,
-            eval_interval=config.eval_every_steps or None,
-        )
-    )
-
-
-def _start_of_earlier_run(path):
-    return files.read_json(path) if tf.io.gfile.exists(path) else None
-
-
-def _plain(output):
-    return {
-        name: float(value)
-        for name, value in output.items()
-        if name != "steps_per_second"
-    }
-
-
 @contextlib.contextmanager
-def _interruptions():
-    """Yields an `orbit.Action` that ends the run after SIGINT, between loops.
-
-    A loop cannot be left in its middle: its step and its weights would be of
-    different times.
-    """
-    is_asked = False
-
-    def ask(signum, frame):
-        nonlocal is_asked
-        is_asked = True
-
-    def stop_if_asked(output):
-        if is_asked:
-            raise _Interrupted
-
-    earlier = signal.signal(signal.SIGINT, ask)
+def _saving_at_an_interruption(saver, state, model_dir):
     try:
-        yield stop_if_asked
-    finally:
-        signal.signal(signal.SIGINT, earlier)
+        yield
+    except interruption.Interrupted:
+        saver.save()
+        saver.close()
+        print(
+            f"Interrupted: step {state.step} is saved in {model_dir}; run "
+            "the same command again to go on.",
+            file=sys.stderr,
+        )
+        raise
+
+
+def _at_the_start(log):
+    """The evaluation before the first step, if it is still in the log."""
+    for record in log.records:
+        if record["kind"] == "eval" and not record["num_examples"]:
+            return {
+                name: value
+                for name, value in record.items()
+                if name not in ("kind", "step", "num_examples")
+            }
+    return None
 
 
 def _print_results(model_dir, results):

@@ -1,19 +1,29 @@
-"""One loop of updates: loss, gradients, their reduction, AdamW.
+"""One loop of updates: loss, gradients, their reduction, the update.
 
 A step in words: each replica sums the loss over its predictions and divides
 by the predictions of all replicas, so that the sum of the replicas' gradients
 is the gradient of the mean over the global batch, however unequal the shares;
-the gradients are summed over the replicas, clipped once, and applied.
+the gradients are summed over the replicas, clipped once, and applied. Where
+its batch is more than a replica can hold, it is computed in parts, whose
+gradients are added up before that one reduction.
 """
 
 import dataclasses
+import math
 import time
 
 import orbit
 import tensorflow as tf
 import tf_keras
 
-from bert_pretrain import encoder, losses, model
+from bert_pretrain import (
+    encoder,
+    losses,
+    model,
+    optimizer,
+    schedule,
+    update,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +33,7 @@ class Loop:
     num_steps: int
     num_examples: int
     seconds: float
+    longest_bad_row: int = 0  # steps in a row whose update was not applied
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +41,35 @@ class State:
     """What an update changes, and a checkpoint holds."""
 
     bert: tf_keras.Model
+    variables: list  # of `bert`, those that are trained
     adam: tf_keras.optimizers.Optimizer
     num_examples: tf.Variable  # int64 [], consumed by the run
+    num_predictions: tf.Variable  # int64 [], masked tokens learned from
+    set_start: tf.Variable  # int64 [], num_examples when the set was begun
+    phase_start: tf.Variable  # int64 [], step at which the phase was begun
+    bad_steps_in_row: tf.Variable  # int64 [], up to now
+    num_rollbacks: tf.Variable  # int64 [], see recovery.py
+    clock: schedule.Clock
 
     @property
     def step(self):
         return int(self.adam.iterations.numpy())
+
+    @property
+    def saved(self):
+        """Name to what a checkpoint holds under it."""
+        return {
+            "model": self.bert,
+            "optimizer": self.adam,
+            "step": self.adam.iterations,
+            "num_examples": self.num_examples,
+            "num_predictions": self.num_predictions,
+            "set_start": self.set_start,
+            "phase_start": self.phase_start,
+            "bad_steps_in_row": self.bad_steps_in_row,
+            "num_rollbacks": self.num_rollbacks,
+            "seconds": self.clock.seconds,
+        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,20 +80,28 @@ class UpdateConfig:
     dtype: tf.DType  # of the matrix products and hidden states
     max_gradient_norm: float  # 0 for no limit
     seed: int  # of the dropout masks, together with the step
+    accumulation_steps: int = 1  # parts that a replica's batch is computed in
+    recompute: bool = False  # a layer's inner values, for the gradient
 
 
-def new_state(bert, adam):
-    """The state at step 0; call it in the strategy's scope."""
+def new_state(bert, adam, variables=None, clock=None):
+    """The state at step 0; call it in the strategy's scope.
+
+    Args:
+      variables: those that `adam` updates; all trainable ones if not given.
+      clock: the one that `adam`'s schedule reads, if it does.
+    """
     return State(
         bert,
+        bert.trainable_variables if variables is None else variables,
         adam,
-        tf.Variable(
-            0,
-            dtype=tf.int64,
-            trainable=False,
-            name="num_examples",
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        ),
+        _counter("num_examples"),
+        _counter("num_predictions"),
+        _counter("set_start"),
+        _counter("phase_start"),
+        _counter("bad_steps_in_row"),
+        _counter("num_rollbacks"),
+        clock or schedule.Clock(),
     )
 
 
@@ -80,22 +122,30 @@ class Trainer(orbit.StandardTrainer):
         if model.has_pairs(state.bert):
             names += _sum_names("next_sentence")
         self._sums = {name: tf_keras.metrics.Sum(name) for name in names}
+        self._longest_bad_row = _counter("longest_bad_row")
         self.last_loop = None
 
     def train(self, num_steps):
         start = time.perf_counter()
+        self.state.clock.tick()
         output = super().train(num_steps)  # Reads the sums, hence waits.
+        self.state.clock.tick()
         num_steps = int(num_steps)
+        output["bad_steps"] = num_steps - round(
+            float(self._sums["steps"].result())
+        )
         self.last_loop = Loop(
             num_steps,
             num_steps * self._config.global_batch_size,
             time.perf_counter() - start,
+            int(self._longest_bad_row.numpy()),
         )
         return output
 
     def train_loop_begin(self):
         for metric in self._sums.values():
             metric.reset_state()
+        self._longest_bad_row.assign(0)
 
     def train_step(self, iterator):
         self._strategy.run(self._replica_step, args=(next(iterator),))
@@ -105,24 +155,99 @@ class Trainer(orbit.StandardTrainer):
         sums = {
             name: float(metric.result()) for name, metric in self._sums.items()
         }
+        num_good = sums["steps"]
+        # Of the steps whose update was applied.
         output = means(sums)
-        output["gradient_norm"] = sums["gradient_norm"] / sums["steps"]
-        output["learning_rate"] = float(self.state.adam.learning_rate.numpy())
+        output["num_predictions"] = int(self.state.num_predictions.numpy())
+        output["gradient_norm"] = sums["gradient_norm"] / max(num_good, 1.0)
+        if not num_good:
+            output = dict.fromkeys(output, math.nan)
+        output["learning_rate"] = optimizer.last_learning_rate(self.state.adam)
         return output
 
     def _replica_step(self, batch):
         replica = tf.distribute.get_replica_context()
-        variables = self.state.bert.trainable_variables
+        counts = replica.all_reduce(
+            tf.distribute.ReduceOp.SUM, num_predictions(self.state.bert, batch)
+        )
+        sums, gradients = self._accumulate(
+            batch, counts, self._dropout_seed(replica)
+        )
+        totals = [value for name, value in sums.items() if "loss" in name]
+        gradients, totals = replica.all_reduce(
+            tf.distribute.ReduceOp.SUM, (gradients, totals)
+        )
+        gradients, norm = _clip(gradients, self._config.max_gradient_norm)
+        is_good = update.is_finite(norm, totals)
+        update.apply_if(
+            is_good, self.state.adam, gradients, self.state.variables
+        )
+        self._count_bad_steps(is_good)
+        self.state.num_predictions.assign_add(
+            tf.where(is_good, tf.cast(counts["masked_lm"], tf.int64), 0)
+        )
+        # A metric adds up over the replicas, where these are the same.
+        share = 1 / replica.num_replicas_in_sync
+        step = {"steps": share, "gradient_norm": norm * share, **sums}
+        for name, value in step.items():
+            self._sums[name].update_state(tf.where(is_good, value, 0.0))
+
+    def _count_bad_steps(self, is_good):
+        in_row = self.state.bad_steps_in_row
+        in_row.assign(tf.where(is_good, tf.zeros_like(in_row), in_row + 1))
+        longest = self._longest_bad_row
+        longest.assign(tf.maximum(longest, in_row))
+
+    def _accumulate(self, batch, counts, dropout_seed):
+        """`_gradients` of a replica's batch, computed in equal parts.
+
+        The parts are added up, since each is already divided by the counts
+        of the whole batch.
+        """
+        num_parts = self._config.accumulation_steps
+        if num_parts == 1:
+            return self._gradients(batch, counts, dropout_seed)
+        parts = {
+            name: tf.reshape(
+                values,
+                [num_parts, values.shape[0] // num_parts, *values.shape[1:]],
+            )
+            for name, values in batch.items()
+        }
+
+        def add(i, totals):
+            part = self._gradients(
+                {name: values[i] for name, values in parts.items()},
+                counts,
+                tf.random.experimental.stateless_fold_in(dropout_seed, i),
+            )
+            return i + 1, tf.nest.map_structure(tf.add, totals, part)
+
+        zeros = (
+            {
+                name: tf.zeros([])
+                for objective in counts
+                for name in _sum_names(objective)
+            },
+            [tf.zeros(v.shape) for v in self.state.variables],
+        )
+        _, totals = tf.while_loop(
+            lambda i, totals: i < num_parts,
+            add,
+            (tf.constant(0), zeros),
+            maximum_iterations=num_parts,
+        )
+        return totals
+
+    def _gradients(self, batch, counts, dropout_seed):
+        """(`flatten`ed sums, gradients of the sums divided by `counts`)."""
         with tf.GradientTape() as tape:
             sums = forward(
                 self.state.bert,
                 batch,
                 self._config.dtype,
-                self._dropout_seed(replica),
-            )
-            counts = replica.all_reduce(
-                tf.distribute.ReduceOp.SUM,
-                {name: part.num_predictions for name, part in sums.items()},
+                dropout_seed,
+                self._config.recompute,
             )
             # A batch may hold no prediction at all.
             loss = tf.add_n(
@@ -131,22 +256,10 @@ class Trainer(orbit.StandardTrainer):
                     for name, part in sums.items()
                 ]
             )
-        gradients = [
+        return flatten(sums), [
             tf.convert_to_tensor(gradient)
-            for gradient in tape.gradient(loss, variables)
+            for gradient in tape.gradient(loss, self.state.variables)
         ]
-        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        gradients, norm = _clip(gradients, self._config.max_gradient_norm)
-        self.state.adam.apply_gradients(
-            zip(gradients, variables, strict=True),
-            skip_gradients_aggregation=True,
-        )
-        # A metric adds up over the replicas, where these are the same.
-        share = 1 / replica.num_replicas_in_sync
-        self._sums["steps"].update_state(share)
-        self._sums["gradient_norm"].update_state(norm * share)
-        for name, value in flatten(sums).items():
-            self._sums[name].update_state(value)
 
     def _dropout_seed(self, replica):
         """int32 [2], another one for each step and each replica."""
@@ -161,13 +274,13 @@ class Trainer(orbit.StandardTrainer):
         )
 
 
-def forward(bert, batch, dtype, dropout_seed=None):
+def forward(bert, batch, dtype, dropout_seed=None, recompute=False):
     """Runs the model on one replica's batch.
 
     Returns:
       Objective to its `losses.Sums`.
     """
-    hidden_BSH = encoder.encode(bert, batch, dtype, dropout_seed)
+    hidden_BSH = encoder.encode(bert, batch, dtype, dropout_seed, recompute)
     logits_BPV = encoder.masked_lm_logits(
         bert, hidden_BSH, batch["masked_lm_positions"]
     )
@@ -177,14 +290,20 @@ def forward(bert, batch, dtype, dropout_seed=None):
         )
     }
     if model.has_pairs(bert):
-        # A row begins with [CLS], unless it only fills up a batch.
-        row_weights_B = tf.cast(batch["attention_mask"][:, 0], tf.float32)
         sums["next_sentence"] = losses.next_sentence_sums(
             encoder.next_sentence_logits(bert, hidden_BSH),
             batch["next_sentence_labels"],
-            row_weights_B,
+            _row_weights(batch),
         )
     return sums
+
+
+def num_predictions(bert, batch):
+    """Objective to what `forward` will count: known before it is computed."""
+    counts = {"masked_lm": tf.reduce_sum(batch["masked_lm_weights"])}
+    if model.has_pairs(bert):
+        counts["next_sentence"] = tf.reduce_sum(_row_weights(batch))
+    return counts
 
 
 def flatten(sums):
@@ -210,10 +329,25 @@ def means(sums):
     return result
 
 
+def _counter(name):
+    return tf.Variable(
+        0,
+        dtype=tf.int64,
+        trainable=False,
+        name=name,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
 def _sum_names(objective):
     return [
         f"{objective}_{field.name}" for field in dataclasses.fields(losses.Sums)
     ]
+
+
+def _row_weights(batch):
+    # A row begins with [CLS], unless it only fills up a batch.
+    return tf.cast(batch["attention_mask"][:, 0], tf.float32)
 
 
 def _clip(gradients, max_norm):

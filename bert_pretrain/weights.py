@@ -25,7 +25,7 @@ def save(bert, path):
     """
     weights = {}
     for variable in bert.weights:
-        name, transposition = _pytorch_name(variable.name, variable.shape)
+        name, transposition = pytorch_name(variable.name, variable.shape)
         weights[name] = np.ascontiguousarray(
             pytorch_utils.apply_transpose(
                 transposition, variable.numpy(), pt_to_tf=False
@@ -46,7 +46,7 @@ def load(bert, path):
     found = _read(path)
     fresh = []
     for variable in bert.weights:
-        name, transposition = _pytorch_name(variable.name, variable.shape)
+        name, transposition = pytorch_name(variable.name, variable.shape)
         if name not in found:
             fresh.append(name)
             continue
@@ -68,6 +68,13 @@ def load(bert, path):
     return fresh
 
 
+def pytorch_name(variable_name, shape):
+    """(PyTorch's name of a variable, how its values must be transposed)."""
+    return pytorch_utils.convert_tf_weight_name_to_pt_weight_name(
+        variable_name, tf_weight_shape=shape
+    )
+
+
 def _read(path):
     """The file's arrays, by PyTorch's current names."""
     with errors.naming(path):
@@ -87,7 +94,7 @@ def _read(path):
 def _from_tensorflow(weights):
     for variable_name, values in weights.items():
         # TensorFlow's files leave out the model's own name.
-        name, transposition = _pytorch_name(
+        name, transposition = pytorch_name(
             f"model/{variable_name}", values.shape
         )
         yield (
@@ -106,9 +113,3 @@ def _current_name(name):
     if name.startswith(("embeddings.", "encoder.", "pooler.")):
         name = "bert." + name
     return name
-
-
-def _pytorch_name(variable_name, shape):
-    return pytorch_utils.convert_tf_weight_name_to_pt_weight_name(
-        variable_name, tf_weight_shape=shape
-    )

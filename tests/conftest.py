@@ -41,6 +41,25 @@ def random_rows(
     }
 
 
+class Hosts:
+    """Stands in for a strategy with one replica on each of n hosts."""
+
+    def __init__(self, num_hosts):
+        self._num_hosts = num_hosts
+
+    def distribute_datasets_from_function(self, build):
+        return [
+            build(
+                tf.distribute.InputContext(
+                    num_input_pipelines=self._num_hosts,
+                    input_pipeline_id=index,
+                    num_replicas_in_sync=self._num_hosts,
+                )
+            )
+            for index in range(self._num_hosts)
+        ]
+
+
 @pytest.fixture
 def make_set(tmp_path):
     """Writes a set: `make_set(train=(30, 30), pairing="nsp")` -> its folder."""
@@ -52,6 +71,7 @@ def make_set(tmp_path):
         pairing="none",
         vocab_size=60,
         seq_length=16,
+        masking="token",
     ):
         data_dir = str(tmp_path / name)
         vocab = vocabulary.Vocabulary(
@@ -77,6 +97,7 @@ def make_set(tmp_path):
                     "seq_length": seq_length,
                     "seed": seed,
                 },
+                is_masked=masking != "none" or split != records.TRAIN,
             )
         records.write_manifest(
             data_dir,
@@ -84,12 +105,16 @@ def make_set(tmp_path):
                 seq_length=seq_length,
                 max_predictions_per_seq=4,
                 pairing=pairing,
-                masking="token",
+                masking=masking,
                 vocab_size=vocab.size,
                 vocab_sha256=vocab.sha256,
                 is_lower_case=True,
                 splits=splits,
-                options={},
+                options={
+                    "masked_fraction": 0.15,
+                    "mask_token_fraction": 0.8,
+                    "random_token_fraction": 0.1,
+                },
                 sources=(),
                 documents={},
                 rows={},
@@ -100,8 +125,12 @@ def make_set(tmp_path):
     return make
 
 
-def _write_split(data_dir, split, sizes, row_options):
+def _write_split(data_dir, split, sizes, row_options, is_masked):
     rows = random_rows(sum(sizes), **row_options)
+    if not is_masked:
+        for name in rows:
+            if name.startswith("masked_lm"):
+                rows[name] = np.zeros_like(rows[name])
     serialized = records.serialize(rows)
     shards, start = [], 0
     for index, size in enumerate(sizes):

@@ -1,5 +1,6 @@
 """The model directory: what comes back out of it."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -12,35 +13,69 @@ from bert_pretrain import (
     errors,
     model,
     optimizer,
+    options,
     records,
+    schedule,
     trainer,
 )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """A run's options, as far as this file sees them."""
+
+    seed: int = options.option("", 0)
+    num_loops: int = options.option("", 0, changes_result=False)
+    saving: checkpoints.CheckpointConfig
+
+
 @pytest.fixture
 def make_state(make_set):
-    def make(model_dir, pairing="none", **options):
+    def make(model_dir, pairing="none", seed=4, num_loops=1, **values):
         data_dir = make_set(pairing, pairing=pairing)
         manifest = records.read_manifest(data_dir)
         architecture = model.ModelConfig(model_size="tiny")
         config = checkpoints.CheckpointConfig(
-            model_dir=str(model_dir), **options
+            model_dir=str(model_dir), **values
         )
         checkpoints.prepare(
-            config,
-            {"seed": 4},
+            Config,
+            options.to_dict(
+                Config(seed=seed, num_loops=num_loops, saving=config)
+            ),
             model.architecture(architecture, manifest),
             data_dir,
         )
         bert = model.build(architecture, manifest, seed=4)
         adam = optimizer.build(
             optimizer.OptimizerConfig(),
-            optimizer.ScheduleConfig(total_steps=9),
+            schedule.Schedule(schedule.ScheduleConfig(total_steps=9)),
             bert.trainable_variables,
         )
         return config, trainer.new_state(bert, adam)
 
     return make
+
+
+def save_steps(saver, state, *steps):
+    """Saves at each step, with weights that tell it."""
+    for step in steps:
+        state.adam.iterations.assign(step)
+        state.num_examples.assign(10 * step)
+        bias = state.bert.mlm.predictions.bias
+        bias.assign(tf.fill(bias.shape, float(step)))
+        saver.save()
+    saver.close()
+
+
+def restored_step(config, state):
+    """The step that a new process resumes at; its weights are checked."""
+    state.adam.iterations.assign(-1)
+    if not checkpoints.Saver(config, state).restore():
+        return None
+    assert state.bert.mlm.predictions.bias.numpy()[0] == state.step
+    assert state.num_examples.numpy() == 10 * state.step
+    return state.step
 
 
 @pytest.mark.parametrize("pairing", ["none", "nsp"])
@@ -49,12 +84,14 @@ def test_a_saved_model_comes_back(make_state, tmp_path, pairing):
     for i, variable in enumerate(state.bert.weights):
         variable.assign_add(tf.ones_like(variable) * (i + 1))
     state.adam.iterations.assign(7)
-    checkpoints.build(config, state).save(checkpoint_number=7)
+    saver = checkpoints.Saver(config, state)
+    saver.save()
+    saver.close()
     restored = checkpoints.restore_model(config.model_dir)
     assert type(restored.bert) is type(state.bert)
     assert restored.step == 7
     assert restored.vocabulary.size == 60
-    assert restored.train_config == {"seed": 4}
+    assert restored.train_config["seed"] == 4
     for ours, theirs in zip(
         restored.bert.weights, state.bert.weights, strict=True
     ):
@@ -70,30 +107,93 @@ def test_the_whole_state_comes_back(make_state, tmp_path):
             tf.cast(rng.integers(1, 99, variable.shape), variable.dtype)
         )
     expected = [variable.numpy() for variable in variables]
-    manager = checkpoints.build(config, state)
-    manager.save(checkpoint_number=1)
+    saver = checkpoints.Saver(config, state)
+    saver.save()
+    # While it may still be written: it must not see this.
     for variable in variables:
         variable.assign(tf.zeros_like(variable))
-    checkpoints.restore(manager)
+    saver.close()
+    assert checkpoints.Saver(config, state).restore()
     for variable, value in zip(variables, expected, strict=True):
         np.testing.assert_array_equal(variable, value, err_msg=variable.name)
 
 
-def test_the_newest_checkpoints_are_kept(make_state, tmp_path):
+def test_the_newest_checkpoints_are_kept_and_the_best_apart(
+    make_state, tmp_path
+):
     config, state = make_state(tmp_path / "model", keep_checkpoints=2)
-    manager = checkpoints.build(config, state)
-    for step in (1, 2, 3):
+    saver = checkpoints.Saver(config, state)
+    for step, loss in (1, 3.0), (2, 1.0), (3, 2.0), (4, 1.0):
+        save_steps(saver, state, step)
+        saver.save_if_best(loss)
+    saver.close()
+    assert steps_in(tmp_path / "model") == {3, 4}
+    assert steps_in(tmp_path / "model" / "best") == {2}
+    # A process that goes on knows what was best.
+    saver = checkpoints.Saver(config, state)
+    saver.save_if_best(1.5)
+    saver.save_if_best(float("nan"))
+    saver.close()
+    assert steps_in(tmp_path / "model" / "best") == {2}
+    best = checkpoints.restore_model(config.model_dir, checkpoints.BEST)
+    assert best.step == 2
+    assert best.bert.mlm.predictions.bias.numpy()[0] == 2
+    assert checkpoints.restore_model(config.model_dir).step == 4
+    assert tf.train.latest_checkpoint(config.model_dir).endswith("/ckpt-4")
+
+
+def steps_in(folder):
+    """Steps of the files there, which must be those of whole checkpoints."""
+    names = {path.name for path in folder.glob("ckpt-*")}
+    steps = {int(name.split(".")[0].split("-")[1]) for name in names}
+    assert names == {
+        f"ckpt-{step}.{end}"
+        for step in steps
+        for end in ("json", "index", "data-00000-of-00001")
+    }
+    return steps
+
+
+def test_it_is_saved_by_steps_or_by_minutes_but_not_while_updates_fail(
+    make_state, tmp_path, monkeypatch
+):
+    config, state = make_state(
+        tmp_path / "model",
+        checkpoint_every_steps=10,
+        checkpoint_every_minutes=2,
+        keep_checkpoints=9,
+    )
+    now = 1000.0
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
+    saver = checkpoints.Saver(config, state)
+
+    def reach(step, earlier):
         state.adam.iterations.assign(step)
-        manager.save(checkpoint_number=step, check_interval=False)
-    assert sorted(
-        path.name for path in (tmp_path / "model").glob("*.index")
-    ) == ["ckpt-2.index", "ckpt-3.index"]
+        saver.save_if_due(earlier)
+        saver.close()
+        return steps_in(tmp_path / "model")
+
+    assert reach(9, 6) == set()
+    assert reach(12, 9) == {12}  # 10 lay between
+    now += 119
+    assert reach(15, 12) == {12}
+    now += 1
+    state.bad_steps_in_row.assign(1)
+    assert reach(18, 15) == {12}
+    state.bad_steps_in_row.assign(0)
+    assert reach(19, 18) == {12, 19}
+    now += 60
+    assert reach(20, 19) == {12, 19, 20}
+    now += 61
+    assert reach(21, 20) == {12, 19, 20}  # a minute after the last
 
 
 def test_a_directory_in_memory_will_do(make_state):
     config, state = make_state("ram://models/first")
-    checkpoints.build(config, state).save(checkpoint_number=0)
-    assert checkpoints.restore_model("ram://models/first").step == 0
+    saver = checkpoints.Saver(config, state)
+    save_steps(saver, state, 0, 1)
+    assert checkpoints.restore_model("ram://models/first").step == 1
+    assert restored_step(config, state) == 1
 
 
 def test_a_directory_without_checkpoint_is_refused(tmp_path):
@@ -107,14 +207,155 @@ def test_a_directory_that_cannot_be_made_is_refused(make_state, tmp_path):
         make_state(tmp_path / "file" / "model")
 
 
-def test_a_torn_checkpoint_is_named(make_state, tmp_path):
-    config, state = make_state(tmp_path / "model")
-    manager = checkpoints.build(config, state)
-    manager.save(checkpoint_number=5)
-    (path,) = (tmp_path / "model").glob("ckpt-5.data*")
+def truncate(folder):
+    (path,) = folder.glob("ckpt-3.data*")
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(errors.UserError, match="ckpt-5"):
-        checkpoints.restore(manager)
+
+
+def lose_data(folder):
+    (path,) = folder.glob("ckpt-3.data*")
+    path.unlink()
+
+
+def lose_index(folder):
+    (folder / "ckpt-3.index").unlink()
+
+
+def change_index(folder):
+    path = folder / "ckpt-3.index"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+def change_values(folder):
+    (path,) = folder.glob("ckpt-3.data*")
+    content = bytearray(path.read_bytes())
+    for place in range(0, len(content), 1000):
+        content[place] ^= 1
+    path.write_bytes(content)
+
+
+def never_finish(folder):
+    (folder / "ckpt-3.json").unlink()
+
+
+def write_half(folder):
+    never_finish(folder)
+    lose_index(folder)
+    (folder / "ckpt-3_temp").mkdir()
+
+
+def tear_json(folder):
+    path = folder / "ckpt-3.json"
+    path.write_bytes(path.read_bytes()[:50])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        truncate,
+        lose_data,
+        lose_index,
+        change_index,
+        change_values,
+        never_finish,
+        write_half,
+        tear_json,
+    ],
+)
+def test_a_torn_checkpoint_is_named_and_the_one_before_is_used(
+    make_state, tmp_path, capsys, spoil
+):
+    folder = tmp_path / "model"
+    config, state = make_state(folder)
+    save_steps(checkpoints.Saver(config, state), state, 1, 2, 3)
+    # TensorFlow's own file is not relied on.
+    (folder / "checkpoint").write_text("torn")
+    spoil(folder)
+    capsys.readouterr()
+    assert restored_step(config, state) == 2
+    warning = capsys.readouterr().err
+    assert warning.startswith("warning: ") and "ckpt-3" in warning
+    assert checkpoints.restore_model(config.model_dir).step == 2
+    # Coming to the same step again mends it.
+    save_steps(checkpoints.Saver(config, state), state, 3)
+    assert steps_in(folder) == {1, 2, 3}
+    assert restored_step(config, state) == 3
+
+
+def test_a_run_begins_anew_only_if_no_checkpoint_was_ever_whole(
+    make_state, tmp_path, capsys
+):
+    folder = tmp_path / "model"
+    config, state = make_state(folder)
+    save_steps(checkpoints.Saver(config, state), state, 3)
+    change_values(folder)
+    with pytest.raises(errors.UserError, match="ckpt-3.*cannot be read"):
+        restored_step(config, state)
+    never_finish(folder)
+    assert restored_step(config, state) is None
+
+
+def test_a_failure_to_write_is_made_good_or_ends_the_run(
+    make_state, tmp_path, capsys, monkeypatch
+):
+    folder = tmp_path / "model"
+    config, state = make_state(folder)
+    saver = checkpoints.Saver(config, state)
+    save_steps(saver, state, 1)
+    finish = checkpoints._finish
+
+    def fail_at(*steps):
+        def fail(path, facts, keep):
+            if facts["step"] in steps:
+                raise errors.UserError("the disk is full")
+            finish(path, facts, keep)
+
+        monkeypatch.setattr(checkpoints, "_finish", fail)
+
+    fail_at(2)
+    save_steps(saver, state, 2, 3)
+    assert "ckpt-2 could not be written (the disk is full)" in (
+        capsys.readouterr().err
+    )
+    assert steps_in(folder) == {1, 3}
+    fail_at(4)
+    with pytest.raises(errors.UserError, match="the disk is full"):
+        save_steps(saver, state, 4)
+    assert restored_step(config, state) == 3
+
+
+def test_going_back_passes_over_steps_that_were_not_applied(
+    make_state, tmp_path
+):
+    config, state = make_state(tmp_path / "model")
+    saver = checkpoints.Saver(config, state)
+    save_steps(saver, state, 1, 2)
+    state.bad_steps_in_row.assign(4)
+    save_steps(saver, state, 3)
+    saver.go_back()
+    assert state.step == 2
+    assert state.bad_steps_in_row.numpy() == 0
+    # Nor would the next process find it.
+    assert steps_in(tmp_path / "model") == {1, 2}
+
+
+def test_changed_options_are_refused_by_name_unless_allowed(
+    make_state, tmp_path, capsys
+):
+    folder = tmp_path / "model"
+    config, state = make_state(folder)
+    make_state(folder, seed=5)  # Nothing is saved yet.
+    make_state(folder)
+    save_steps(checkpoints.Saver(config, state), state, 1)
+    make_state(folder, num_loops=2, keep_checkpoints=7)
+    with pytest.raises(
+        errors.UserError, match="seed=4, this run asks for 5.*--allow_changed"
+    ):
+        make_state(folder, seed=5)
+    make_state(folder, seed=5, allow_changed_options=True)
+    assert "seed=4, this run asks for 5" in capsys.readouterr().err
+    # From now on it is this run's.
+    make_state(folder, seed=5)
 
 
 def test_the_architecture_is_huggingface_s_config(make_state, tmp_path):

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 import transformers
 
-from bert_pretrain import encoder, errors
+from bert_pretrain import encoder, errors, records
 
 
 def bert_of(kind, **options):
@@ -143,6 +143,85 @@ def test_padding_does_not_change_the_hidden_states():
     )
 
 
+def packed_batch(lengths, seq_length=20):
+    """A row that holds documents of these lengths, and each one alone."""
+    ids = np.random.default_rng(6).permutation(np.arange(5, 60))
+    ends = np.cumsum(lengths)
+    packed = {
+        name: np.zeros([1, seq_length], np.int32)
+        for name in ("input_ids", "attention_mask", "document_ids")
+    }
+    alone = []
+    for number, end in enumerate(ends):
+        place = slice(end - lengths[number], end)
+        # No token occurs in two documents.
+        packed["input_ids"][:, place] = ids[place]
+        packed["attention_mask"][:, place] = 1
+        packed["document_ids"][:, place] = number + 1
+        row = np.zeros([1, seq_length], np.int32)
+        row[:, : lengths[number]] = ids[place]
+        alone.append(
+            {
+                "input_ids": row,
+                "attention_mask": (row > 0).astype(np.int32),
+                "token_type_ids": np.zeros_like(row),
+            }
+        )
+    packed["token_type_ids"] = np.zeros([1, seq_length], np.int32)
+    packed["position_ids"] = records.position_ids(
+        tf.constant(packed["document_ids"])
+    )
+    return tf.nest.map_structure(tf.constant, (packed, alone))
+
+
+@pytest.mark.parametrize("lengths", [(7, 4, 6), (3, 17), (20,)])
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_a_packed_row_gives_each_document_the_states_it_has_alone(
+    lengths, dtype
+):
+    bert = bert_of(transformers.TFBertForMaskedLM)
+    packed, alone = packed_batch(lengths)
+    hidden_BSH = encoder.encode(bert, packed, dtype)
+    start = 0
+    for length, batch in zip(lengths, alone, strict=True):
+        expected_BSH = encoder.encode(bert, batch, dtype)
+        np.testing.assert_allclose(
+            tf.cast(hidden_BSH[:, start : start + length], tf.float32),
+            tf.cast(expected_BSH[:, :length], tf.float32),
+            **(
+                {"rtol": 1e-5, "atol": 1e-5}
+                if dtype == tf.float32
+                else {"rtol": 0.05, "atol": 0.1}
+            ),
+        )
+        start += length
+
+
+def test_no_gradient_crosses_documents():
+    bert = bert_of(transformers.TFBertForMaskedLM)
+    packed, _ = packed_batch((7, 4, 6))
+    words = bert.bert.embeddings.weight
+    for document in (1, 2, 3):
+        is_own_BS = packed["document_ids"] == document
+        with tf.GradientTape() as tape:
+            hidden_BSH = encoder.encode(bert, packed, tf.float32)
+            loss = tf.reduce_sum(tf.sin(tf.boolean_mask(hidden_BSH, is_own_BS)))
+        gradient_VH = tf.convert_to_tensor(tape.gradient(loss, words)).numpy()
+        own = tf.boolean_mask(packed["input_ids"], is_own_BS).numpy()
+        assert np.all(np.abs(gradient_VH[own]).max(axis=1) > 1e-3)
+        gradient_VH[own] = 0
+        np.testing.assert_array_equal(gradient_VH, 0)
+
+
+def test_without_isolation_documents_would_see_one_another():
+    bert = bert_of(transformers.TFBertForMaskedLM)
+    packed, _ = packed_batch((7, 4, 6))
+    isolated = encoder.encode(bert, packed, tf.float32)
+    del packed["document_ids"]
+    mixed = encoder.encode(bert, packed, tf.float32)
+    assert np.abs(isolated - mixed)[:, :17].max() > 0.1
+
+
 def test_bfloat16_is_near_float32_and_keeps_the_variables():
     bert = bert_of(transformers.TFBertForMaskedLM)
     batch = batch_of()
@@ -164,6 +243,30 @@ def test_dropout_follows_from_its_seed():
     np.testing.assert_array_equal(hidden([1, 2]), hidden([1, 2]))
     assert np.abs(hidden([1, 2]) - hidden([1, 3])).max() > 0.1
     assert np.abs(hidden([1, 2]) - hidden([2, 2])).max() > 0.1
+
+
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_recomputing_changes_no_number(num_layers):
+    bert = bert_of(transformers.TFBertForMaskedLM, num_hidden_layers=num_layers)
+    batch = batch_of()
+
+    @tf.function
+    def states_and_gradients(recompute):
+        with tf.GradientTape() as tape:
+            hidden_BSH = encoder.encode(
+                bert, batch, tf.float32, tf.constant([1, 2]), recompute
+            )
+            loss = tf.reduce_sum(tf.sin(hidden_BSH))
+        variables = bert.bert.trainable_variables
+        return hidden_BSH, [
+            tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)
+        ]
+
+    kept, again = map(states_and_gradients, (False, True))
+    for expected, actual in zip(
+        tf.nest.flatten(kept), tf.nest.flatten(again), strict=True
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])

@@ -10,8 +10,8 @@ from bert_pretrain import (
     errors,
     evaluate,
     model,
-    optimizer,
     records,
+    schedule,
     telemetry,
     train,
 )
@@ -24,7 +24,7 @@ def trained(make_set, tmp_path):
         data_dir=data_dir,
         global_batch_size=4,
         architecture=model.ModelConfig(model_size="tiny"),
-        schedule=optimizer.ScheduleConfig(total_steps=2),
+        schedule=schedule.ScheduleConfig(total_steps=2),
         saving=checkpoints.CheckpointConfig(model_dir=str(tmp_path / "model")),
     )
     train.train(config)
@@ -39,10 +39,14 @@ def results_of(model_dir):
 
 def test_it_repeats_what_training_ended_with(trained, capsys):
     model_dir = trained.saving.model_dir
-    for split in ("validation", "test"):
+    # The last step is the best, if only because it is evaluated alone.
+    for split, checkpoint in ("validation", "best"), ("test", "newest"):
         evaluate.evaluate(
             evaluate.Config(
-                data_dir=trained.data_dir, model_dir=model_dir, split=split
+                data_dir=trained.data_dir,
+                model_dir=model_dir,
+                split=split,
+                checkpoint=checkpoint,
             )
         )
     results = results_of(model_dir)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import safetensors
 import transformers
 
 from bert_pretrain import errors, model, records, vocabulary, weights
@@ -168,8 +169,92 @@ def test_a_checkpoint_without_weights_is_refused(checkpoint):
         ({"bert_config": "a", "init_from": "b"}, "both give the architecture"),
         ({"hidden_dropout": 1.0}, "hidden_dropout=1.0"),
         ({"attention_dropout": -0.1}, "attention_dropout=-0.1"),
+        ({"initializer_range": 0.0}, "initializer_range=0.0"),
+        ({"freeze": "a("}, "freeze=a.* no regular expression"),
+        (
+            {"positions": "sinusoidal", "init_from": "b"},
+            "both give the position",
+        ),
     ],
 )
 def test_options_that_cannot_be_are_refused(values, message):
     with pytest.raises(errors.UserError, match=message):
         model.ModelConfig(**values)
+
+
+def test_sentence_order_is_learned_as_the_next_sentence_is(make_set):
+    manifest = records.read_manifest(make_set(pairing="sop"))
+    bert = model.build(model.ModelConfig(model_size="tiny"), manifest, seed=0)
+    assert model.has_pairs(bert)
+
+
+def test_the_initializer_range_is_that_of_fresh_matrices(manifest):
+    bert = model.build(
+        model.ModelConfig(model_size="tiny", initializer_range=0.1),
+        manifest,
+        seed=0,
+    )
+    kernel = bert.bert.encoder.layer[1].intermediate.dense.kernel.numpy()
+    # Drawn from a normal distribution that is cut at two deviations.
+    assert kernel.std() == pytest.approx(0.088, abs=0.002)
+
+
+def names_of(variables):
+    return {weights.pytorch_name(v.name, v.shape)[0] for v in variables}
+
+
+def test_freezing_goes_by_pytorch_s_names(manifest):
+    config = model.ModelConfig(model_size="tiny", freeze=r"layer\.0\.|pooler")
+    bert = model.build(config, manifest, seed=0)
+    everything = names_of(bert.trainable_variables)
+    trained = names_of(model.trained_variables(bert, config))
+    frozen = {name for name in everything if "layer.0." in name}
+    assert len(frozen) == 16
+    pooler = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
+    assert trained == everything - frozen - pooler
+
+
+@pytest.mark.parametrize(
+    "freeze, message", [("layer.7", "none of the weights"), (".", "all of")]
+)
+def test_freezing_nothing_or_everything_is_refused(manifest, freeze, message):
+    config = model.ModelConfig(model_size="tiny", freeze=freeze)
+    bert = model.build(config, manifest, seed=0)
+    with pytest.raises(errors.UserError, match=message):
+        model.trained_variables(bert, config)
+
+
+def test_sinusoids_turn_by_the_same_angle_at_every_step():
+    """Section 3.5: a shift is a linear function, here a rotation."""
+    config = transformers.BertConfig(
+        hidden_size=8, max_position_embeddings=50, initializer_range=0.5
+    )
+    table = model.sinusoids(config) / 0.5
+    np.testing.assert_allclose(table[0], [0, 1] * 4, atol=1e-7)
+    turns = table[:, 1::2] + 1j * table[:, 0::2]
+    np.testing.assert_allclose(abs(turns), 1, rtol=1e-6)
+    np.testing.assert_allclose(
+        np.angle(turns[1:] / turns[:-1]),
+        np.tile(10_000.0 ** -np.array([0, 1 / 4, 1 / 2, 3 / 4]), (49, 1)),
+        rtol=1e-3,
+        atol=1e-5,
+    )
+
+
+def test_sinusoids_are_the_position_embeddings_and_are_not_trained(
+    manifest, tmp_path
+):
+    config = model.ModelConfig(
+        bert_config=write_config(tmp_path / "bert.json"), positions="sinusoidal"
+    )
+    bert = model.build(config, manifest, seed=0)
+    table = bert.bert.embeddings.position_embeddings
+    np.testing.assert_array_equal(table, model.sinusoids(bert.config))
+    trained = names_of(model.trained_variables(bert, config))
+    position = "bert.embeddings.position_embeddings.weight"
+    assert names_of(bert.trainable_variables) - trained == {position}
+    # As any other weight it goes to HuggingFace.
+    path = str(tmp_path / "model.safetensors")
+    weights.save(bert, path)
+    with safetensors.safe_open(path, "np") as file:
+        np.testing.assert_array_equal(file.get_tensor(position), table)

@@ -1,8 +1,11 @@
 """Flags follow from a config, and a wrong one is one line and exit code 2."""
 
+import dataclasses
 import subprocess
 import sys
 import textwrap
+
+from bert_pretrain import options
 
 PROGRAM = textwrap.dedent("""
     import dataclasses
@@ -104,3 +107,33 @@ def test_a_defect_of_the_program_keeps_its_traceback(tmp_path):
     done = run(tmp_path, "--output_dir=x", "--is_fast")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    folder: str = options.option("", "a", changes_result=False)
+    rate: float = options.option("", 0.1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trip:
+    names: tuple[str, ...] = options.option("", ("x",))
+    size: int = options.option("")
+    place: Place = Place()
+
+
+def test_changes_are_named_but_not_those_that_change_no_result():
+    before = options.to_dict(Trip(size=1))
+    after = options.to_dict(
+        Trip(names=("x", "y"), size=1, place=Place(folder="b", rate=0.2))
+    )
+    assert list(options.changes(Trip, before, after)) == [
+        ("names", ["x"], ["x", "y"]),
+        ("rate", 0.1, 0.2),
+    ]
+
+
+def test_an_option_that_was_not_there_yet_had_its_default():
+    after = options.to_dict(Trip(size=1))
+    assert not list(options.changes(Trip, {"size": 1}, after))
+    assert list(options.changes(Trip, {}, after)) == [("size", None, 1)]

@@ -1,5 +1,6 @@
 """The training program: resuming, refusing, and what it leaves behind."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import zlib
 
+import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,11 +18,13 @@ from bert_pretrain import (
     checkpoints,
     errors,
     model,
-    optimizer,
     options,
     records,
+    recovery,
+    schedule,
     telemetry,
     train,
+    trainer,
 )
 
 
@@ -50,7 +54,7 @@ def make_config(make_set, tmp_path):
                 "global_batch_size": 8,
                 "steps_per_loop": 2,
                 "architecture": model.ModelConfig(bert_config=str(path)),
-                "schedule": optimizer.ScheduleConfig(
+                "schedule": schedule.ScheduleConfig(
                     total_steps=total_steps, peak_learning_rate=3e-3
                 ),
                 "saving": checkpoints.CheckpointConfig(
@@ -70,8 +74,8 @@ def saved_values(config):
     return {
         name: reader.get_tensor(name)
         for name in reader.get_variable_to_shape_map()
-        # How often it was saved is no part of the result.
-        if not name.startswith(("save_counter", "_CHECKPOINTABLE"))
+        # How long it took is no part of the result.
+        if not name.startswith(("seconds", "save_counter", "_CHECKPOINTABLE"))
     }
 
 
@@ -99,10 +103,11 @@ def test_an_interrupted_and_a_crashed_run_end_as_an_undisturbed_one(
     expected = saved_values(whole)
 
     config = make_config(whole.data_dir)
-    with monkeypatch.context() as patch:
-        disturb(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
-        assert train.train(config) == train.INTERRUPTED_CODE
-    assert "step 4 is saved" in capsys.readouterr().out
+    for number, step, code in (signal.SIGINT, 2, 130), (signal.SIGTERM, 4, 75):
+        with monkeypatch.context() as patch:
+            disturb(patch, step, lambda n=number: os.kill(os.getpid(), n))
+            assert train.train(config) == code
+        assert f"step {step} is saved" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         # In the action, thus before the checkpoint of step 8 is written.
         disturb(patch, 8, crash)
@@ -118,7 +123,9 @@ def test_an_interrupted_and_a_crashed_run_end_as_an_undisturbed_one(
         np.testing.assert_array_equal(actual[name], value, err_msg=name)
     results = [
         json.loads(
-            (pathlib.Path(c.saving.model_dir) / telemetry.TRAIN_RESULTS_NAME).read_text()
+            (
+                pathlib.Path(c.saving.model_dir) / telemetry.TRAIN_RESULTS_NAME
+            ).read_text()
         )
         for c in (whole, config)
     ]
@@ -204,6 +211,150 @@ def test_a_finished_run_only_evaluates_again(make_config, capsys):
         np.testing.assert_array_equal(value, before[name])
 
 
+def allowing(config, **values):
+    """The same run with other options, allowed."""
+    return dataclasses.replace(
+        config,
+        saving=dataclasses.replace(config.saving, allow_changed_options=True),
+        **values,
+    )
+
+
+def test_another_batch_size_goes_on_at_the_same_example(
+    make_config, monkeypatch, capsys
+):
+    served = []
+    real = trainer.Trainer._replica_step
+
+    def note(input_ids):
+        served.extend(row.tobytes() for row in input_ids.numpy())
+
+    def replica_step(self, batch):
+        tf.py_function(note, [batch["input_ids"]], [])
+        return real(self, batch)
+
+    monkeypatch.setattr(trainer.Trainer, "_replica_step", replica_step)
+    whole = make_config(model_dir="whole", total_steps=6)
+    train.train(whole)
+    expected = served.copy()
+    served.clear()
+    config = make_config(whole.data_dir, total_steps=6)
+    with monkeypatch.context() as patch:
+        disturb(patch, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert train.train(config) == 75
+    assert train.train(allowing(config, global_batch_size=4)) == 0
+    assert "global_batch_size=8, this run asks for 4" in capsys.readouterr().err
+    assert len(set(expected)) == 29  # it goes through an epoch's end
+    assert served == expected[: 2 * 8 + 4 * 4]
+
+
+@pytest.fixture
+def make_set_of_rows(make_set):
+    """A set of one training shard, so that its rows come in their order."""
+
+    def make(name, numbers, spoilt=()):
+        data_dir = make_set(name, train=(24,), pairing="nsp")
+        rows = conftest.random_rows(24)
+        rows["masked_lm_weights"][list(spoilt)] = np.nan
+        manifest = records.read_manifest(data_dir)
+        (shard,) = manifest.splits["train"].shards
+        shard = records.write_shard(
+            f"{data_dir}/{shard.file}",
+            records.serialize({k: v[list(numbers)] for k, v in rows.items()}),
+        )
+        split = dataclasses.replace(
+            manifest.splits["train"],
+            num_examples=len(numbers),
+            shards=(shard,),
+        )
+        records.write_manifest(
+            data_dir,
+            dataclasses.replace(
+                manifest, splits={**manifest.splits, "train": split}
+            ),
+        )
+        return data_dir
+
+    return make
+
+
+def recovering(make_config, data_dir, max_rollbacks, **values):
+    config = make_config(
+        data_dir,
+        total_steps=6,
+        global_batch_size=4,
+        failures=recovery.RecoveryConfig(
+            max_bad_steps=2, max_rollbacks=max_rollbacks
+        ),
+        **values,
+    )
+    return dataclasses.replace(
+        config,
+        saving=dataclasses.replace(config.saving, checkpoint_every_steps=2),
+    )
+
+
+def test_a_run_passes_over_data_that_spoils_its_updates(
+    make_config, make_set_of_rows, capsys
+):
+    # The examples 8 to 15 are those of one loop.
+    without = make_set_of_rows("without", [*range(8), *range(16, 24)])
+    expected = recovering(make_config, without, 0, model_dir="without")
+    assert train.train(expected) == 0
+    spoilt = make_set_of_rows("spoilt", range(24), spoilt=range(8, 16))
+    config = recovering(make_config, spoilt, 1)
+    assert train.train(config) == 0
+    assert (
+        "back from step 4 to 2, passing over the examples 8 to 15 (rollback "
+        "1 of 1)"
+    ) in capsys.readouterr().err
+    actual = saved_values(config)
+    counts = "num_examples/", "num_rollbacks/", "num_predictions/"
+    for name, value in saved_values(expected).items():
+        if not name.startswith(counts):
+            np.testing.assert_array_equal(actual[name], value, err_msg=name)
+    log = [
+        (line["kind"], line["step"], line["num_examples"])
+        for line in map(json.loads, log_path(config).open())
+    ]
+    assert log == [
+        ("eval", 0, 0),
+        ("train", 2, 8),
+        ("train", 4, 16),
+        ("rollback", 4, 16),
+        ("train", 4, 24),
+        ("train", 6, 32),
+        ("eval", 6, 32),
+    ]
+    bad = [
+        json.loads(line).get("bad_steps") for line in log_path(config).open()
+    ]
+    assert bad == [None, 0, 2, None, 0, 0, None]
+
+
+def log_path(config):
+    return pathlib.Path(config.saving.model_dir) / telemetry.LOG_NAME
+
+
+def test_a_run_that_cannot_recover_says_what_to_look_at(
+    make_config, make_set_of_rows, capsys
+):
+    data_dir = make_set_of_rows("spoilt", range(24), spoilt=range(4, 24))
+    config = recovering(make_config, data_dir, 2)
+    for _ in range(2):  # Run again, it does the same.
+        assert train.train(config) == recovery.DIVERGED_CODE
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith("error: stopped at step ")
+        assert "2 updates in a row were not finite, after 2 rollbacks" in error
+        for hint in (
+            "--peak_learning_rate",
+            "examples 32 to 39",
+            "--precision=float32",
+            "--max_rollbacks",
+        ):
+            assert hint in error, error
+
+
 def truncate(data_dir):
     path = pathlib.Path(data_dir) / records.shard_name("train", 1, 3)
     path.write_bytes(path.read_bytes()[:-7])
@@ -256,7 +407,21 @@ def test_rows_longer_than_the_positions_are_refused(make_config, make_set):
 def test_another_run_s_directory_is_refused(make_config, make_set):
     config = make_config(total_steps=1)
     train.train(config)
+    best = pathlib.Path(config.saving.model_dir) / checkpoints.BEST
+    assert (best / "ckpt-1.json").exists()
     for message, other in {
+        "global_batch_size=8, this run asks for 4": make_config(
+            config.data_dir, global_batch_size=4
+        ),
+        "total_steps=1, this run asks for 9.*--allow_changed": make_config(
+            config.data_dir
+        ),
+        "hidden_dropout_prob=0.1, this run asks for 0.5": make_config(
+            config.data_dir, total_steps=1, bert={"hidden_dropout_prob": 0.5}
+        ),
+        "manifest.json of sha256": make_config(
+            make_set("more", train=(5, 5), pairing="nsp"), total_steps=1
+        ),
         "hidden_size=16, this run asks for 32": make_config(
             config.data_dir, bert={"hidden_size": 32}
         ),

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 import transformers
 
-from bert_pretrain import losses, model, optimizer, trainer
+from bert_pretrain import losses, model, optimizer, schedule, trainer
 
 NUM_ROWS = 8
 
@@ -36,7 +36,9 @@ def batches():
     }
 
 
-def trainer_of(num_replicas, pairing="nsp", dropout=0.0, **options):
+def trainer_of(
+    num_replicas, pairing="nsp", dropout=0.0, kind="adamw", **options
+):
     strategy = strategy_of(num_replicas)
     values = {
         "global_batch_size": NUM_ROWS,
@@ -62,9 +64,11 @@ def trainer_of(num_replicas, pairing="nsp", dropout=0.0, **options):
             )
         )
         adam = optimizer.build(
-            optimizer.OptimizerConfig(),
-            optimizer.ScheduleConfig(
-                total_steps=50, warmup_steps=0, peak_learning_rate=1e-2
+            optimizer.OptimizerConfig(optimizer=kind),
+            schedule.Schedule(
+                schedule.ScheduleConfig(
+                    total_steps=50, warmup_steps=0, peak_learning_rate=1e-2
+                )
             ),
             bert.trainable_variables,
         )
@@ -79,23 +83,84 @@ def trainer_of(num_replicas, pairing="nsp", dropout=0.0, **options):
 
 
 # Were each replica's gradient clipped, a low limit would tell.
-@pytest.mark.parametrize("max_gradient_norm", [0.0, 0.2])
-def test_replicas_do_not_change_the_update(max_gradient_norm):
+@pytest.mark.parametrize(
+    "max_gradient_norm, kind", [(0.0, "adamw"), (0.2, "adamw"), (0.2, "lamb")]
+)
+def test_replicas_do_not_change_the_update(max_gradient_norm, kind):
     outputs, weights = [], []
     for num_replicas in (1, 2):
         bert, bert_trainer = trainer_of(
-            num_replicas, max_gradient_norm=max_gradient_norm
+            num_replicas, kind=kind, max_gradient_norm=max_gradient_norm
         )
         outputs.append(bert_trainer.train(tf.constant(5)))
         weights.append([v.numpy() for v in bert.trainable_variables])
     for name, value in outputs[0].items():
         assert outputs[1][name] == pytest.approx(value, rel=1e-4), name
+    assert_same_weights(bert, *weights)
+
+
+@pytest.mark.parametrize("num_replicas, num_parts", [(1, 4), (2, 2)])
+def test_an_accumulated_update_equals_that_of_the_large_batch(
+    num_replicas, num_parts
+):
+    outputs, weights = [], []
+    for accumulation_steps in (1, num_parts):
+        bert, bert_trainer = trainer_of(
+            num_replicas,
+            max_gradient_norm=0.2,
+            accumulation_steps=accumulation_steps,
+        )
+        outputs.append(bert_trainer.train(tf.constant(3)))
+        weights.append([v.numpy() for v in bert.trainable_variables])
+    for name, value in outputs[0].items():
+        assert outputs[1][name] == pytest.approx(value, rel=1e-5), name
+    assert_same_weights(bert, *weights)
+
+
+def test_recomputing_does_not_change_the_update():
+    weights = []
+    for recompute in (False, True):
+        bert, bert_trainer = trainer_of(
+            2, dropout=0.1, accumulation_steps=2, recompute=recompute
+        )
+        bert_trainer.train(tf.constant(2))
+        weights.append([v.numpy() for v in bert.trainable_variables])
+    assert_same_weights(bert, *weights)
+
+
+def assert_same_weights(bert, one, two):
     names = [v.name for v in bert.trainable_variables]
-    for name, one, two in zip(names, *weights, strict=True):
+    for name, ours, theirs in zip(names, one, two, strict=True):
         if "key/bias" in name:
             # Its gradient is zero but for rounding, which Adam magnifies.
             continue
-        np.testing.assert_allclose(one, two, rtol=1e-3, atol=2e-4, err_msg=name)
+        np.testing.assert_allclose(
+            ours, theirs, rtol=1e-3, atol=2e-4, err_msg=name
+        )
+
+
+def test_gradients_are_reduced_once_an_update():
+    _, bert_trainer = trainer_of(2, accumulation_steps=2)
+    iterator = iter(bert_trainer._train_dataset)
+
+    @tf.function
+    def step():
+        bert_trainer.train_step(iterator)
+
+    graph = step.get_concrete_function().graph.as_graph_def()
+    loops = {
+        node.attr["body"].func.name for node in graph.node if node.op == "While"
+    }
+    in_loops = {
+        node.op
+        for function in graph.library.function
+        if function.signature.name in loops
+        for node in function.node_def
+    }
+    assert len(loops) == 2  # one a replica
+    assert "MatMul" in in_loops
+    assert "CollectiveReduceV2" not in in_loops
+    assert "CollectiveReduceV2" in {node.op for node in graph.node}
 
 
 def test_the_reported_means_weigh_every_prediction_the_same():
@@ -163,3 +228,37 @@ def test_a_batch_without_predictions_is_no_division_by_zero():
         "masked_lm_loss": 0.0,
         "masked_lm_accuracy": 0.0,
     }
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_a_bad_step_is_counted_and_left_out_of_the_means(num_replicas):
+    _, undisturbed = trainer_of(num_replicas)
+    _, disturbed = trainer_of(num_replicas)
+    spoilt = batches()
+    # Of the second batch, a row of the last replica.
+    spoilt["masked_lm_weights"][2 * NUM_ROWS - 1, 0] = np.nan
+    disturbed.train_dataset = (
+        disturbed._strategy.experimental_distribute_dataset(
+            tf.data.Dataset.from_tensor_slices(spoilt).batch(
+                NUM_ROWS, drop_remainder=True
+            )
+        )
+    )
+    expected = undisturbed.train(tf.constant(1))
+    output = disturbed.train(tf.constant(2))
+    assert (expected["bad_steps"], output["bad_steps"]) == (0, 1)
+    for name in ("masked_lm_loss", "masked_lm_accuracy", "gradient_norm"):
+        assert output[name] == pytest.approx(expected[name], rel=1e-6), name
+    assert disturbed.state.step == 2
+    assert disturbed.state.num_examples.numpy() == 2 * NUM_ROWS
+    assert disturbed.state.bad_steps_in_row.numpy() == 1
+    assert disturbed.last_loop.longest_bad_row == 1
+    for ours, theirs in zip(
+        disturbed.state.bert.weights,
+        undisturbed.state.bert.weights,
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    disturbed.train(tf.constant(1))
+    assert disturbed.state.bad_steps_in_row.numpy() == 0
+    assert disturbed.last_loop.longest_bad_row == 0

@@ -1,0 +1,148 @@
+"""What a resume costs the input pipeline, after few epochs and after many.
+
+    python benchmarks/resume_cost.py                       # a set of noise
+    python benchmarks/resume_cost.py --data_dir=records
+
+For each number of epochs that lie behind, in a process of its own: seconds to
+the first batch, the growth of the process's memory until then, and the
+records that were passed over, which lie in one group of shards.
+"""
+
+import dataclasses
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from bert_pretrain import input_pipeline, options, records
+
+_EPOCHS = 0, 1, 10, 100, 1000
+_STEPS_AHEAD = 10_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    data_dir: str = options.option("A set; default: one of noise.", "")
+    global_batch_size: int = options.option("Examples in a step.", 256)
+    epochs: int = options.option("One number of epochs only.", -1)
+
+
+def main(config):
+    if config.epochs >= 0:
+        _measure(config)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        data_dir = config.data_dir
+        if not data_dir:
+            data_dir = folder
+            _write_noise(data_dir, num_shards=64, num_rows=1000, width=128)
+        print("epochs  to the first batch  memory  records passed over")
+        for epochs in _EPOCHS:
+            subprocess.run(
+                [
+                    sys.executable,
+                    __file__,
+                    f"--data_dir={data_dir}",
+                    f"--global_batch_size={config.global_batch_size}",
+                    f"--epochs={epochs}",
+                ],
+                check=True,
+                stderr=subprocess.DEVNULL,
+            )
+
+
+def _measure(config):
+    manifest = records.read_manifest(config.data_dir)
+    split = manifest.splits[records.TRAIN]
+    # Half an epoch further, since a resume seldom meets an epoch's start.
+    first = int((config.epochs + 0.5) * split.num_examples)
+    examples = range(first, first + _STEPS_AHEAD * config.global_batch_size)
+    strategy = tf.distribute.get_strategy()
+    earlier = _resident_bytes()
+    start = time.perf_counter()
+    batches = input_pipeline.train_batches(
+        strategy,
+        config.data_dir,
+        manifest,
+        config.global_batch_size,
+        0,
+        examples,
+    )
+    next(iter(batches))
+    seconds = time.perf_counter() - start
+    memory = _resident_bytes() - earlier
+    segments = input_pipeline.plan(
+        [shard.num_examples for shard in split.shards], 0, examples, 0, 1
+    )
+    skipped = sum(int(segment.skips[0]) for segment in segments)
+    print(
+        f"{config.epochs:6,}  {seconds:17.2f} s  {memory / 1e6:3.0f} MB  "
+        f"{skipped:,} of {split.num_examples:,} in {len(segments)} shards",
+        flush=True,
+    )
+
+
+def _resident_bytes():
+    # Not the peak, which importing TensorFlow has set.
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def _write_noise(data_dir, num_shards, num_rows, width):
+    rng = np.random.default_rng(0)
+    num_predictions = 20
+    widths = {"S": width, "1": 1, "P": num_predictions}
+    shards = []
+    for index in range(num_shards):
+        serialized = records.serialize(
+            {
+                name: rng.integers(
+                    1, 20_000, [num_rows, widths[feature.width]]
+                ).astype(feature.dtype)
+                for name, feature in records.features_of(False).items()
+            }
+        )
+        name = records.shard_name(records.TRAIN, index, num_shards)
+        shards.append(records.write_shard(f"{data_dir}/{name}", serialized))
+    empty = {
+        field.name: 0
+        for field in dataclasses.fields(records.Split)
+        if field.name != "shards"
+    }
+    train = records.Split(
+        **{**empty, "num_examples": num_shards * num_rows},
+        shards=tuple(shards),
+    )
+    values = {
+        "seq_length": width,
+        "max_predictions_per_seq": num_predictions,
+        "vocab_size": 20_000,
+        "vocab_sha256": "",
+        "is_lower_case": True,
+        "pairing": "none",
+        "masking": "token",
+        "options": {},
+        "sources": (),
+        "documents": {},
+        "rows": {},
+    }
+    held_out = records.Split(**empty, shards=())
+    records.write_manifest(
+        data_dir,
+        records.Manifest(
+            **values,
+            splits={
+                records.TRAIN: train,
+                records.EVAL: held_out,
+                records.TEST: held_out,
+            },
+        ),
+    )
+
+
+if __name__ == "__main__":
+    options.run(main, BenchmarkConfig)

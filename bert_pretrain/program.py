@@ -1,0 +1,142 @@
+"""The program of a run: its phases, and the loops of each.
+
+What is left of a run follows from its state alone: `enter` makes the loops of
+a phase from the step and the example that the state has come to.
+"""
+
+import dataclasses
+import sys
+from typing import Any
+
+import orbit
+import tensorflow as tf
+
+from bert_pretrain import (
+    checkpoints,
+    distribution,
+    early_stopping,
+    evaluator,
+    input_pipeline,
+    optimizer,
+    phases,
+    records,
+    recovery,
+    run,
+    telemetry,
+    trainer,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What all phases of a run share."""
+
+    config: Any  # train.Config
+    plan: list  # of `phases.Phase`s
+    strategy: tf.distribute.Strategy
+    state: trainer.State
+    saver: checkpoints.Saver
+    log: telemetry.MetricsLog
+
+    def enter(self, phase, raise_if_asked):
+        """(Progress, `run.Run`) of a phase, from where the state is."""
+        config, state = self.config, self.state
+        self._begin(phase)
+        dtype = distribution.compute_dtype(config.devices)
+        eval_batches, num_eval_steps = input_pipeline.eval_batches(
+            self.strategy,
+            phase.data_dir,
+            phase.manifest,
+            records.EVAL,
+            phase.global_batch_size,
+        )
+        with self.strategy.scope():
+            bert_trainer = trainer.Trainer(
+                state,
+                self._batches(phase),
+                trainer.UpdateConfig(
+                    global_batch_size=phase.global_batch_size,
+                    dtype=dtype,
+                    max_gradient_norm=config.optimization.max_gradient_norm,
+                    seed=config.seed,
+                    accumulation_steps=phase.accumulation_steps,
+                    recompute=config.recompute,
+                ),
+            )
+            bert_evaluator = evaluator.Evaluator(
+                state.bert, eval_batches, dtype=dtype
+            )
+        # Bound now, since orbit's own lines are kept from sys.stdout later.
+        progress = telemetry.Progress(
+            bert_trainer,
+            config.schedule.total_steps,
+            phase.manifest.seq_length,
+            sys.stdout,
+        )
+        eval_line = telemetry.EvalLine(state, sys.stdout)
+        model_dir = config.saving.model_dir
+        return progress, run.Run(
+            controller=orbit.Controller(
+                strategy=self.strategy,
+                global_step=state.adam.iterations,
+                trainer=bert_trainer,
+                evaluator=bert_evaluator,
+                steps_per_loop=config.steps_per_loop,
+                summary_dir=f"{model_dir}/logs/train",
+                eval_summary_dir=f"{model_dir}/logs/eval",
+                train_actions=[progress, self.log.action("train")],
+                eval_actions=[eval_line, self.log.action("eval")],
+            ),
+            trainer=bert_trainer,
+            saver=self.saver,
+            recovery=recovery.Recovery(
+                config.failures, bert_trainer, self.saver, self.log
+            ),
+            batches_from_here=lambda: self._batches(phase),
+            raise_if_asked=raise_if_asked,
+            num_eval_steps=num_eval_steps,
+            steps_per_loop=config.steps_per_loop,
+            eval_every_steps=config.eval_every_steps,
+            from_step=phase.from_step,
+            set_start_step=phases.set_start(self.plan, phase),
+            is_over=lambda: self._is_over(phase),
+        )
+
+    def _begin(self, phase):
+        """Does what a phase begins with, once in a run."""
+        state = self.state
+        if phase.from_step == int(state.phase_start.numpy()):
+            return
+        state.phase_start.assign(phase.from_step)
+        if phase.from_step == phases.set_start(self.plan, phase):
+            state.set_start.assign(state.num_examples.numpy())
+        if phase.reset_optimizer:
+            optimizer.reset(state.adam)
+
+    def _batches(self, phase):
+        """Batches from the example that the run has come to in the set."""
+        state = self.state
+        first = int(state.num_examples.numpy() - state.set_start.numpy())
+        num_steps = max(0, phase.until_step - state.step)
+        return input_pipeline.train_batches(
+            self.strategy,
+            phase.data_dir,
+            phase.manifest,
+            phase.global_batch_size,
+            self.config.seed,
+            range(first, first + num_steps * phase.global_batch_size),
+            phase.masking,
+        )
+
+    def _is_over(self, phase):
+        """Whether the time is used up, or the held-out loss stands still."""
+        since = phases.set_start(self.plan, phase)
+        losses = [
+            run.held_out_loss(record)
+            for record in self.log.records
+            if record["kind"] == "eval"
+            and (record["step"] > since or not since)
+        ]
+        return self.state.clock.is_over or early_stopping.is_due(
+            losses, self.config.early_stopping_patience
+        )

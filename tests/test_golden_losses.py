@@ -1,0 +1,65 @@
+"""The first losses of a small run: what computes the same keeps them.
+
+A change that moves them on purpose records them anew, and says why in the
+file's "reason".
+"""
+
+import json
+import pathlib
+
+import numpy as np
+
+from bert_pretrain import (
+    checkpoints,
+    model,
+    schedule,
+    telemetry,
+    train,
+)
+
+GOLDEN = pathlib.Path(__file__).with_name("golden_losses.json")
+# Processors differ in the last bits, and twenty steps let them grow.
+RELATIVE_TOLERANCE = 2e-4
+
+
+def test_the_first_losses_are_as_they_were(make_set, tmp_path):
+    bert_config = tmp_path / "bert.json"
+    bert_config.write_text(
+        json.dumps(
+            {
+                "hidden_size": 32,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "intermediate_size": 64,
+                "max_position_embeddings": 16,
+            }
+        )
+    )
+    config = train.Config(
+        data_dir=make_set(train=(20, 20), pairing="nsp"),
+        global_batch_size=8,
+        steps_per_loop=1,
+        architecture=model.ModelConfig(bert_config=str(bert_config)),
+        schedule=schedule.ScheduleConfig(
+            total_steps=20, peak_learning_rate=5e-3
+        ),
+        saving=checkpoints.CheckpointConfig(model_dir=str(tmp_path / "model")),
+    )
+    assert train.train(config) == 0
+    log = (tmp_path / "model" / telemetry.LOG_NAME).read_text()
+    records = [json.loads(line) for line in log.splitlines()]
+    losses = {
+        name: [r[name] for r in records if r["kind"] == "train"]
+        for name in ("masked_lm_loss", "next_sentence_loss", "gradient_norm")
+    }
+    recorded = tmp_path / GOLDEN.name
+    recorded.write_text(json.dumps({"reason": "", **losses}, indent=1) + "\n")
+    golden = json.loads(GOLDEN.read_text())
+    for name, values in losses.items():
+        assert len(values) == 20
+        np.testing.assert_allclose(
+            values,
+            golden[name],
+            rtol=RELATIVE_TOLERANCE,
+            err_msg=f"{name}; the new values are in {recorded}",
+        )

@@ -1,0 +1,127 @@
+"""The phases of a run, as its options and a file give them."""
+
+import pytest
+
+from bert_pretrain import errors, phases
+
+
+@pytest.fixture
+def read(make_set, tmp_path):
+    """`read(text)` -> the phases, in which S1 and S2 are two sets' folders."""
+    folders = {
+        "S1": make_set("S1"),
+        "S2": make_set("S2", seq_length=20, masking="none"),
+        "PAIRS": make_set("PAIRS", pairing="nsp"),
+    }
+
+    def read(text, total_steps=100):
+        for name, folder in folders.items():
+            text = text.replace(name, folder)
+        path = tmp_path / "phases.yaml"
+        path.write_text(text)
+        return phases.read(
+            str(path) if text else "",
+            {
+                "data_dir": folders["S1"],
+                "global_batch_size": 8,
+                "accumulation_steps": 1,
+                "masked_fraction": None,
+                "peak_learning_rate": 1e-3,
+            },
+            total_steps,
+        )
+
+    return read
+
+
+def test_a_run_without_a_file_is_one_phase(read):
+    (phase,) = read("")
+    assert (phase.from_step, phase.until_step) == (0, 100)
+    assert phase.global_batch_size == 8
+    assert phase.manifest.seq_length == 16
+    assert phases.describe([phase]) == []
+
+
+def test_what_an_entry_does_not_name_stays_as_it_was(read):
+    first, second, third = read(
+        """
+        - from_step: 60
+          data_dir: S2
+          global_batch_size: 4
+          masked_fraction: 0.3
+          warmup_steps: 5
+          reset_optimizer: true
+        - from_step: 90
+          peak_learning_rate: 5e-5
+        """
+    )
+    assert [p.from_step for p in (first, second, third)] == [0, 60, 90]
+    assert [p.until_step for p in (first, second, third)] == [60, 90, 100]
+    assert second.manifest.seq_length == third.manifest.seq_length == 20
+    assert second.global_batch_size == third.global_batch_size == 4
+    assert second.masking.masked_fraction == 0.3
+    assert third.masking.masked_fraction == 0.3
+    assert first.masking is None
+    assert second.peak_learning_rate == 1e-3
+    assert third.peak_learning_rate == 5e-5
+    # These are of one phase, not of those after it.
+    assert (second.warmup_steps, second.reset_optimizer) == (5, True)
+    assert (third.warmup_steps, third.reset_optimizer) == (0, False)
+
+
+def test_the_file_may_say_how_the_run_begins(read):
+    (phase,) = read("[{from_step: 0, global_batch_size: 2}]")
+    assert phase.global_batch_size == 2
+
+
+def test_a_step_belongs_to_the_phase_that_it_is_in(read):
+    run = read("[{from_step: 60, data_dir: S2}, {from_step: 90}]")
+    at = {step: phases.at_step(run, step).from_step for step in (0, 59, 60, 99)}
+    assert at == {0: 0, 59: 0, 60: 60, 99: 60 + 30}
+    assert [phases.set_start(run, phase) for phase in run] == [0, 60, 60]
+
+
+def test_a_description_names_the_sets_by_what_is_in_them(read):
+    (entry,) = phases.describe(read("[{from_step: 60, data_dir: S2}]"))
+    assert len(entry.pop("set")) == 64
+    assert entry == {
+        "from_step": 60,
+        "global_batch_size": 8,
+        "accumulation_steps": 1,
+        "masked_fraction": None,
+        "peak_learning_rate": 1e-3,
+        "warmup_steps": 0,
+        "reset_optimizer": False,
+    }
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("a: [", "not YAML"),
+        ("from_step: 3", "expected a list of phases"),
+        ("[{global_batch_size: 3}]", "phase 1: has no from_step"),
+        ("[{from_step: 3, seed: 4}]", "'seed' is nothing that can change"),
+        ("[{from_step: x}]", "from_step='x' is not of the type int"),
+        ("[{from_step: 5, global_batch_size: 2.5}]", "not of the type int"),
+        ("[{from_step: 5, masked_fraction: much}]", "not of the type float"),
+        ("[{from_step: 100}]", "before step 100, where the run ends"),
+        ("[{from_step: 50}, {from_step: 50}]", "where the next is"),
+        ("[{from_step: 5, data_dir: PAIRS}]", "has pairing='nsp'"),
+        (
+            "[{from_step: 5, data_dir: S2}, {from_step: 7, data_dir: S1}]",
+            "was left in an earlier phase",
+        ),
+        ("[{from_step: 5, peak_learning_rate: 0}]", "must be positive"),
+        ("[{from_step: 5, masked_fraction: 0.2}]", "masks of .* are fixed"),
+        (
+            "[{from_step: 5, data_dir: S2, masked_fraction: 2}]",
+            "masked_fraction=2.0 must be above 0",
+        ),
+        ("[{from_step: 0, warmup_steps: 3}]", "is --warmup_steps"),
+        ("[{from_step: 5, reset_optimizer: true}]", "needs warmup_steps"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused(read, text, message):
+    with pytest.raises(errors.UserError, match=message):
+        read(text)

@@ -1,0 +1,69 @@
+"""Updates that are not numbers leave everything but the step alone."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bert_pretrain import optimizer, schedule, update
+
+
+def strategy_of(num_replicas):
+    if num_replicas == 1:
+        return tf.distribute.OneDeviceStrategy("/cpu:0")
+    return tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+
+
+@pytest.mark.parametrize("kind", ["adamw", "lamb"])
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_a_bad_update_changes_the_step_only(num_replicas, kind):
+    strategy = strategy_of(num_replicas)
+    with strategy.scope():
+        variables = [
+            tf.Variable(tf.ones([2, 3]), name="kernel"),
+            tf.Variable(tf.ones([3]), name="bias"),
+        ]
+        adam = optimizer.build(
+            optimizer.OptimizerConfig(optimizer=kind),
+            schedule.Schedule(
+                schedule.ScheduleConfig(
+                    total_steps=9, warmup_steps=0, schedule="constant"
+                )
+            ),
+            variables,
+        )
+
+    @tf.function
+    def step(gradients):
+        def replica_step(gradients):
+            update.apply_if(
+                update.is_finite(tf.linalg.global_norm(gradients), []),
+                adam,
+                gradients,
+                variables,
+            )
+
+        strategy.run(replica_step, args=(gradients,))
+
+    def state():
+        values = [*variables, *adam.variables()]
+        return [v.numpy() for v in values if v is not adam.iterations]
+
+    good = [tf.constant([[1.0, 2, 3], [4, 5, 6]]), tf.constant([1.0, 0, 1])]
+    step(good)
+    before = state()
+    assert not np.array_equal(before[0], np.ones([2, 3]))
+    for value in (np.nan, np.inf, -np.inf):
+        step([good[0], good[1] * tf.constant([1, 1, value])])
+        for ours, earlier in zip(state(), before, strict=True):
+            np.testing.assert_array_equal(ours, earlier)
+    assert adam.iterations.numpy() == 4
+    step(good)
+    assert adam.iterations.numpy() == 5
+    assert not np.array_equal(state()[0], before[0])
+
+
+def test_a_loss_may_be_bad_where_the_gradient_is_not():
+    one = tf.constant(1.0)
+    assert update.is_finite(one, [one, one])
+    assert not update.is_finite(one, [one, tf.constant(np.inf)])
+    assert not update.is_finite(tf.constant(np.nan), [one])
