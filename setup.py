@@ -8,9 +8,10 @@ setuptools.setup(
     name="bert-pretrain-tpu",
     version="0.1.0",
     description="Pretrain BERT with TensorFlow on TPUs, from raw text to a "
-                "model in use",
-    long_description=pathlib.Path(__file__).with_name(
-        "README.md").read_text(encoding="utf-8"),
+    "model in use",
+    long_description=pathlib.Path(__file__)
+    .with_name("README.md")
+    .read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=["bert_pretrain", "tfrecord_builders"],

@@ -64,7 +64,7 @@ class Hosts:
 def make_set(tmp_path):
     """Writes a set: `make_set(train=(30, 30), pairing="nsp")` -> its folder."""
 
-    def make(
+    def make(  # noqa: PLR0913  Keywords, each with a default.
         name="set",
         train=(20, 20),
         held_out=11,
