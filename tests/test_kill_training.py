@@ -18,7 +18,7 @@ import pytest
 import tensorflow as tf
 
 NUM_SEEDS = int(os.environ.get("KILL_SEEDS", "1"))
-NUM_KILLS = 2
+NUM_KILLS = 1 if NUM_SEEDS == 1 else 2  # of each run
 TOTAL_STEPS = 40
 # Imports what a run needs, which takes longer than the run, and forks: a line
 # of flags on its input starts a run, an empty one waits for its end.
