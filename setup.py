@@ -41,6 +41,7 @@ setuptools.setup(
             "pytest-xdist>=3.6",
             "ruff>=0.14",
             "jieba>=0.42.1,<0.43",
+            "lxml-html-clean>=0.4",
             "py3langid>=0.4",
             "pyarrow>=20",
             "trafilatura>=2",
@@ -50,7 +51,8 @@ setuptools.setup(
         "chinese": ["jieba>=0.42.1,<0.43"],
         "language": ["py3langid>=0.4"],
         "parquet": ["pyarrow>=20"],
-        "warc": ["trafilatura>=2", "warcio>=1.7"],
+        # trafilatura's dependency justext imports what lxml no longer holds.
+        "warc": ["lxml-html-clean>=0.4", "trafilatura>=2", "warcio>=1.7"],
         # To build on a cluster; `dataflow` adds what Google's own needs.
         "beam": ["apache-beam>=2.77,<3"],
         "dataflow": ["apache-beam[gcp]>=2.77,<3"],
