@@ -43,7 +43,7 @@ def test_prose_in_templates_stays_and_all_else_goes(markup, text):
     assert templates.expand(markup) == text
 
 
-def test_no_template_fails_on_the_arguments_it_gets():
+def test_no_template_fails_or_leaves_braces_whatever_its_arguments():
     for name in templates._EXPANSIONS:
         for arguments in (
             "",
@@ -58,4 +58,7 @@ def test_no_template_fails_on_the_arguments_it_gets():
             "|5|to",
             "|5|²",
         ):
-            templates.expand(f"{{{{{name}{arguments}}}}}")
+            expanded = templates.expand(f"a {{{{{name}{arguments}}}}} b")
+            # No brace is left, and the text around it stands.
+            assert expanded.startswith("a ") and expanded.endswith(" b")
+            assert "{{" not in expanded and "}}" not in expanded
