@@ -116,10 +116,10 @@ def _show_speed(config, texts, num_bytes):
             f"{seconds / len(texts) * 1e6:8.1f} us a document"
         )
 
-    words.read(texts[:1])  # Tables are made once.
+    words.Words(texts[:1])  # Tables are made once.
     batches = list(_batches(texts))
     started = time.perf_counter()
-    found = [words.read(batch) for batch in batches]
+    found = [words.Words(batch) for batch in batches]
     show("words and shingles", started)
     started = time.perf_counter()
     for batch, its_words in zip(batches, found, strict=True):
@@ -182,7 +182,7 @@ def _show_rate(config, originals, rate):
 def _links(config, texts):
     """({linked pair}, {(document, first of its component)})."""
     parts = [
-        deduplication.sign(words.read(batch), config.deduplication)
+        deduplication.sign(words.Words(batch), config.deduplication)
         for batch in _batches(texts)
     ]
     bands_NK, prints = (

@@ -13,11 +13,11 @@ VOCABULARY = [f"word{i}" for i in range(5000)]
 
 
 def digests(*texts):
-    return deduplication.digests(texts, words.read(texts))
+    return deduplication.digests(texts, words.Words(texts))
 
 
 def signatures(texts, config=CONFIG):
-    return deduplication.sign(words.read(texts), config)
+    return deduplication.sign(words.Words(texts), config)
 
 
 def shingles(text):

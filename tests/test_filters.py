@@ -34,7 +34,7 @@ HINDI = (
 
 
 def reason(text, config=CONFIG):
-    (found,) = filters.judge([text], words.read([text]), config)
+    (found,) = filters.judge([text], words.Words([text]), config)
     return found
 
 
@@ -95,7 +95,7 @@ def test_ngrams_are_judged_as_gopher_s_rules_say():
         chosen += [[f"another{i}" for i in range(rng.randint(0, 1500))]]
         texts.append([word for phrase in chosen for word in phrase])
     joined = [" ".join(tokens) for tokens in texts]
-    found = filters.judge(joined, words.read(joined), CONFIG)
+    found = filters.judge(joined, words.Words(joined), CONFIG)
     for tokens, why in zip(texts, found, strict=True):
         exceeds = len(tokens) >= 50 and any(
             share > limits[n] for n, share in plain_shares(tokens).items()
@@ -160,7 +160,7 @@ def test_sentences_about_such_things_stay(line):
 
 def test_language_keeps_what_is_asked_for():
     texts = [NEWS, CHINESE, JAPANESE, HINDI]
-    found = words.read(texts)
+    found = words.Words(texts)
     for language, place in {"en": 0, "zh": 1, "ja": 2, "hi": 3}.items():
         config = filters.FiltersConfig(
             language=(language,), min_document_chars=20
@@ -186,6 +186,6 @@ def test_mistakes_are_told(monkeypatch):
 
 def test_texts_without_any_word_are_judged_too():
     texts = ["!!! ??? " * 20, "", NEWS]
-    found = filters.judge(texts, words.read(texts), CONFIG)
+    found = filters.judge(texts, words.Words(texts), CONFIG)
     assert found == ["few_letters", "too_short", None]
-    assert np.shape(filters.judge([""], words.read([""]), CONFIG)) == (1,)
+    assert np.shape(filters.judge([""], words.Words([""]), CONFIG)) == (1,)

@@ -1,3 +1,6 @@
+import itertools
+import random
+
 import pytest
 
 from bert_pretrain import files
@@ -117,3 +120,30 @@ def test_a_document_too_large_is_passed_over_without_being_held(
         item[0] if isinstance(item, inputs.Dropped) else item.text
         for item in found
     ] == ["small", "too_long", "also small"]
+
+
+def test_blocks_are_found_however_a_file_is_read_and_divided(
+    tmp_path, monkeypatch
+):
+    rng = random.Random(0)
+    path = f"{tmp_path}/a.txt"
+    for _ in range(300):
+        content = "".join(rng.choices("ab \n\n\n\t\r", k=rng.randint(1, 40)))
+        content = content.replace("\r", "\r\n")
+        # Blank lines divide, told the slow way.
+        blocks = [
+            "\n".join(lines)
+            for is_blank, lines in itertools.groupby(
+                content.replace("\r\n", "\n").split("\n"),
+                lambda line: not line.strip(),
+            )
+            if not is_blank
+        ]
+        monkeypatch.setattr(inputs, "_READ_BYTES", rng.randint(1, 50))
+        cut = rng.randint(1, len(content))
+        files.write_bytes(path, content.encode())
+        found = read(path, None, "blocks", 0, cut)
+        found += read(path, None, "blocks", cut, len(content))
+        assert [item.text.rstrip() for item in found] == [
+            block.rstrip() for block in blocks
+        ], (content, cut)

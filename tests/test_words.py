@@ -17,14 +17,14 @@ TEXTS = [
 
 def hashes_of(text, among=()):
     before, after = list(among[:1]), list(among[1:])
-    found = words.read([*before, text, *after])
+    found = words.Words([*before, text, *after])
     ends = np.cumsum([0, *found.num_words_N])
     i = len(before)
     return found.hashes_W[ends[i] : ends[i + 1]].tolist()
 
 
 def test_words_are_runs_of_letters_marks_and_digits():
-    found = words.read(TEXTS)
+    found = words.Words(TEXTS)
     # Thai has no spaces, so each character counts; Hindi has.
     assert found.num_words_N.tolist() == [5, 5, 0, 6, 4, 2, 0]
     assert found.num_letters_N.tolist() == [15, 6, 0, 6, 18, 9, 0]
@@ -44,7 +44,7 @@ def test_a_word_has_one_hash_whatever_its_case_place_and_company():
 
 def test_no_two_of_many_words_share_a_hash():
     numbers = [f"{i:x}" for i in range(150_000)]
-    found = words.read([" ".join(numbers)])
+    found = words.Words([" ".join(numbers)])
     assert found.num_words_N[0] == 150_000
     assert len(np.unique(found.hashes_W)) == 150_000
 
@@ -58,7 +58,7 @@ def test_hashes_never_change():
 
 
 def test_ngrams_stay_within_a_text_and_tell_the_order():
-    found = words.read(["a b c a b", "a b", "b a"])
+    found = words.Words(["a b c a b", "a b", "b a"])
     pairs = words.ngrams(found.hashes_W, found.num_words_N, 2).tolist()
     ab, bc, ca, ab_again, b_end, ab_second, _, ba, a_end = pairs
     assert ab == ab_again == ab_second
@@ -68,4 +68,4 @@ def test_ngrams_stay_within_a_text_and_tell_the_order():
 
 def test_only_the_beginning_of_a_very_long_text_is_read(monkeypatch):
     monkeypatch.setattr(words, "MAX_CHARS", 4)
-    assert words.read(["a b c d e"]).num_words_N.tolist() == [2]
+    assert words.Words(["a b c d e"]).num_words_N.tolist() == [2]

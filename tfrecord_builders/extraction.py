@@ -72,7 +72,7 @@ class _Batch:
             return
         config = self._config
         texts = [document.text for document in self._documents]
-        its_words = words.read(texts)
+        its_words = words.Words(texts)
         reasons = [None] * len(texts)
         if config.filters.filters == "default":
             reasons = filters.judge(texts, its_words, config.filters)

@@ -25,7 +25,7 @@ _READ_BYTES = 1 << 20
 _INFLATED_BYTES = 1 << 22  # at a time
 # Four bytes of Zstandard may stand for a block of 128 KB.
 _ZSTD_SLICE_BYTES = 124
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 # The header of a bz2 stream and of its first block, at a byte boundary.
 _STREAM_START = re.compile(rb"BZh[1-9]1AY&SY")
 _STREAM_START_BYTES = 10
@@ -133,9 +133,9 @@ class Stream:
         start = max(self.span.start - 1, 0)
         position, tail = start, []
         for chunk in self.chunks(start):
-            if position == 0 and not tail and chunk.startswith(_BOM):
-                chunk = chunk[len(_BOM) :]
-                position = len(_BOM)
+            if position == 0 and not tail and chunk.startswith(BOM):
+                chunk = chunk[len(BOM) :]
+                position = len(BOM)
             first, *rest = chunk.split(b"\n")
             tail.append(first)
             for piece in rest:

@@ -2,7 +2,9 @@
 
 A part is files that hold the same documents in the same order:
 
-    <path>.jsonl       a line [id, text] for each
+    <path>.text        their texts, which are free of control characters,
+                       divided by one
+    <path>.ids         their ids, as a list in JSON
     <path>.hashes      their digests
     <path>.signatures  the bands of their signatures, band after band, and
                        then the fingerprints; only where these are wanted
@@ -18,6 +20,8 @@ import numpy as np
 
 from bert_pretrain import files
 from tfrecord_builders import deduplication
+
+_DIVIDER = b"\x1e"  # Unicode's "record separator"
 
 
 class Source(NamedTuple):
@@ -41,13 +45,14 @@ class Part:
     def read(self):
         """Yields (digest, text) of each document."""
         digests = self.read_digests()
-        for digest, line in zip(digests, self._lines(), strict=True):
-            _, text = json.loads(line)
-            yield digest.tobytes(), text
+        texts = self._encoded_texts()
+        for digest, text in zip(digests, texts, strict=True):
+            yield digest.tobytes(), text.decode()
 
     def read_document(self, number):
         """(id, text) of one document."""
-        return tuple(json.loads(self._lines()[number]))
+        ids = files.read_json(self.path + ".ids")
+        return ids[number], self._encoded_texts()[number].decode()
 
     def read_digests(self):
         """uint8 [N, DIGEST_BYTES]."""
@@ -74,9 +79,8 @@ class Part:
             [source.num_documents for source in self.sources],
         )
 
-    def _lines(self):
-        # json.dumps leaves no line feed in a line.
-        return files.read_text(self.path + ".jsonl").split("\n")
+    def _encoded_texts(self):
+        return files.read_bytes(self.path + ".text").split(_DIVIDER)
 
     def _read_signatures(self, start, num_bytes):
         return files.read_range(self.path + ".signatures", start, num_bytes)
@@ -104,24 +108,25 @@ class PartWriter:
           path: the file that it comes from.
           signature: `deduplication.Signatures` of this one document.
         """
-        self._lines.append(
-            json.dumps([document.id, document.text], ensure_ascii=False)
-        )
+        text = document.text.encode("utf-8")
+        self._ids.append(document.id)
+        self._texts.append(text)
+        self._num_bytes += len(text)
         self._digests.append(digest)
         if signature:
             self._signatures.append(signature)
         if not self._sources or self._sources[-1][0] != path:
             self._sources.append([path, 0])
         self._sources[-1][1] += 1
-        self._num_bytes += len(document.text.encode("utf-8"))
         if self._num_bytes >= self._part_bytes:
             self.flush()
 
     def flush(self):
-        if not self._lines:
+        if not self._texts:
             return
         path = f"{self._prefix}-{len(self.parts):05d}"
-        files.write_text(path + ".jsonl", "\n".join(self._lines))
+        files.write_bytes(path + ".text", _DIVIDER.join(self._texts))
+        files.write_text(path + ".ids", json.dumps(self._ids))
         files.write_bytes(path + ".hashes", b"".join(self._digests))
         if self._signatures:
             bands, fingerprints = zip(*self._signatures, strict=True)
@@ -133,7 +138,7 @@ class PartWriter:
         self.parts.append(
             {
                 "name": path.rpartition("/")[2],
-                "num_documents": len(self._lines),
+                "num_documents": len(self._texts),
                 "num_bytes": self._num_bytes,
                 "input": self._input,
                 "sources": self._sources,
@@ -142,5 +147,6 @@ class PartWriter:
         self._start_part()
 
     def _start_part(self):
-        self._lines, self._digests, self._num_bytes = [], [], 0
+        self._ids, self._texts, self._num_bytes = [], [], 0
+        self._digests = []
         self._signatures, self._sources = [], []

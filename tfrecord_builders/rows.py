@@ -14,6 +14,7 @@ longer than a row is cut, so that no text is lost.
 
 import bisect
 import dataclasses
+import itertools
 import random
 from typing import Literal
 
@@ -29,6 +30,8 @@ SHORT_ROW_FRACTION = 0.1
 RANDOM_NEXT_FRACTION = 0.5
 # ALBERT, section 3.1: half of the pairs are swapped.
 SWAPPED_FRACTION = 0.5
+# What is gathered at once: more would not fit the processor's cache.
+_PARTS_AT_ONCE = 4096
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,14 +83,16 @@ class Tokens:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Token ids of rows, part after part, without the special tokens.
+    """Rows as ranges of tokens, part after part, without the special tokens.
 
-    ids: integers [T]; part_lengths: [Q], T in all; parts_per_row: [R], Q in
-    all; next_sentence_labels: bool [R], true where the second part is from
-    elsewhere, or the parts are swapped; is_continuation: as of `Tokens`.
+    ids: integers [T]; part_starts, part_lengths: [Q], ranges of the ids;
+    parts_per_row: [R], Q in all; next_sentence_labels: bool [R], true where
+    the second part is from elsewhere, or the parts are swapped;
+    is_continuation: as of `Tokens`.
     """
 
     ids: np.ndarray
+    part_starts: np.ndarray
     part_lengths: np.ndarray
     parts_per_row: np.ndarray
     next_sentence_labels: np.ndarray
@@ -106,33 +111,32 @@ class Rows:
 
     def take(self, order):
         """The rows that `order` ([N] row numbers) names, in that order."""
-        part_starts = _starts(self.parts_per_row)
-        parts = _ranges(part_starts[order], self.parts_per_row[order])
-        token_starts = _starts(self.part_lengths)
-        tokens = _ranges(token_starts[parts], self.part_lengths[parts])
-        return Rows(
-            self.ids[tokens],
-            self.part_lengths[parts],
-            self.parts_per_row[order],
-            self.next_sentence_labels[order],
-            _take(self.is_continuation, tokens),
+        first_parts = _starts(self.parts_per_row)
+        parts = _ranges(first_parts[order], self.parts_per_row[order])
+        return dataclasses.replace(
+            self,
+            part_starts=self.part_starts[parts],
+            part_lengths=self.part_lengths[parts],
+            parts_per_row=self.parts_per_row[order],
+            next_sentence_labels=self.next_sentence_labels[order],
         )
 
     def to_bytes(self):
-        itemsize = 2 if self.ids.max(initial=0) < 2**16 else 4
+        ids = self._gather(self.ids)
+        itemsize = 2 if ids.max(initial=0) < 2**16 else 4
         sizes = np.array(
-            [len(self.ids), len(self.part_lengths), len(self), itemsize], "<i8"
+            [len(ids), len(self.part_lengths), len(self), itemsize], "<i8"
         )
         return b"".join(
             [
                 sizes.tobytes(),
-                self.ids.astype(f"<u{itemsize}").tobytes(),
+                ids.astype(f"<u{itemsize}").tobytes(),
                 self.part_lengths.astype("<i4").tobytes(),
                 self.parts_per_row.astype("<i4").tobytes(),
                 self.next_sentence_labels.tobytes(),
                 b""
                 if self.is_continuation is None
-                else np.packbits(self.is_continuation).tobytes(),
+                else np.packbits(self._gather(self.is_continuation)).tobytes(),
             ]
         )
 
@@ -154,7 +158,8 @@ class Rows:
         bits = np.frombuffer(content, np.uint8, offset=offset)
         if len(bits):
             arrays.append(np.unpackbits(bits, count=num_ids).view(bool))
-        return cls(*arrays)
+        ids, part_lengths, *others = arrays
+        return cls(ids, _starts(part_lengths), part_lengths, *others)
 
     def features(self, seq_length, vocab, is_packed=False):
         """The rows as a model takes them: int32 [R, S] each, by name.
@@ -175,7 +180,7 @@ class Rows:
             _ranges(starts, self.part_lengths),
         )
         input_ids = np.full(shape, vocab.id(vocabulary.PAD), np.int32)
-        input_ids[places] = self.ids
+        input_ids[places] = self._gather(self.ids)
         input_ids[part_rows, ends] = vocab.id(vocabulary.SEP)
         if is_packed:
             input_ids[part_rows, starts - 1] = vocab.id(vocabulary.CLS)
@@ -202,8 +207,21 @@ class Rows:
             features["document_ids"] = is_first.cumsum(axis=1) * attention_mask
         if self.is_continuation is not None:
             features["is_continuation"] = np.zeros(shape, bool)
-            features["is_continuation"][places] = self.is_continuation
+            features["is_continuation"][places] = self._gather(
+                self.is_continuation
+            )
         return features
+
+    def _gather(self, values):
+        """Of `values` [T], those of the parts, one after another."""
+        gathered = np.empty(self.part_lengths.sum(), values.dtype)
+        start = 0
+        for first in range(0, len(self.part_lengths), _PARTS_AT_ONCE):
+            mine = slice(first, first + _PARTS_AT_ONCE)
+            places = _ranges(self.part_starts[mine], self.part_lengths[mine])
+            gathered[start : start + len(places)] = values[places]
+            start += len(places)
+        return gathered
 
 
 def build(tokens, config, seed):
@@ -228,15 +246,15 @@ def build(tokens, config, seed):
         parts, labels, counts = pairs.build()
         parts_per_row = np.full(len(labels), 2, np.int32)
         labels = np.array(labels, bool)
-    starts, ends = np.array(parts, np.int64).reshape(-1, 2).T
-    lengths = (ends - starts).astype(np.int32)
-    places = _ranges(starts, lengths)
+    bounds = itertools.chain.from_iterable(parts)
+    starts, ends = np.fromiter(bounds, np.int64).reshape(-1, 2).T
     return Rows(
-        tokens.ids[places],
-        lengths,
+        tokens.ids,
+        starts,
+        (ends - starts).astype(np.int32),
         parts_per_row,
         labels,
-        _take(tokens.is_continuation, places),
+        tokens.is_continuation,
     ), counts
 
 
@@ -420,12 +438,15 @@ def concatenate(many):
     """Joins `Rows`."""
     # Of no rows it is not known whether there was a segmenter.
     many = [rows for rows in many if len(rows)] or many[:1]
-    return Rows(
-        *(
-            _concatenate([getattr(rows, field.name) for rows in many])
-            for field in dataclasses.fields(Rows)
-        )
+    offsets = _starts(np.array([len(rows.ids) for rows in many]))
+    joined = {
+        field.name: _concatenate([getattr(rows, field.name) for rows in many])
+        for field in dataclasses.fields(Rows)
+    }
+    joined["part_starts"] += np.repeat(
+        offsets, [len(rows.part_starts) for rows in many]
     )
+    return Rows(**joined)
 
 
 def concatenate_tokens(many):
@@ -453,19 +474,12 @@ def _concatenate(arrays):
     return None if arrays[0] is None else np.concatenate(arrays)
 
 
-def _take(array, places):
-    return None if array is None else array[places]
-
-
 def _starts(lengths):
     return np.cumsum(lengths) - lengths
 
 
-def _ordinals(lengths):
-    """0, 1, … within each of the runs that `lengths` gives."""
-    return np.arange(lengths.sum()) - np.repeat(_starts(lengths), lengths)
-
-
 def _ranges(starts, lengths):
     """The numbers of all ranges [start, start + length), one after another."""
-    return np.repeat(starts, lengths) + _ordinals(lengths)
+    places = np.repeat(starts - _starts(lengths), lengths)
+    places += np.arange(len(places))
+    return places

@@ -1,6 +1,13 @@
 """Plain text as a source of documents."""
 
+import math
+import re
+
 from tfrecord_builders import inputs
+
+_WHITE_SPACE = b" \t\n\r\x0b\x0c"
+# The end of a line, and the blank lines behind it.
+_BLANK_LINES = re.compile(rb"\n(?:[ \t\r\x0b\x0c]*\n)+")
 
 
 def read(stream, config):
@@ -40,32 +47,51 @@ def _blocks(stream):
     first blank line, and ends at the first one that is the next span's.
     """
     is_owned = stream.span.start == 0
-    start, block, num_bytes = 0, [], 0
-    for position, line in stream.lines():
-        if line is not None and not line.strip():
-            if block:
-                yield start, _join(block, num_bytes)
-                block, num_bytes = [], 0
-            if position >= stream.limit:
-                return
-            is_owned = True
-        elif is_owned:
-            if not block:
-                start = position
-            num_bytes += (
-                inputs.MAX_DOCUMENT_BYTES + 1 if line is None else len(line) + 1
-            )
-            if num_bytes > inputs.MAX_DOCUMENT_BYTES:
-                block = [b""]  # Goes on, but is not kept.
-            else:
-                block.append(line)
-        elif position >= stream.limit:
+    for position, block, blank_line in _divide(stream):
+        if is_owned and block != b"":
+            yield position, block
+        if blank_line >= stream.limit:
             return
-    if block:
-        yield start, _join(block, num_bytes)
+        is_owned = True
 
 
-def _join(block, num_bytes):
-    if num_bytes > inputs.MAX_DOCUMENT_BYTES:
-        return None
-    return b"\n".join(block)
+def _divide(stream):
+    """Yields (position, block, position of the last blank line behind it).
+
+    The first block may begin in the middle, or be empty; one that is above
+    MAX_DOCUMENT_BYTES is None.
+    """
+    # One byte back, or an imagined one: a blank line may be the first.
+    position = stream.span.start - 1
+    buffer = b"" if stream.span.start else b"\n"
+    is_too_long = False
+    for chunk in stream.chunks(max(position, 0)):
+        if position == -1 and chunk.startswith(inputs.BOM):
+            chunk = chunk[len(inputs.BOM) :]
+            position += len(inputs.BOM)
+        searched = len(buffer.rstrip(_WHITE_SPACE))
+        buffer += chunk
+        # White space at the end may go on in the next chunk.
+        end, start = len(buffer.rstrip(_WHITE_SPACE)), 0
+        for blank in _BLANK_LINES.finditer(buffer, searched, end):
+            last = buffer.rfind(b"\n", blank.start(), blank.end() - 1) + 1
+            block = None if is_too_long else buffer[start : blank.start()]
+            yield *_tidy(position + start, block), position + last
+            start, is_too_long = blank.end(), False
+        if end - start > inputs.MAX_DOCUMENT_BYTES:
+            is_too_long = True  # Goes on, but is not kept.
+            start = end - 1
+        position += start
+        buffer = buffer[start:]
+        if is_too_long and position >= stream.limit:
+            break
+    block = None if is_too_long else buffer.rstrip(_WHITE_SPACE)
+    yield *_tidy(position, block), math.inf
+
+
+def _tidy(position, block):
+    if block and block.startswith(b"\n"):  # the imagined one
+        position, block = position + 1, block[1:]
+    if block and b"\r" in block:
+        block = block.replace(b"\r\n", b"\n")
+    return position, block

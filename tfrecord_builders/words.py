@@ -9,7 +9,6 @@ N = texts, W = words of all texts, C = characters of all texts.
 
 import functools
 import unicodedata
-from typing import NamedTuple
 
 import numpy as np
 
@@ -36,36 +35,62 @@ _UNSPACED = (
 _BASE = 0x9E3779B97F4A7C15
 
 
-class Words(NamedTuple):
-    hashes_W: np.ndarray  # uint64
-    num_words_N: np.ndarray
-    shingles_W: np.ndarray  # uint64, the `ngrams` of SHINGLE_WORDS
-    characters: np.ndarray  # uint32, those of the words
-    num_characters_N: np.ndarray
-    num_letters_N: np.ndarray  # letters and marks
-    num_visible_N: np.ndarray  # characters that are no white space
+class Words:
+    """The words of clean texts, of the first MAX_CHARS of each.
 
+    Each property is computed when it is asked for.
+    """
 
-def read(texts):
-    """The words of clean texts, of the first MAX_CHARS of each."""
-    texts = [text[:MAX_CHARS].lower() for text in texts]
-    bounds = np.cumsum([0, *(len(text) + 1 for text in texts)])
-    # A line break behind each text, so that no word reaches into the next.
-    code_points_C = _code_points("\n".join([*texts, ""]))
-    kinds_C = _kinds().take(code_points_C, mode="clip")
-    starts_W, ends_W = _find_words(kinds_C)
-    hashes_W = _hash(code_points_C, starts_W, ends_W)
-    num_words_N = np.diff(np.searchsorted(starts_W, bounds))
-    is_in_word_C = kinds_C & _IN_WORD > 0
-    return Words(
-        hashes_W,
-        num_words_N,
-        ngrams(hashes_W, num_words_N, SHINGLE_WORDS),
-        code_points_C[is_in_word_C].astype("<u4"),
-        _count(is_in_word_C, bounds),
-        _count(kinds_C & _LETTER > 0, bounds),
-        _count(kinds_C & _VISIBLE > 0, bounds),
-    )
+    def __init__(self, texts):
+        texts = [text[:MAX_CHARS].lower() for text in texts]
+        self._bounds = np.cumsum([0, *(len(text) + 1 for text in texts)])
+        # A line break behind each text, so that no word reaches into the next.
+        self._code_points_C = _code_points("\n".join([*texts, ""]))
+        self._kinds_C = _kinds().take(self._code_points_C, mode="clip")
+
+    @functools.cached_property
+    def hashes_W(self):
+        """uint64."""
+        return _hash(self._code_points_C, *self._ranges)
+
+    @functools.cached_property
+    def num_words_N(self):
+        return np.diff(np.searchsorted(self._ranges[0], self._bounds))
+
+    @functools.cached_property
+    def shingles_W(self):
+        """uint64, the `ngrams` of SHINGLE_WORDS."""
+        return ngrams(self.hashes_W, self.num_words_N, SHINGLE_WORDS)
+
+    @functools.cached_property
+    def characters(self):
+        """uint32, those of the words."""
+        is_in_word_C = self._kinds_C & _IN_WORD > 0
+        return self._code_points_C[is_in_word_C].astype("<u4")
+
+    @functools.cached_property
+    def num_characters_N(self):
+        return self._count(_IN_WORD)
+
+    @functools.cached_property
+    def num_letters_N(self):
+        """Letters and marks."""
+        return self._count(_LETTER)
+
+    @functools.cached_property
+    def num_visible_N(self):
+        """Characters that are no white space."""
+        return self._count(_VISIBLE)
+
+    @functools.cached_property
+    def _ranges(self):
+        """Where the words start and end: int64 [W], int64 [W]."""
+        return _find_words(self._kinds_C)
+
+    def _count(self, kind):
+        sums = np.zeros(len(self._kinds_C) + 1, np.int32)
+        np.cumsum(self._kinds_C & kind > 0, out=sums[1:])
+        return np.diff(sums[self._bounds])
 
 
 def ngrams(hashes_W, num_words_N, n):
@@ -156,9 +181,3 @@ def _powers(count):
     factors[1] = pow(_BASE, -1, 2**64)
     factors[:, 0] = 1
     return np.cumprod(factors, axis=1)
-
-
-def _count(is_counted_C, bounds):
-    sums = np.zeros(len(is_counted_C) + 1, np.int32)
-    np.cumsum(is_counted_C, out=sums[1:])
-    return np.diff(sums[bounds])
