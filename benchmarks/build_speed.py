@@ -5,9 +5,11 @@
     python benchmarks/build_speed.py --measure=memory --megabytes=1000
 
 Both run as whole processes on the same text, one sentence a line, with the
-same vocabulary, pinned to the same core. What a process needs before it reads
-a byte is measured on a text of a few lines and taken off. Rounds go in turn;
-the medians are printed.
+same vocabulary, pinned to the same core. Seconds are those of the processor,
+so that other processes on it do not count. What a process needs before it
+reads a byte is measured on a text of a few lines and taken off. Rounds go in
+turn; the medians are printed. The peer neither filters documents nor looks for
+near duplicates, so ours runs without these and with them.
 
 The text is made of real documents: runs of sentences are drawn from the
 embedded sample (or `--input`) until there are enough, so that no document is
@@ -18,6 +20,7 @@ import dataclasses
 import os
 import random
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,6 +32,8 @@ from bert_pretrain import options
 from tfrecord_builders import documents, fetch_sample, sentences
 
 _SENTENCES_PER_DOCUMENT = 5, 60
+# What our builder does beyond the peer's work, and can leave out.
+_SAME_WORK = "--filters=none", "--near_duplicate_threshold=0"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +83,13 @@ class Bench:
     def num_bytes(self):
         return os.path.getsize(f"{self.folder}/text.txt")
 
-    def ours(self, text, num_workers):
+    def ours(self, text, num_workers, *options):
+        return [
+            *self._ours(text, num_workers),
+            *options,
+        ]
+
+    def _ours(self, text, num_workers):
         return [
             sys.executable,
             "-m",
@@ -115,9 +126,9 @@ class Bench:
         ]
 
     def seconds(self, command, cores):
-        """Wall time of a command, pinned to some cores."""
-        subprocess.run(["rm", "-rf", f"{self.folder}/set"], check=True)
-        started = time.monotonic()
+        """(wall time, processor's time) of a command, pinned to some cores."""
+        shutil.rmtree(f"{self.folder}/set", ignore_errors=True)
+        started, used = time.monotonic(), _seconds_of_children()
         done = subprocess.run(
             command,
             capture_output=True,
@@ -126,7 +137,12 @@ class Bench:
         )
         if done.returncode:
             raise RuntimeError(done.stderr[-2000:])
-        return time.monotonic() - started
+        return time.monotonic() - started, _seconds_of_children() - used
+
+
+def _seconds_of_children():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _prepare(config, folder):
@@ -190,41 +206,33 @@ def _write_text(real, path, num_bytes):
 
 def _compare_with_peer(bench):
     core = {max(os.sched_getaffinity(0))}
-    times = {
-        "ours": [],
-        "ours, few lines": [],
-        "theirs": [],
-        "theirs, few lines": [],
+    commands = {
+        "peer": bench.theirs,
+        "ours, same work": lambda text: bench.ours(text, 1, *_SAME_WORK),
+        "ours, default": lambda text: bench.ours(text, 1),
     }
+    whole = {name: [] for name in commands}
+    start_up = {name: [] for name in commands}
     for number in range(bench.config.rounds):
-        for name, command in (
-            ("ours", bench.ours("text.txt", 1)),
-            ("theirs", bench.theirs("text.txt")),
-            ("ours, few lines", bench.ours("few.txt", 1)),
-            ("theirs, few lines", bench.theirs("few.txt")),
-        ):
-            times[name].append(bench.seconds(command, core))
+        for name, command in commands.items():
+            whole[name].append(bench.seconds(command("text.txt"), core)[1])
+            start_up[name].append(bench.seconds(command("few.txt"), core)[1])
             print(
-                f"  round {number + 1}: {name} {times[name][-1]:.1f} s",
+                f"  round {number + 1}: {name} {whole[name][-1]:.1f} s, "
+                f"of a few lines {start_up[name][-1]:.1f} s",
                 flush=True,
             )
-    ours, ours_start, theirs, theirs_start = (
-        statistics.median(times[name])
-        for name in ("ours", "ours, few lines", "theirs", "theirs, few lines")
-    )
     megabytes = bench.num_bytes / 1e6
-    print(f"{'':12}{'start-up s':>12}{'work s':>10}{'MB/s':>10}")
-    for name, start, whole in (
-        ("ours", ours_start, ours),
-        ("peer", theirs_start, theirs),
-    ):
-        work = whole - start
-        print(f"{name:12}{start:12.1f}{work:10.2f}{megabytes / work:10.2f}")
-    ratio = (theirs - theirs_start) / (ours - ours_start)
-    print(
-        f"ratio of the work: {ratio:.1f}; "
-        f"of whole processes: {theirs / ours:.1f}"
-    )
+    work = {}
+    print(f"{'':16}{'start-up s':>12}{'work s':>10}{'MB/s':>10}{'ratio':>8}")
+    for name in commands:
+        start = statistics.median(start_up[name])
+        work[name] = statistics.median(whole[name]) - start
+        print(
+            f"{name:16}{start:12.1f}{work[name]:10.2f}"
+            f"{megabytes / work[name]:10.2f}"
+            f"{work['peer'] / work[name]:8.1f}"
+        )
 
 
 def _compare_workers(bench):
@@ -234,10 +242,10 @@ def _compare_workers(bench):
     for _ in range(bench.config.rounds):
         for num_workers in (1, 2):
             times[num_workers].append(
-                bench.seconds(bench.ours("text.txt", num_workers), cores)
+                bench.seconds(bench.ours("text.txt", num_workers), cores)[0]
             )
             starts[num_workers].append(
-                bench.seconds(bench.ours("few.txt", num_workers), cores)
+                bench.seconds(bench.ours("few.txt", num_workers), cores)[0]
             )
     work = {
         n: statistics.median(times[n]) - statistics.median(starts[n])
@@ -254,7 +262,7 @@ def _compare_workers(bench):
 
 def _show_memory(bench):
     cores = os.sched_getaffinity(0)
-    seconds = bench.seconds(bench.ours("text.txt", 2), cores)
+    seconds, _ = bench.seconds(bench.ours("text.txt", 2), cores)
     # Of the largest process among the builder and its workers.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     print(

@@ -11,11 +11,14 @@ B = examples, W = values of a feature, N = columns of bytes.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
 _FLOAT_LIST, _INT64_LIST = 2, 3  # field numbers in Feature
 _TRUE = np.ones(1, bool)
+# Values below this, as token ids are, are encoded by a table.
+_TABLE_SIZE = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +59,8 @@ def serialize(features):
         content[:, start:end] = column
         is_used[:, start:end] = its_use
         start = end
-    flat = content[is_used].tobytes()
+    # Twice as fast as content[is_used].
+    flat = np.compress(is_used.ravel(), content.ravel()).tobytes()
     ends = np.cumsum(np.broadcast_to(example.num_bytes, num_rows)).tolist()
     return [
         flat[start:end]
@@ -108,17 +112,39 @@ def _varints(values):
         return _Message(
             [(values.astype(np.uint8), _TRUE)], np.full(num_rows, num_values)
         )
-    width = -(-largest.bit_length() // 7)
-    slots = np.empty((num_rows, num_values, width), np.uint8)
-    is_used = np.empty(slots.shape, bool)
-    for i in range(width):
+    if largest < _TABLE_SIZE:
+        slots, is_used = (
+            table.take(values) for table in _varint_table(largest.bit_length())
+        )
+    else:
+        slots, is_used = _encode(values)
+    shape = num_rows, num_values * slots.itemsize
+    is_used = is_used.view(bool).reshape(shape)
+    return _Message(
+        [(slots.view(np.uint8).reshape(shape), is_used)],
+        np.count_nonzero(is_used, axis=1),
+    )
+
+
+@functools.cache
+def _varint_table(num_bits):
+    """`_encode` of all values of so many bits, to look them up."""
+    return _encode(np.arange(1 << num_bits))
+
+
+def _encode(values):
+    """(bytes, which are used), of each value in one wide integer."""
+    num_bytes = -(-int(values.max()).bit_length() // 7)
+    width = 1 << (num_bytes - 1).bit_length()  # of NumPy's integers
+    slots = np.zeros((*values.shape, width), np.uint8)
+    is_used = np.zeros(slots.shape, bool)
+    for i in range(num_bytes):
         rest = values >> 7 * i
         np.not_equal(rest, 0, out=is_used[..., i])
         # The eighth bit says that another byte follows.
         slots[..., i] = rest & 0x7F | (rest > 0x7F) * np.uint8(0x80)
     is_used[..., 0] = True
-    shape = num_rows, num_values * width
-    is_used = is_used.reshape(shape)
-    return _Message(
-        [(slots.reshape(shape), is_used)], np.count_nonzero(is_used, axis=1)
+    return tuple(
+        array.view(f"u{width}").reshape(values.shape)
+        for array in (slots, is_used)
     )

@@ -155,9 +155,12 @@ def mask(input_ids, attention_mask, vocab, config, rng, is_continuation=None):
             is_word_start = is_start
             is_start = _join_words(is_candidate, is_start, config.masking, rng)
         budget = _budget(is_candidate, config)
-        chosen, units = _take_units(
-            is_candidate, is_start, is_word_start, budget, rng
-        )
+        if config.masking == "token":
+            chosen = units = _take_tokens(is_candidate, budget, rng)
+        else:
+            chosen, units = _take_units(
+                is_candidate, is_start, is_word_start, budget, rng
+            )
         _hide(part, chosen, units, vocab, config, rng)
     return features
 
@@ -203,6 +206,19 @@ def _budget(is_candidate, config):
         config.max_predictions_per_seq,
         np.maximum(1, np.rint(config.masked_fraction * num_candidates)),
     ).astype(np.int32)
+
+
+def _take_tokens(is_candidate, budget, rng):
+    """`_take_units` where each token is a unit: the first ones will do."""
+    width = budget.max(initial=0)
+    taken = _shuffled(is_candidate, rng)[:, :width]
+    seq_length = is_candidate.shape[1]
+    taken += np.arange(0, is_candidate.size, seq_length)[:, np.newaxis]
+    # Rows may hold fewer candidates than the least budget, which is 1.
+    is_taken = (
+        np.arange(width) < np.minimum(budget, is_candidate.sum(axis=1))[:, None]
+    )
+    return np.sort(taken[is_taken])
 
 
 def _take_units(is_candidate, is_start, is_word_start, budget, rng):
