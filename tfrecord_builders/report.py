@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import html
 import itertools
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -292,6 +293,11 @@ def _masks(manifest, sample):
     if manifest.masking == "none":
         return "<p>The training rows are whole: the trainer masks them.</p>"
     asked = manifest.options
+    if "masked_fraction" not in asked:  # Another builder made the records.
+        asked = dict.fromkeys(
+            "masked_fraction mask_token_fraction random_token_fraction".split(),
+            math.nan,
+        )
     total = max(1, sample.num_predictions)
     random_share = asked["random_token_fraction"]
     mask_share = asked["mask_token_fraction"]
@@ -303,14 +309,14 @@ def _masks(manifest, sample):
     rows = [
         [
             "tokens predicted",
-            f"{asked['masked_fraction']:.1%}",
+            _percentage(asked["masked_fraction"]),
             f"{sample.num_predictions / max(1, sample.num_maskable):.1%}",
         ]
     ]
     rows += [
         [
             f"of these: {name}",
-            f"{share:.1%}",
+            _percentage(share),
             f"{sample.fates.get(name, 0) / total:.1%}",
         ]
         for name, share in expected.items()
@@ -320,6 +326,10 @@ def _masks(manifest, sample):
         + f"<p>Masked by {manifest.masking.replace('_', ' ')}, at most "
         f"{manifest.max_predictions_per_seq} predictions in an example.</p>"
     )
+
+
+def _percentage(share):
+    return "not known" if math.isnan(share) else f"{share:.1%}"
 
 
 def _near_duplicates(pairs):
