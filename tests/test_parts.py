@@ -55,7 +55,7 @@ def test_what_is_written_is_read_back(tmp_path, scheme):
         assert band.tolist() == [each.bands_NK[k] for each in signatures]
     prints = np.concatenate([part.read_fingerprints(3) for part in found])
     assert (prints == [each.fingerprints_NB for each in signatures]).all()
-    assert found[1].read_document(0) == (
+    assert found[1].read_documents([0])[0] == (
         f"id{found[1].first_document}",
         TEXTS[found[1].first_document],
     )

@@ -221,11 +221,12 @@ class _Examples:
         self._chosen = candidates[first[:MAX_EXAMPLES]]
 
     def read(self, parts):
+        documents = _read_documents(parts, np.unique(_ends(self._chosen)))
         return [
             {
                 "similarity": round(float(link["similarity"]), 3),
-                "earlier": _example(parts, int(link["earlier"])),
-                "later": _example(parts, int(link["later"])),
+                "earlier": documents[link["earlier"]],
+                "later": documents[link["later"]],
             }
             for link in self._chosen
         ]
@@ -236,8 +237,13 @@ def _pair_keys(links):
     return words.mix(later << np.uint64(32) | earlier)
 
 
-def _example(parts, number):
-    firsts = [part.first_document for part in parts]
-    part = parts[int(np.searchsorted(firsts, number, side="right")) - 1]
-    name, text = part.read_document(number - part.first_document)
-    return {"id": name, "text": text[:_EXAMPLE_CHARS]}
+def _read_documents(parts, numbers):
+    """Documents, by their numbers among all: the beginning of each."""
+    found = {}
+    for part in parts:
+        first, past = _bounds(part)
+        mine = numbers[(numbers >= first) & (numbers < past)] - first
+        if len(mine):  # Each part is read once.
+            for i, (name, text) in part.read_documents(mine.tolist()).items():
+                found[first + i] = {"id": name, "text": text[:_EXAMPLE_CHARS]}
+    return found

@@ -20,7 +20,7 @@ from bert_pretrain import errors
 
 # A line or page above this is not a document of text; it is passed over
 # without being held.
-MAX_DOCUMENT_BYTES = 1 << 26
+MAX_DOCUMENT_BYTES = 1 << 24
 _READ_BYTES = 1 << 20
 _INFLATED_BYTES = 1 << 22  # at a time
 # Four bytes of Zstandard may stand for a block of 128 KB.

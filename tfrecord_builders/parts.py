@@ -49,10 +49,11 @@ class Part:
         for digest, text in zip(digests, texts, strict=True):
             yield digest.tobytes(), text.decode()
 
-    def read_document(self, number):
-        """(id, text) of one document."""
+    def read_documents(self, numbers):
+        """(id, text) of some documents, by their numbers."""
         ids = files.read_json(self.path + ".ids")
-        return ids[number], self._encoded_texts()[number].decode()
+        texts = self._encoded_texts()
+        return {i: (ids[i], texts[i].decode()) for i in numbers}
 
     def read_digests(self):
         """uint8 [N, DIGEST_BYTES]."""

@@ -68,7 +68,9 @@ class SetConfig:
     )
     seed: int = options.option("Of all random draws.", 0)
     unit_mb: float = options.option(
-        "Text of one work unit, in MB: what a worker holds in memory.", 32.0
+        "Text of one work unit, in MB: what a worker holds in memory, seven "
+        "times over.",
+        24.0,
     )
 
     def __post_init__(self):
