@@ -28,12 +28,12 @@ TEXT_FILES  :=
 endif
 
 # Sizes that reach something in minutes on two cores; set your own.
-VOCAB_SIZE  ?= 4000
+VOCAB_SIZE  ?= 2000
 SEQ_LENGTH  ?= 64
 MODEL_SIZE  ?= tiny
 BATCH_SIZE  ?= 32
 TOTAL_STEPS ?= 6000
-PEAK_RATE   ?= 3e-3
+PEAK_RATE   ?= 2e-3
 WARMUP      ?= 600
 PRECISION   ?= bfloat16
 BUILD_FLAGS ?= --masked_fraction=0.2 --max_predictions_per_seq=0 \

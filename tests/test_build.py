@@ -366,18 +366,6 @@ def test_without_beam_its_engine_is_told_to_be_missing(text, monkeypatch):
         build.main(config)
 
 
-def test_the_chain_runs_on_paths_that_are_not_local():
-    # ram:// goes through tf.io.gfile exactly as gs:// does.
-    folder = "ram://test_build"
-    write_vocabulary(f"{folder}/vocab.txt")
-    write_news(f"{folder}/news-1.jsonl")
-    config = config_of(folder)
-    build.main(config)
-    manifest = records.read_manifest(config.output_dir)
-    records.check_set(config.output_dir, manifest)
-    assert manifest.splits["train"].num_examples > 100
-
-
 def test_a_split_that_got_no_document_is_told(text):
     files.write_text(
         f"{text}/one.jsonl", json.dumps({"text": " ".join(WORDS[:50])})

@@ -1,0 +1,90 @@
+"""From text to an exported model, by the functions behind the commands."""
+
+import numpy as np
+import safetensors.numpy
+import test_build
+
+from bert_pretrain import (
+    checkpoints,
+    evaluate,
+    export,
+    files,
+    model,
+    records,
+    schedule,
+    summary,
+    telemetry,
+    train,
+    weights,
+)
+from tfrecord_builders import build
+
+
+def test_packed_rows_of_text_become_a_model_on_paths_that_are_not_local(
+    tmp_path, capsys
+):
+    # ram:// goes through tf.io.gfile exactly as gs:// does.
+    folder = "ram://chain"
+    test_build.write_vocabulary(f"{folder}/vocab.txt")
+    test_build.write_news(f"{folder}/news-1.jsonl", num_documents=120)
+    config = test_build.config_of(folder, packing=True, test_fraction=0.1)
+    build.main(config)
+
+    files.write_json(
+        f"{folder}/bert.json",
+        {
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+            "max_position_embeddings": 64,
+        },
+    )
+    run = train.Config(
+        data_dir=config.output_dir,
+        global_batch_size=8,
+        steps_per_loop=10,
+        architecture=model.ModelConfig(bert_config=f"{folder}/bert.json"),
+        schedule=schedule.ScheduleConfig(
+            total_steps=30, peak_learning_rate=1e-2
+        ),
+        saving=checkpoints.CheckpointConfig(
+            model_dir=f"{folder}/model", checkpoint_every_steps=10
+        ),
+    )
+    assert train.train(run) == 0
+    results = files.read_json(f"{folder}/model/{telemetry.TRAIN_RESULTS_NAME}")
+    start, end = results["start"], results["end"]
+    assert end["masked_lm_loss"] < start["masked_lm_loss"]
+    evaluate.evaluate(
+        evaluate.Config(
+            data_dir=config.output_dir,
+            model_dir=f"{folder}/model",
+            split="test",
+        )
+    )
+    export.main(
+        export.ExportConfig(
+            model_dir=f"{folder}/model", output_dir=f"{folder}/export"
+        )
+    )
+    summary.main(
+        summary.SummaryConfig(
+            data_dir=config.output_dir,
+            model_dir=f"{folder}/model",
+            export_dir=f"{folder}/export",
+        )
+    )
+    assert f"{folder}/export" in capsys.readouterr().out
+
+    assert records.read_manifest(config.output_dir).is_packed
+    files.write_bytes(
+        f"{tmp_path}/weights",
+        files.read_bytes(f"{folder}/export/{weights.FILE_NAME}"),
+    )
+    exported = safetensors.numpy.load_file(f"{tmp_path}/weights")
+    restored = checkpoints.restore_model(f"{folder}/model")
+    np.testing.assert_array_equal(
+        exported["bert.embeddings.word_embeddings.weight"],
+        restored.bert.bert.embeddings.weight,
+    )
