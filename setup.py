@@ -19,8 +19,10 @@ setuptools.setup(
     install_requires=[
         "absl-py>=1.4",
         "lxml>=5",
+        "matplotlib>=3.8",
         "mwparserfromhell>=0.6.6",
         "numpy>=2",
+        "psutil>=5.9",
         "pyyaml>=6",
         "rensa>=0.5,<0.6",
         "safetensors>=0.4.3",
@@ -36,7 +38,6 @@ setuptools.setup(
     ],
     extras_require={
         "test": [
-            "psutil>=5.9",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.14",
@@ -45,6 +46,7 @@ setuptools.setup(
             "py3langid>=0.4",
             "pyarrow>=20",
             "trafilatura>=2",
+            "wandb>=0.31,<0.32",
             "warcio>=1.7",
         ],
         # Sources and filters of tfrecord_builders that most builds go without.
@@ -53,6 +55,8 @@ setuptools.setup(
         "parquet": ["pyarrow>=20"],
         # trafilatura's dependency justext imports what lxml no longer holds.
         "warc": ["lxml-html-clean>=0.4", "trafilatura>=2", "warcio>=1.7"],
+        # To log a training run to Weights & Biases.
+        "wandb": ["wandb>=0.31,<0.32"],
         # To build on a cluster; `dataflow` adds what Google's own needs.
         "beam": ["apache-beam>=2.77,<3"],
         "dataflow": ["apache-beam[gcp]>=2.77,<3"],

@@ -5,6 +5,7 @@ a phase from the step and the example that the state has come to.
 """
 
 import dataclasses
+import functools
 import sys
 from typing import Any
 
@@ -16,9 +17,13 @@ from bert_pretrain import (
     distribution,
     early_stopping,
     evaluator,
+    flops,
+    hardware,
     input_pipeline,
+    model,
     optimizer,
     phases,
+    profiling,
     records,
     recovery,
     run,
@@ -72,6 +77,7 @@ class Program:
             config.schedule.total_steps,
             phase.manifest.seq_length,
             sys.stdout,
+            self._peak_examples_per_second(phase, dtype),
         )
         eval_line = telemetry.EvalLine(state, sys.stdout)
         model_dir = config.saving.model_dir
@@ -82,9 +88,13 @@ class Program:
                 trainer=bert_trainer,
                 evaluator=bert_evaluator,
                 steps_per_loop=config.steps_per_loop,
-                summary_dir=f"{model_dir}/logs/train",
+                summary_dir=f"{model_dir}/{telemetry.TRAIN_SUMMARIES}",
                 eval_summary_dir=f"{model_dir}/logs/eval",
-                train_actions=[progress, self.log.action("train")],
+                train_actions=[
+                    progress,
+                    functools.partial(telemetry.add_memory, self.strategy),
+                    self.log.action("train"),
+                ],
                 eval_actions=[eval_line, self.log.action("eval")],
             ),
             trainer=bert_trainer,
@@ -94,6 +104,9 @@ class Program:
             ),
             batches_from_here=lambda: self._batches(phase),
             raise_if_asked=raise_if_asked,
+            profiler=profiling.Profiler(
+                config.trace, f"{model_dir}/{telemetry.TRAIN_SUMMARIES}"
+            ),
             num_eval_steps=num_eval_steps,
             steps_per_loop=config.steps_per_loop,
             eval_every_steps=config.eval_every_steps,
@@ -126,6 +139,16 @@ class Program:
             self.config.seed,
             range(first, first + num_steps * phase.global_batch_size),
             phase.masking,
+        )
+
+    def _peak_examples_per_second(self, phase, dtype):
+        """What the accelerators compute at the most; None if not known."""
+        peak_flops = hardware.peak_flops(self.strategy, dtype)
+        return peak_flops and peak_flops / flops.per_example(
+            self.state.bert.config,
+            phase.manifest.seq_length,
+            phase.manifest.max_predictions_per_seq,
+            model.has_pairs(self.state.bert),
         )
 
     def _is_over(self, phase):

@@ -6,13 +6,14 @@ leaving if asked. So all that was logged of the steps that a checkpoint holds
 was logged before, and nothing of them has to be logged again.
 """
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
 
 import orbit
 
-from bert_pretrain import checkpoints, recovery, trainer
+from bert_pretrain import checkpoints, profiling, recovery, trainer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class Run:
     recovery: recovery.Recovery
     batches_from_here: Callable  # -> batches after the state's num_examples
     raise_if_asked: Callable  # to end, see interruption.py
+    profiler: profiling.Profiler
     num_eval_steps: int
     steps_per_loop: int
     eval_every_steps: int  # 0 for the end only
@@ -44,14 +46,20 @@ class Run:
         Raises:
           Interrupted, Diverged: see there.
         """
+        with contextlib.closing(self.profiler):
+            output = self._train(until)
+        self.saver.save()
+        return output
+
+    def _train(self, until):
         state = self.trainer.state
         output = None
         while self.from_step <= state.step < until and not self.is_over():
             self.raise_if_asked()
             earlier = state.step
-            self.controller.train(
-                self._next_stop(earlier, until), checkpoint_at_completion=False
-            )
+            stop = self._next_stop(earlier, until)
+            with self.profiler.tracing(earlier, stop):
+                self.controller.train(stop, checkpoint_at_completion=False)
             if self.recovery.go_back_if_needed(self.batches_from_here):
                 continue
             if state.step == until or self._is_eval_due() or self.is_over():
@@ -60,7 +68,6 @@ class Run:
                     held_out_loss(output), self.set_start_step
                 )
             self.saver.save_if_due(earlier)
-        self.saver.save()
         return output
 
     def evaluate(self):
@@ -74,7 +81,10 @@ class Run:
 
     def _next_stop(self, step, until):
         grids = self.steps_per_loop, self.eval_every_steps or until
-        return min(until, *((step // grid + 1) * grid for grid in grids))
+        stops = [until, *((step // grid + 1) * grid for grid in grids)]
+        # What is traced is in loops of its own.
+        stops += [border for border in self.profiler.borders if border > step]
+        return min(stops)
 
     def _is_eval_due(self):
         every = self.eval_every_steps

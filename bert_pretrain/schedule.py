@@ -154,6 +154,13 @@ class Clock:
     def is_over(self):
         return float(self.share.numpy()) >= 1
 
+    @property
+    def seconds_left(self):
+        """Of the time budget; infinite where there is none."""
+        if not self._max_seconds:
+            return math.inf
+        return max(0.0, self._max_seconds - float(self.seconds.numpy()))
+
 
 class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
     """The learning rate of a step."""

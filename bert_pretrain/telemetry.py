@@ -5,17 +5,24 @@ import math
 import resource
 import time
 
+import psutil
 import tensorflow as tf
 import transformers
 from absl import logging
 
-from bert_pretrain import errors, files
+from bert_pretrain import errors, files, hardware
 
 # The final numbers, in the model directory. That of a training stands only
 # when the run is complete.
 LOG_NAME = "metrics.jsonl"
 TRAIN_RESULTS_NAME = "train_results.json"
 EVALUATE_RESULTS_NAME = "evaluate_results.json"
+
+# For TensorBoard, which looks into all folders below logs.
+TRAIN_SUMMARIES = "logs/train"
+
+# Waiting for input that is less than this is no news.
+_NOTABLE_WAIT = 0.05
 
 
 class Progress:
@@ -24,11 +31,26 @@ class Progress:
     An `orbit.Action`; orbit itself writes the output to TensorBoard after.
     """
 
-    def __init__(self, trainer, total_steps, tokens_per_example, stream):
+    def __init__(
+        self,
+        trainer,
+        total_steps,
+        tokens_per_example,
+        stream,
+        peak_examples_per_second=None,
+    ):
+        """Prepares it.
+
+        Args:
+          tokens_per_example: with padding.
+          peak_examples_per_second: what the accelerators could compute if
+            they did nothing else; None if nobody knows.
+        """
         self._trainer = trainer
         self._total_steps = total_steps
         self._tokens_per_example = tokens_per_example
         self._stream = stream
+        self._peak = peak_examples_per_second
         self._loops = []
 
     def __call__(self, output):
@@ -37,55 +59,97 @@ class Progress:
         rate = loop.num_examples / loop.seconds
         output["examples_per_second"] = rate
         output["tokens_per_second"] = rate * self._tokens_per_example
-        step = self._trainer.state.step
+        output["tokens_per_second_without_padding"] = (
+            loop.num_tokens / loop.seconds
+        )
+        if self._peak is not None:
+            output["mfu"] = rate / self._peak
+        output["input_wait_share"] = loop.input_seconds / loop.seconds
+        # The first loop compiles, so its rate tells nothing.
+        if len(self._loops) > 1:
+            output["seconds_left"] = self._seconds_left()
+        print(self._line(output), file=self._stream, flush=True)
+
+    def _seconds_left(self):
+        loop, state = self._loops[-1], self._trainer.state
+        by_steps = (self._total_steps - state.step) * (
+            loop.seconds / loop.num_steps
+        )
+        return min(by_steps, state.clock.seconds_left)
+
+    def _line(self, output):
         values = " ".join(
-            f"{name} {output[name]:.3f}"
-            for name in (
-                "masked_lm_loss",
-                "masked_lm_accuracy",
-                "next_sentence_accuracy",
+            f"{short} {output[name]:.3f}"
+            for name, short in (
+                ("masked_lm_loss", "loss"),
+                ("masked_lm_accuracy", "accuracy"),
+                ("next_sentence_accuracy", "next sentence"),
             )
             if name in output
         )
-        left = (self._total_steps - step) * loop.seconds / loop.num_steps
-        # The first loop compiles, so its rate tells nothing.
-        pace = (
-            "compiled"
-            if len(self._loops) == 1
-            else f"{format_duration(left)} left"
+        parts = [
+            f"step {self._trainer.state.step}/{self._total_steps} {values} "
+            f"lr {output['learning_rate']:.2e}",
+            f"{output['examples_per_second']:,.0f} examples/s "
+            f"{output['tokens_per_second']:,.0f} tokens/s",
+        ]
+        if "mfu" in output:
+            parts[-1] += f" MFU {output['mfu']:.1%}"
+        if output["input_wait_share"] >= _NOTABLE_WAIT:
+            parts.append(f"{output['input_wait_share']:.0%} waiting for input")
+        parts.append(
+            f"{format_duration(output['seconds_left'])} left"
+            if "seconds_left" in output
+            else "compiled"
         )
-        print(
-            f"step {step}/{self._total_steps} {values} "
-            f"lr {output['learning_rate']:.2e} | {rate:,.0f} examples/s "
-            f"{output['tokens_per_second']:,.0f} tokens/s | {pace}",
-            file=self._stream,
-            flush=True,
-        )
+        return " | ".join(parts)
 
     @property
     def seconds(self):
         return sum(loop.seconds for loop in self._loops)
 
     def timed(self):
-        """(seconds, examples, tokens), without the loop that compiled."""
+        """What the rates are made of, without the loop that compiled.
+
+        Returns:
+          (seconds, those of waiting for input, examples, tokens, those that
+          are no padding).
+        """
         loops = self._loops[1:] or self._loops
         num_examples = sum(loop.num_examples for loop in loops)
         return (
             sum(loop.seconds for loop in loops),
+            sum(loop.input_seconds for loop in loops),
             num_examples,
             num_examples * self._tokens_per_example,
+            sum(loop.num_tokens for loop in loops),
         )
 
 
 def summarize(progresses):
     """Rates of this process's training, over all its phases."""
-    timed = [(0, 0, 0), *(progress.timed() for progress in progresses)]
-    seconds, num_examples, num_tokens = map(sum, zip(*timed, strict=True))
+    timed = [(0,) * 5, *(progress.timed() for progress in progresses)]
+    seconds, input_seconds, num_examples, num_tokens, num_unpadded = map(
+        sum, zip(*timed, strict=True)
+    )
+    seconds = seconds or 1
     return {
         "train_seconds": round(sum(p.seconds for p in progresses), 3),
-        "examples_per_second": round(num_examples / (seconds or 1), 2),
-        "tokens_per_second": round(num_tokens / (seconds or 1), 1),
+        "examples_per_second": round(num_examples / seconds, 2),
+        "tokens_per_second": round(num_tokens / seconds, 1),
+        "tokens_per_second_without_padding": round(num_unpadded / seconds, 1),
+        "input_wait_share": round(input_seconds / seconds, 4),
     }
+
+
+def add_memory(strategy, output):
+    """Adds what this host and its fullest accelerator hold, in bytes."""
+    output["host_memory_bytes"] = psutil.Process().memory_info().rss
+    if counts := hardware.device_memory_bytes(strategy):
+        (
+            output["device_memory_bytes"],
+            output["device_peak_memory_bytes"],
+        ) = counts
 
 
 class MetricsLog:
@@ -95,9 +159,15 @@ class MetricsLog:
     consumed, and the values; what is not a number is null.
     """
 
-    def __init__(self, path, state):
+    def __init__(self, path, state, follow=lambda record: None):
+        """Prepares it.
+
+        Args:
+          follow: gets each line that is added.
+        """
         self._path = path
         self._state = state
+        self._follow = follow
         self._records = []
 
     def resume(self, is_restored):
@@ -108,13 +178,11 @@ class MetricsLog:
         self._records = []
         num_examples = int(self._state.num_examples.numpy())
         if is_restored and tf.io.gfile.exists(self._path):
-            for line in files.read_text(self._path).splitlines():
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError:
-                    break  # A process that was killed has torn the last one.
-                if record["num_examples"] <= num_examples:
-                    self._records.append(record)
+            self._records = [
+                record
+                for record in read_log(self._path)
+                if record["num_examples"] <= num_examples
+            ]
         files.write_text(self._path, "".join(map(_json_line, self._records)))
 
     def append(self, kind, values):
@@ -133,6 +201,7 @@ class MetricsLog:
         with errors.naming(self._path):
             with tf.io.gfile.GFile(self._path, "a") as file:
                 file.write(_json_line(record))
+        self._follow(record)
 
     def action(self, kind):
         """An `orbit.Action` that adds a line of its output."""
@@ -142,6 +211,17 @@ class MetricsLog:
     def records(self):
         """What is logged, in order."""
         return tuple(self._records)
+
+
+def read_log(path):
+    """The records of a `MetricsLog`, up to the first line that is torn."""
+    records = []
+    for line in files.read_text(path).splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break  # Its writer was killed, or is writing.
+    return records
 
 
 def _json_line(record):

@@ -26,12 +26,14 @@ from bert_pretrain import (
     optimizer,
     options,
     phases,
+    profiling,
     program,
     records,
     recovery,
     schedule,
     telemetry,
     trainer,
+    wandb_log,
 )
 
 # Options that phases can change, see phases.py.
@@ -101,6 +103,8 @@ class Config:
     devices: distribution.DistributionConfig = distribution.DistributionConfig()
     saving: checkpoints.CheckpointConfig
     failures: recovery.RecoveryConfig = recovery.RecoveryConfig()
+    trace: profiling.ProfilingConfig = profiling.ProfilingConfig()
+    tracking: wandb_log.WandbConfig = wandb_log.WandbConfig()
 
     def __post_init__(self):
         for name in ("accumulation_steps", "steps_per_loop"):
@@ -202,31 +206,39 @@ def _train(config, raise_if_asked):
         )
         saver = checkpoints.Saver(config.saving, state)
         is_restored = saver.restore()
-    log = telemetry.MetricsLog(f"{model_dir}/{telemetry.LOG_NAME}", state)
-    log.resume(is_restored)
-    _announce(config, plan, bert, strategy, state.step)
 
     # ---- The loops, phase by phase
-    loops = program.Program(config, plan, strategy, state, saver, log)
-    progresses, end = [], None
-    while True:
-        phase = phases.at_step(plan, state.step)
-        progress, training = loops.enter(phase, raise_if_asked)
-        progresses.append(progress)
-        # Orbit prints a line of its own for each of ours.
-        with (
-            contextlib.redirect_stdout(None),
-            input_pipeline.naming_failures(phase.data_dir, phase.manifest),
-            _saving_at_an_interruption(saver, state, model_dir),
-        ):
-            if not is_restored and not state.step:
-                training.evaluate()
-                saver.save()
-            end = training.train(phase.until_step) or end
-            if state.step >= config.schedule.total_steps or training.is_over():
-                # A run that had ended already has evaluated nothing.
-                end = end or training.evaluate()
-                break
+    with wandb_log.following(
+        config.tracking, model_dir, options.to_dict(config)
+    ) as follow:
+        log = telemetry.MetricsLog(
+            f"{model_dir}/{telemetry.LOG_NAME}", state, follow
+        )
+        log.resume(is_restored)
+        _announce(config, plan, bert, strategy, state.step)
+        loops = program.Program(config, plan, strategy, state, saver, log)
+        progresses, end = [], None
+        while True:
+            phase = phases.at_step(plan, state.step)
+            progress, training = loops.enter(phase, raise_if_asked)
+            progresses.append(progress)
+            # Orbit prints a line of its own for each of ours.
+            with (
+                contextlib.redirect_stdout(None),
+                input_pipeline.naming_failures(phase.data_dir, phase.manifest),
+                _saving_at_an_interruption(saver, state, model_dir),
+            ):
+                if not is_restored and not state.step:
+                    training.evaluate()
+                    saver.save()
+                end = training.train(phase.until_step) or end
+                if (
+                    state.step >= config.schedule.total_steps
+                    or training.is_over()
+                ):
+                    # A run that had ended already has evaluated nothing.
+                    end = end or training.evaluate()
+                    break
     saver.close()
 
     # ---- What it reached

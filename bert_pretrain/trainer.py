@@ -34,6 +34,8 @@ class Loop:
     num_examples: int
     seconds: float
     longest_bad_row: int = 0  # steps in a row whose update was not applied
+    num_tokens: int = 0  # without padding
+    input_seconds: float = 0.0  # in which the host waited for batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +125,10 @@ class Trainer(orbit.StandardTrainer):
             names += _sum_names("next_sentence")
         self._sums = {name: tf_keras.metrics.Sum(name) for name in names}
         self._longest_bad_row = _counter("longest_bad_row")
+        # All tokens that were computed, of bad steps too. float32 cannot
+        # count those of a long loop.
+        self._num_tokens = tf_keras.metrics.Sum("num_tokens", tf.int64)
+        self._input_microseconds = _counter("input_microseconds")
         self.last_loop = None
 
     def train(self, num_steps):
@@ -139,16 +145,21 @@ class Trainer(orbit.StandardTrainer):
             num_steps * self._config.global_batch_size,
             time.perf_counter() - start,
             int(self._longest_bad_row.numpy()),
+            int(self._num_tokens.result()),
+            int(self._input_microseconds.numpy()) / 1e6,
         )
         return output
 
     def train_loop_begin(self):
-        for metric in self._sums.values():
+        for metric in (*self._sums.values(), self._num_tokens):
             metric.reset_state()
         self._longest_bad_row.assign(0)
+        self._input_microseconds.assign(0)
 
     def train_step(self, iterator):
-        self._strategy.run(self._replica_step, args=(next(iterator),))
+        self._strategy.run(
+            self._replica_step, args=(self._next_batch(iterator),)
+        )
         self.state.num_examples.assign_add(self._config.global_batch_size)
 
     def train_loop_end(self):
@@ -162,8 +173,38 @@ class Trainer(orbit.StandardTrainer):
         output["gradient_norm"] = sums["gradient_norm"] / max(num_good, 1.0)
         if not num_good:
             output = dict.fromkeys(output, math.nan)
+        output["parameter_norm"] = float(self._parameter_norm())
         output["learning_rate"] = optimizer.last_learning_rate(self.state.adam)
         return output
+
+    def _next_batch(self, iterator):
+        """The next batch; notes how long the host had to wait for it.
+
+        On accelerators the host runs ahead of the device, which then has work
+        while the host waits: the share is the most that input can cost.
+        """
+        start = tf.timestamp()
+        with tf.control_dependencies([start]):
+            batch = next(iterator)
+        values = tf.nest.flatten(
+            tf.nest.map_structure(
+                self._strategy.experimental_local_results, batch
+            )
+        )
+        with tf.control_dependencies(values):
+            seconds = tf.timestamp() - start
+        self._input_microseconds.assign_add(tf.cast(1e6 * seconds, tf.int64))
+        return batch
+
+    @tf.function
+    def _parameter_norm(self):
+        """The global norm of what is trained, as on the first replica."""
+        norms = self._strategy.run(
+            lambda: tf.linalg.global_norm(
+                [tf.convert_to_tensor(v) for v in self.state.variables]
+            )
+        )
+        return self._strategy.experimental_local_results(norms)[0]
 
     def _replica_step(self, batch):
         replica = tf.distribute.get_replica_context()
@@ -183,6 +224,7 @@ class Trainer(orbit.StandardTrainer):
             is_good, self.state.adam, gradients, self.state.variables
         )
         self._count_bad_steps(is_good)
+        self._num_tokens.update_state(batch["attention_mask"])
         self.state.num_predictions.assign_add(
             tf.where(is_good, tf.cast(counts["masked_lm"], tf.int64), 0)
         )

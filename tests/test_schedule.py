@@ -97,6 +97,7 @@ def test_the_clock_hurries_the_schedule_and_never_holds_it():
             atol=1e-6,
         )
         assert clock.is_over == (seconds >= 120)
+        assert clock.seconds_left == max(0, 120 - seconds)
 
 
 def test_the_clock_goes_on_from_where_it_was_saved(monkeypatch):
@@ -123,6 +124,7 @@ def test_without_a_budget_the_clock_stands_still():
     clock.tick()
     assert float(clock.seconds) == 0
     assert not clock.is_over
+    assert clock.seconds_left == np.inf
 
 
 def test_a_change_sets_another_peak_with_its_own_warmup():

@@ -2,11 +2,13 @@
 
 import io
 import json
+import math
 import types
 
 import pytest
+import tensorflow as tf
 
-from bert_pretrain import telemetry, trainer
+from bert_pretrain import hardware, telemetry, trainer
 
 OUTPUT = {
     "masked_lm_loss": 6.5,
@@ -16,13 +18,24 @@ OUTPUT = {
 }
 
 
-def run_loops(loops, stream):
-    """Passes (step reached, steps, examples, seconds) through a Progress."""
-    fake = types.SimpleNamespace(state=types.SimpleNamespace())
-    progress = telemetry.Progress(fake, 100, 128, stream)
-    for step, *loop in loops:
-        fake.state.step, fake.last_loop = step, trainer.Loop(*loop)
-        output = dict(OUTPUT)
+def run_loops(loops, stream, peak=None, budget=math.inf, values=OUTPUT):
+    """Passes (step reached, steps, examples, seconds) through a Progress.
+
+    A tenth of the time is waiting, and of each example 100 tokens are used.
+    """
+    clock = types.SimpleNamespace(seconds_left=budget)
+    fake = types.SimpleNamespace(state=types.SimpleNamespace(clock=clock))
+    progress = telemetry.Progress(fake, 100, 128, stream, peak)
+    for step, num_steps, num_examples, seconds in loops:
+        fake.state.step = step
+        fake.last_loop = trainer.Loop(
+            num_steps,
+            num_examples,
+            seconds,
+            num_tokens=100 * num_examples,
+            input_seconds=seconds / 10,
+        )
+        output = dict(values)
         progress(output)
     return progress, output
 
@@ -31,12 +44,49 @@ def test_a_line_tells_the_step_the_rates_and_the_time_left():
     stream = io.StringIO()
     _, output = run_loops([(10, 10, 320, 40.0), (20, 10, 320, 8.0)], stream)
     first, second = stream.getvalue().splitlines()
-    assert first.startswith("step 10/100 masked_lm_loss 6.500 ")
+    assert first.startswith("step 10/100 loss 6.500 accuracy 0.250 lr 1.00e-03")
     assert "left" not in first  # its rate is that of compiling
-    assert "40 examples/s 5,120 tokens/s" in second
+    assert "40 examples/s 5,120 tokens/s | 10% waiting for input" in second
     assert second.endswith("1:04 left")  # 80 steps of 0.8 seconds
     assert output["examples_per_second"] == pytest.approx(40)
     assert output["tokens_per_second"] == pytest.approx(40 * 128)
+    assert output["tokens_per_second_without_padding"] == pytest.approx(4000)
+    assert output["input_wait_share"] == pytest.approx(0.1)
+    assert output["seconds_left"] == pytest.approx(64)
+    assert "mfu" not in output  # since no peak is known
+
+
+def test_the_use_of_the_accelerators_is_told_where_their_peak_is_known():
+    stream = io.StringIO()
+    _, output = run_loops([(10, 10, 320, 8.0)], stream, peak=100.0)
+    assert output["mfu"] == pytest.approx(0.4)
+    assert "5,120 tokens/s MFU 40.0% |" in stream.getvalue()
+
+
+def test_the_time_left_is_no_longer_than_the_budget():
+    loops = [(10, 10, 320, 40.0), (20, 10, 320, 8.0)]
+    _, output = run_loops(loops, io.StringIO(), budget=30.0)
+    assert output["seconds_left"] == 30.0
+
+
+def test_the_longest_line_fits_a_screen():
+    stream = io.StringIO()
+    values = {**OUTPUT, "next_sentence_accuracy": 0.5}
+    loops = [(10, 10, 10**6, 40.0), (20, 10, 10**6, 8.0)]
+    run_loops(loops, stream, peak=1e6, values=values)
+    assert max(map(len, stream.getvalue().splitlines())) < 160
+
+
+def test_the_memory_of_host_and_accelerator_is_told(monkeypatch):
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    output = {}
+    telemetry.add_memory(strategy, output)
+    assert 1e8 < output["host_memory_bytes"] < 1e11
+    assert len(output) == 1  # A CPU has no memory of its own.
+    monkeypatch.setattr(hardware, "device_memory_bytes", lambda _: (3, 5))
+    telemetry.add_memory(strategy, output)
+    assert output["device_memory_bytes"] == 3
+    assert output["device_peak_memory_bytes"] == 5
 
 
 def test_the_summary_leaves_the_compiling_loop_out_of_the_rates():
@@ -48,6 +98,8 @@ def test_the_summary_leaves_the_compiling_loop_out_of_the_rates():
         "train_seconds": 60.0,
         "examples_per_second": 32.0,
         "tokens_per_second": 32.0 * 128,
+        "tokens_per_second_without_padding": 3200.0,
+        "input_wait_share": 0.1,
     }
 
 
@@ -84,6 +136,16 @@ class Count(int):
 def log_at(path, step, num_examples):
     state = types.SimpleNamespace(step=step, num_examples=Count(num_examples))
     return state, telemetry.MetricsLog(str(path), state)
+
+
+def test_who_follows_the_log_gets_each_line_once(tmp_path):
+    lines = []
+    state = types.SimpleNamespace(step=1, num_examples=Count(8))
+    log = telemetry.MetricsLog(str(tmp_path / "log"), state, lines.append)
+    log.append("train", {"loss": 1.5})
+    log.append("train", {"loss": 1.5})
+    assert lines == telemetry.read_log(str(tmp_path / "log"))
+    assert len(lines) == 1
 
 
 def test_the_log_keeps_what_need_not_be_done_again(tmp_path):

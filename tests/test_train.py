@@ -1,5 +1,6 @@
 """The training program: resuming, refusing, and what it leaves behind."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -13,18 +14,22 @@ import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
+import test_wandb_log
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from bert_pretrain import (
     checkpoints,
     errors,
     model,
     options,
+    profiling,
     records,
     recovery,
     schedule,
     telemetry,
     train,
     trainer,
+    wandb_log,
 )
 
 
@@ -180,8 +185,13 @@ def test_a_run_leaves_results_logs_and_a_directory_that_explains_itself(
         "next_sentence_accuracy",
         "learning_rate",
         "gradient_norm",
+        "parameter_norm",
         "examples_per_second",
         "tokens_per_second",
+        "tokens_per_second_without_padding",
+        "input_wait_share",
+        "seconds_left",
+        "host_memory_bytes",
     }
     assert "masked_lm_loss" in logged_names(folder / "logs" / "eval")
 
@@ -198,6 +208,47 @@ def logged_names(folder):
         for event in tf.compat.v1.train.summary_iterator(str(path))
         for value in event.summary.value
     }
+
+
+def test_a_run_can_be_followed_and_traced(make_config, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    config = make_config(
+        total_steps=8,
+        steps_per_loop=5,
+        trace=profiling.ProfilingConfig(profile_steps="3:4"),
+        tracking=wandb_log.WandbConfig(wandb="a-project"),
+    )
+    assert train.train(config) == 0
+    folder = pathlib.Path(config.saving.model_dir)
+    log = [json.loads(line) for line in log_path(config).open()]
+    assert [record["step"] for record in log] == [0, 2, 4, 5, 8, 8]
+
+    ((_, history),) = test_wandb_log.read(folder)
+    sent = {
+        (record["kind"], record["step"]): {
+            name: history[record["step"]][f"{record['kind']}/{name}"]
+            for name in record
+            if name not in ("kind", "step")
+        }
+        for record in log
+    }
+    for record in log:
+        place = record.pop("kind"), record.pop("step")
+        assert sent[place] == record
+
+    (trace,) = folder.glob("logs/train/plugins/profile/*/*.xplane.pb")
+    space = xplane_pb2.XSpace()
+    space.ParseFromString(trace.read_bytes())
+    names = collections.Counter(
+        plane.event_metadata[event.metadata_id].name
+        for plane in space.planes
+        for line in plane.lines
+        for event in line.events
+    )
+    # Of our step, each product is there twice: two steps were traced.
+    products = [name for name in names if "BatchMatMul" in name]
+    assert products and {names[name] for name in products} == {2}
 
 
 def test_a_finished_run_only_evaluates_again(make_config, capsys):

@@ -1,5 +1,7 @@
 """The update: the same on one replica or two, and right on both."""
 
+import time
+
 import conftest
 import numpy as np
 import pytest
@@ -191,6 +193,51 @@ def test_gradients_are_scaled_down_to_the_norm_and_never_up():
         np.testing.assert_array_equal(clipped[0], gradients[0])
 
 
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_a_loop_counts_its_tokens_and_measures_the_parameters(num_replicas):
+    bert, bert_trainer = trainer_of(num_replicas)
+    bert_trainer.train(tf.constant(2))
+    output = bert_trainer.train(tf.constant(4))
+    mask = batches()["attention_mask"]
+    # Six batches in all: three of the epoch, twice; two were before.
+    num_tokens = 2 * mask.sum() - mask[: 2 * NUM_ROWS].sum()
+    assert bert_trainer.last_loop.num_tokens == num_tokens
+    squares = sum(float(tf.reduce_sum(v**2)) for v in bert.trainable_variables)
+    assert output["parameter_norm"] == pytest.approx(squares**0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_a_loop_knows_how_long_it_waited_for_slow_input(num_replicas):
+    _, bert_trainer = trainer_of(num_replicas)
+    bert_trainer.train(tf.constant(1))  # compiles
+    bert_trainer.train(tf.constant(5))
+    quick = bert_trainer.last_loop
+
+    def wait(batch):
+        def sleep(ids):
+            time.sleep(0.1)
+            return ids
+
+        ids = tf.numpy_function(sleep, [batch["input_ids"]], tf.int32)
+        ids.set_shape(batch["input_ids"].shape)
+        return {**batch, "input_ids": ids}
+
+    dataset = tf.data.Dataset.from_tensor_slices(batches()).batch(
+        NUM_ROWS, drop_remainder=True
+    )
+    bert_trainer.train_dataset = (
+        bert_trainer._strategy.experimental_distribute_dataset(
+            dataset.repeat().map(wait)
+        )
+    )
+    bert_trainer.train(tf.constant(1))
+    bert_trainer.train(tf.constant(5))
+    slow = bert_trainer.last_loop
+    assert quick.input_seconds < 0.3 * slow.input_seconds
+    # Some of the five times 0.1 seconds pass while a step is computed.
+    assert 0.6 * 0.5 < slow.input_seconds < slow.seconds
+
+
 def test_training_learns_the_few_rows_it_sees():
     _, bert_trainer = trainer_of(1, pairing="none")
     first = bert_trainer.train(tf.constant(3))
@@ -253,6 +300,9 @@ def test_a_bad_step_is_counted_and_left_out_of_the_means(num_replicas):
     assert disturbed.state.num_examples.numpy() == 2 * NUM_ROWS
     assert disturbed.state.bad_steps_in_row.numpy() == 1
     assert disturbed.last_loop.longest_bad_row == 1
+    # It took as long as others do.
+    num_tokens = spoilt["attention_mask"][: 2 * NUM_ROWS].sum()
+    assert disturbed.last_loop.num_tokens == num_tokens
     for ours, theirs in zip(
         disturbed.state.bert.weights,
         undisturbed.state.bert.weights,

@@ -1,0 +1,123 @@
+"""Accelerators: what each kind computes at the most, what ours hold now.
+
+The unit is the chip. Peaks are the vendors' numbers for dense matrix products
+(half of those that NVIDIA gives for sparse ones), so that a share of them is
+comparable to what others report.
+
+No TPU and no GPU has run this project yet: how they name themselves is taken
+from documentation and public code.
+"""
+
+import dataclasses
+import os
+import re
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+    """One kind of chip."""
+
+    name: str
+    pattern: str  # of what it calls itself
+    bfloat16: float | None  # FLOP/s; None if it has no such products
+    float32: float  # FLOP/s of float32 products as TensorFlow computes them
+    replicas_per_chip: int = 1
+
+
+def _tpu(name, pattern, flops, replicas_per_chip=1):
+    # A float32 product is one pass in bfloat16 there, unless asked otherwise.
+    return Accelerator(name, pattern, flops, flops, replicas_per_chip)
+
+
+# https://docs.cloud.google.com/tpu/docs/{v3,v4,v5e,v5p,v6e}, "System
+# architecture"; v2 from JAX's jax/_src/pallas/mosaic/tpu_info.py. JAX has 140
+# for v3, others 45 for v2. A chip of v2 and v3 shows its two cores as two
+# replicas; those of v4 and v5p work as one ("megacore").
+_TPUS = (
+    _tpu("TPU v2", r"v2-\d+", 46e12, 2),
+    _tpu("TPU v3", r"v3-\d+", 123e12, 2),
+    _tpu("TPU v4", r"v4-\d+", 275e12),
+    _tpu("TPU v5e", r"(v5litepod|v5lite|v5e)-\d+", 197e12),
+    _tpu("TPU v5p", r"v5p-\d+", 459e12),
+    _tpu("TPU v6e", r"v6e-\d+", 918e12),
+)
+# NVIDIA's data sheets, of the name of each: "BFLOAT16 Tensor Core" and, since
+# TensorFlow computes float32 products so by default, "TF32 Tensor Core".
+# Volta and Turing have neither: FP32 there, and no peak in bfloat16.
+_GPUS = (
+    Accelerator("V100 SXM2", r"V100-SXM", None, 15.7e12),
+    Accelerator("V100 PCIe", r"V100-PCIE", None, 14e12),
+    Accelerator("T4", r"\bT4\b", None, 8.1e12),
+    Accelerator("A10", r"\bA10\b", 125e12, 62.5e12),
+    Accelerator("A30", r"\bA30\b", 165e12, 82e12),
+    Accelerator("A40", r"\bA40\b", 149.7e12, 74.8e12),
+    Accelerator("A100", r"\bA100\b", 312e12, 156e12),
+    Accelerator("L4", r"\bL4\b", 121e12, 60e12),
+    Accelerator("L40S", r"\bL40S\b", 362e12, 183e12),
+    Accelerator("H100 PCIe", r"\bH100 PCIe", 756e12, 378e12),
+    Accelerator("H100 NVL", r"\bH100 NVL", 835e12, 417e12),
+    Accelerator("H100 SXM", r"\bH100\b.*HBM3", 989e12, 494e12),
+    Accelerator("H200", r"\bH200\b", 989e12, 494e12),
+)
+# What machines with TPUs set, such as v5litepod-8.
+_TPU_VARIABLES = "TPU_ACCELERATOR_TYPE", "ACCELERATOR_TYPE"
+
+
+def peak_flops(strategy, dtype):
+    """FLOP/s of all of a strategy's replicas together, at the most.
+
+    Returns:
+      None if it is not known, as for CPUs.
+    """
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        names = [os.environ.get(name, "") for name in _TPU_VARIABLES]
+        found = [find_tpu(name) for name in names]
+    else:
+        found = [find_gpu(name) for name in _gpu_names()]
+    kind = next(filter(None, found), None)
+    if kind is None or (flops := getattr(kind, dtype.name)) is None:
+        return None
+    return flops * strategy.num_replicas_in_sync / kind.replicas_per_chip
+
+
+def find_tpu(accelerator_type):
+    """The `Accelerator` of a type such as v5litepod-8, or None."""
+    for kind in _TPUS:
+        if re.fullmatch(kind.pattern, accelerator_type):
+            return kind
+    return None
+
+
+def find_gpu(device_name):
+    """The `Accelerator` of a name such as NVIDIA A100-SXM4-40GB, or None."""
+    for kind in _GPUS:
+        if re.search(kind.pattern, device_name):
+            return kind
+    return None
+
+
+def device_memory_bytes(strategy):
+    """(In use now, at the most) on the fullest of this host's accelerators.
+
+    Returns:
+      None where nobody counts, as on CPUs.
+    """
+    counts = []
+    for device in strategy.extended.worker_devices:
+        if "CPU" in device.upper():
+            continue
+        try:
+            count = tf.config.experimental.get_memory_info(device)
+        except (ValueError, tf.errors.OpError):
+            continue  # Another host's, or one that does not tell.
+        counts.append((count["current"], count["peak"]))
+    return tuple(map(max, zip(*counts, strict=True))) if counts else None
+
+
+def _gpu_names():
+    return [
+        tf.config.experimental.get_device_details(device).get("device_name", "")
+        for device in tf.config.list_physical_devices("GPU")
+    ]

@@ -1,0 +1,157 @@
+"""What reaches Weights & Biases, read from what it keeps offline."""
+
+import json
+import pathlib
+import struct
+import sys
+import time
+
+import pytest
+import wandb
+from wandb.proto import wandb_internal_pb2
+
+from bert_pretrain import errors, wandb_log
+
+CONFIG = wandb_log.WandbConfig(wandb="a-project")
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+
+
+def record(kind, step, **values):
+    return {"kind": kind, "step": step, "num_examples": 8 * step, **values}
+
+
+def read(model_dir):
+    """(The run, step to its values) of each process, in order."""
+    found = []
+    for path in sorted(pathlib.Path(model_dir).glob("wandb/offline-*/*.wandb")):
+        run, history = None, {}
+        for message in wait_for_records(path):
+            if message.HasField("run"):
+                run = message.run
+            if message.HasField("history"):
+                values = {
+                    item.key or item.nested_key[0]: json.loads(item.value_json)
+                    for item in message.history.item
+                }
+                history[message.history.step.num] = {
+                    k: v for k, v in values.items() if k[0] != "_"
+                }
+        found.append((run, history))
+    return found
+
+
+def wait_for_records(path):
+    """All records of a run that has ended: W&B's own process writes them."""
+    end = time.monotonic() + 30
+    while True:
+        messages = list(records_of(path.read_bytes()))
+        if any(message.HasField("exit") for message in messages):
+            return messages
+        assert time.monotonic() < end, f"{path} has no end"
+        time.sleep(0.05)
+
+
+def records_of(content):
+    """W&B's records: LevelDB's log format after a header of seven bytes."""
+    position, parts = 7, b""
+    while position + 7 <= len(content):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        size, kind = struct.unpack_from("<HB", content, position + 4)
+        if position + 7 + size > len(content):
+            return  # It is being written.
+        parts += content[position + 7 : position + 7 + size]
+        position += 7 + size
+        if kind in (1, 4):  # whole, or the last of several parts
+            message = wandb_internal_pb2.Record()
+            message.ParseFromString(parts)
+            parts = b""
+            yield message
+
+
+def test_a_run_that_is_interrupted_goes_on_as_the_same_run(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WANDB_API_KEY", "5ec12e7" * 6)
+    folder = str(tmp_path / "model")
+    with pytest.raises(KeyboardInterrupt):
+        with wandb_log.following(CONFIG, folder, {"seed": 1}) as follow:
+            follow(record("train", 2, loss=4.5, accuracy=None))
+            follow(record("train", 4, loss=3.5))
+            follow(record("eval", 4, loss=3.75))
+            follow(record("train", 3, loss=9.0))  # after a rollback
+            raise KeyboardInterrupt
+    with wandb_log.following(CONFIG, folder, {"seed": 1}) as follow:
+        follow(record("train", 6, loss=2.5))
+    (first, before), (second, after) = read(folder)
+    assert first.run_id == second.run_id
+    assert first.project == "a-project" and first.display_name == "model"
+    assert {
+        update.key: json.loads(update.value_json)
+        for update in first.config.update
+    }["seed"] == 1
+    assert before == {
+        2: {"train/loss": 4.5, "train/num_examples": 16},
+        4: {
+            "train/loss": 3.5,
+            "train/num_examples": 32,
+            "eval/loss": 3.75,
+            "eval/num_examples": 32,
+        },
+    }
+    assert after == {6: {"train/loss": 2.5, "train/num_examples": 48}}
+    for path in pathlib.Path(folder).rglob("*"):
+        assert path.is_dir() or b"5ec12e7" not in path.read_bytes(), path
+
+
+def test_nothing_is_sent_that_nobody_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    config = wandb_log.WandbConfig()
+    with wandb_log.following(config, str(tmp_path), {}) as follow:
+        follow(record("train", 2))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(errors.UserError, match=r"pip install .*\[wandb\]"):
+        with wandb_log.following(CONFIG, str(tmp_path), {}):
+            pass
+
+
+def test_who_is_not_let_in_is_told_what_to_do(tmp_path, monkeypatch):
+    def init(**options):
+        raise wandb.errors.AuthenticationError("No API key configured.")
+
+    monkeypatch.setattr(wandb, "init", init)
+    with pytest.raises(errors.UserError, match="configured; run wandb login"):
+        with wandb_log.following(CONFIG, str(tmp_path), {}):
+            pass
+
+
+def test_a_server_that_does_not_answer_does_not_stop_a_run(
+    tmp_path, monkeypatch, capsys
+):
+    modes = []
+
+    def init(mode=None, **options):
+        modes.append(mode)
+        if mode is None:
+            raise wandb.CommError("connection refused")
+        return wandb.sdk.wandb_run.Run
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(
+        wandb.sdk.wandb_run.Run, "finish", lambda exit_code=None: None
+    )
+    with wandb_log.following(CONFIG, str(tmp_path), {}):
+        pass
+    assert modes == [None, "offline"]
+    assert "W&B does not answer (connection refused)" in capsys.readouterr().err
