@@ -46,7 +46,8 @@ class Program:
     def enter(self, phase, raise_if_asked):
         """(Progress, `run.Run`) of a phase, from where the state is."""
         config, state = self.config, self.state
-        self._begin(phase)
+        self._begin(phase, int(state.num_examples.numpy()))
+        set_start = int(state.set_start.numpy())
         dtype = distribution.compute_dtype(config.devices)
         eval_batches, num_eval_steps = input_pipeline.eval_batches(
             self.strategy,
@@ -102,7 +103,9 @@ class Program:
             recovery=recovery.Recovery(
                 config.failures, bert_trainer, self.saver, self.log
             ),
-            batches_from_here=lambda: self._batches(phase),
+            batches_after_going_back=functools.partial(
+                self._batches_after_going_back, phase, set_start
+            ),
             raise_if_asked=raise_if_asked,
             profiler=profiling.Profiler(
                 config.trace, f"{model_dir}/{telemetry.TRAIN_SUMMARIES}"
@@ -115,14 +118,19 @@ class Program:
             is_over=lambda: self._is_over(phase),
         )
 
-    def _begin(self, phase):
-        """Does what a phase begins with, once in a run."""
+    def _begin(self, phase, set_start):
+        """Does what a phase begins with, once in a run.
+
+        Args:
+          set_start: the examples that were consumed before its set, if that
+            is a new one.
+        """
         state = self.state
         if phase.from_step == int(state.phase_start.numpy()):
             return
         state.phase_start.assign(phase.from_step)
         if phase.from_step == phases.set_start(self.plan, phase):
-            state.set_start.assign(state.num_examples.numpy())
+            state.set_start.assign(set_start)
         if phase.reset_optimizer:
             optimizer.reset(state.adam)
 
@@ -140,6 +148,12 @@ class Program:
             range(first, first + num_steps * phase.global_batch_size),
             phase.masking,
         )
+
+    def _batches_after_going_back(self, phase, set_start):
+        # The phase before may have saved the checkpoint, at its end.
+        if self.state.step >= phase.from_step:
+            self._begin(phase, set_start)
+        return self._batches(phase)
 
     def _peak_examples_per_second(self, phase, dtype):
         """What the accelerators compute at the most; None if not known."""

@@ -49,15 +49,15 @@ class Recovery:
         self._saver = saver
         self._log = log  # a `telemetry.MetricsLog`
 
-    def go_back_if_needed(self, batches_from_here):
+    def go_back_if_needed(self, batches_after_going_back):
         """Goes back if too many updates in a row failed in the last loop.
 
         What is passed over are the examples from those of the checkpoint to
         those of the loop's end.
 
         Args:
-          batches_from_here: makes the batches that follow on the state's
-            `num_examples`.
+          batches_after_going_back: makes the batches that follow on the
+            state's `num_examples`, once all else is as it was.
 
         Returns:
           Whether it went back.
@@ -77,7 +77,7 @@ class Recovery:
         start = int(state.num_examples.numpy())
         state.num_examples.assign(stop)
         state.num_rollbacks.assign(num_rollbacks + 1)
-        self._trainer.train_dataset = batches_from_here()
+        self._trainer.train_dataset = batches_after_going_back()
         print(
             f"warning: {self._config.max_bad_steps} updates in a row were not "
             f"finite; back from step {failed_step:,} to {state.step:,}, "

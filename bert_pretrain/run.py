@@ -24,7 +24,7 @@ class Run:
     trainer: trainer.Trainer
     saver: checkpoints.Saver
     recovery: recovery.Recovery
-    batches_from_here: Callable  # -> batches after the state's num_examples
+    batches_after_going_back: Callable  # -> those after state.num_examples
     raise_if_asked: Callable  # to end, see interruption.py
     profiler: profiling.Profiler
     num_eval_steps: int
@@ -60,7 +60,7 @@ class Run:
             stop = self._next_stop(earlier, until)
             with self.profiler.tracing(earlier, stop):
                 self.controller.train(stop, checkpoint_at_completion=False)
-            if self.recovery.go_back_if_needed(self.batches_from_here):
+            if self.recovery.go_back_if_needed(self.batches_after_going_back):
                 continue
             if state.step == until or self._is_eval_due() or self.is_over():
                 output = self.evaluate()

@@ -383,6 +383,41 @@ def test_a_run_passes_over_data_that_spoils_its_updates(
     assert bad == [None, 0, 2, None, 0, 0, None]
 
 
+def test_what_is_passed_over_may_begin_a_set(
+    make_config, make_set_of_rows, tmp_path, capsys
+):
+    first = make_set_of_rows("first", range(24))
+
+    def phased(name, second, max_rollbacks):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(
+            f"- {{from_step: 2, data_dir: {second}, warmup_steps: 2, "
+            "reset_optimizer: true}\n"
+        )
+        return recovering(
+            make_config,
+            first,
+            max_rollbacks,
+            model_dir=name,
+            phases=str(path),
+        )
+
+    without = make_set_of_rows("without", range(8, 24))
+    expected = phased("expected", without, 0)
+    assert train.train(expected) == 0
+    spoilt = make_set_of_rows("spoilt", range(24), spoilt=range(8))
+    config = phased("actual", spoilt, 1)
+    assert train.train(config) == 0
+    assert "back from step 4 to 2, passing over the examples 8 to 15" in (
+        capsys.readouterr().err
+    )
+    actual = saved_values(config)
+    counts = "num_examples/", "num_rollbacks/", "num_predictions/"
+    for name, value in saved_values(expected).items():
+        if not name.startswith(counts):
+            np.testing.assert_array_equal(actual[name], value, err_msg=name)
+
+
 def log_path(config):
     return pathlib.Path(config.saving.model_dir) / telemetry.LOG_NAME
 
