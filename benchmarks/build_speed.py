@@ -34,6 +34,8 @@ from tfrecord_builders import documents, fetch_sample, sentences
 _SENTENCES_PER_DOCUMENT = 5, 60
 # What our builder does beyond the peer's work, and can leave out.
 _SAME_WORK = "--filters=none", "--near_duplicate_threshold=0"
+# As the peer writes.
+_ONE_FILE = "--num_shards=1"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,6 @@ class Bench:
             "--eval_fraction=0",
             "--test_fraction=0",
             "--min_document_chars=1",
-            "--num_shards=1",
         ]
 
     def theirs(self, text):
@@ -208,8 +209,10 @@ def _compare_with_peer(bench):
     core = {max(os.sched_getaffinity(0))}
     commands = {
         "peer": bench.theirs,
-        "ours, same work": lambda text: bench.ours(text, 1, *_SAME_WORK),
-        "ours, default": lambda text: bench.ours(text, 1),
+        "ours, same work": lambda text: bench.ours(
+            text, 1, _ONE_FILE, *_SAME_WORK
+        ),
+        "ours, default": lambda text: bench.ours(text, 1, _ONE_FILE),
     }
     whole = {name: [] for name in commands}
     start_up = {name: [] for name in commands}

@@ -1,6 +1,7 @@
 """Rows lose no text, pairs are those of the papers, packed rows are full."""
 
 import dataclasses
+import gc
 import itertools
 
 import numpy as np
@@ -414,3 +415,16 @@ def test_no_documents_make_no_rows():
         built, _, _ = build(empty, 64, pairing, packing=packing)
         assert len(built) == 0
         assert len(rows.Rows.from_bytes(built.to_bytes())) == 0
+
+
+@pytest.mark.parametrize("pairing", ["none", "nsp", "sop"])
+def test_nothing_is_left_to_the_garbage_collector(pairing):
+    # It comes so rarely that a worker would hold many units' lists until then.
+    tokens = random_tokens(50)
+    gc.collect()
+    gc.disable()
+    try:
+        build(tokens, 64, pairing)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

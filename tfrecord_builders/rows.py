@@ -320,17 +320,18 @@ class _SentencePairs:
         )
         self._capacity = capacity
         self._rng = rng
-        self._add_pair = {"nsp": self._add_next, "sop": self._add_ordered}[
-            pairing
-        ]
+        self._pairing = pairing
         self._parts, self._labels = [], []
         self._owed_actual = 0
         self._counts = {"num_tokens_cut": 0, "num_documents_unpaired": 0}
 
     def build(self):
+        add_pair = {"nsp": self._add_next, "sop": self._add_ordered}[
+            self._pairing
+        ]
         for document, (first, stop) in enumerate(self._documents):
             while first < stop:
-                first = self._add_pair(document, first, stop)
+                first = add_pair(document, first, stop)
         return self._parts, self._labels, self._counts
 
     def _add_next(self, document, first, stop):
