@@ -2,23 +2,22 @@
 variables.
 
 The same function as `TFBertForMaskedLM` and `TFBertForPreTraining` compute,
-in fewer passes over memory, with the vocabulary's logits at the masked
-positions only, and with dropout drawn from a seed instead of from state that
-no checkpoint holds.
+in fewer passes over memory, with the last layer's states and the vocabulary's
+logits at the asked positions only, and with dropout drawn from a seed instead
+of from state that no checkpoint holds.
 
-B = rows, S = seq_length, H = hidden size, N = heads, D = H / N,
-P = max_predictions_per_seq, V = vocabulary.
+B = rows, S = seq_length, Q = positions asked for, H = hidden size, N = heads,
+D = H / N, P = max_predictions_per_seq, V = vocabulary.
 """
 
 import functools
-import math
 
 import tensorflow as tf
 
-from bert_pretrain import errors
+from bert_pretrain import errors, kernels
 
 _ACTIVATIONS = {
-    "gelu": functools.partial(tf.nn.gelu, approximate=False),
+    "gelu": kernels.gelu,
     "gelu_new": functools.partial(tf.nn.gelu, approximate=True),
     "relu": tf.nn.relu,
 }
@@ -52,7 +51,9 @@ def check_supported(config):
         )
 
 
-def encode(bert, batch, dtype, dropout_seed=None, recompute=False):
+def encode(  # noqa: PLR0913 (as many as a forward pass depends on)
+    bert, batch, dtype, dropout_seed=None, recompute=False, positions_BQ=None
+):
     """Computes the last layer's hidden states.
 
     Args:
@@ -65,28 +66,37 @@ def encode(bert, batch, dtype, dropout_seed=None, recompute=False):
         dropout.
       recompute: whether a layer's inner values are computed again for the
         gradient, so that only its output is kept (Chen et al. 2016).
+      positions_BQ: where the states are needed; None for everywhere. Of the
+        last layer, the keys and values alone are computed elsewhere.
 
     Returns:
-      [B, S, H] of `dtype`.
+      [B, Q, H] of `dtype`; [B, S, H] without `positions_BQ`.
     """
     config = bert.config
-    seeds = _split(dropout_seed, 1 + len(bert.bert.encoder.layer))
-    hidden_BSH = _embed(
-        bert.bert.embeddings, config, batch, dtype, Dropout(seeds[0])
-    )
+    layers = bert.bert.encoder.layer
+    seeds = _split(dropout_seed, 1 + len(layers))
+    hidden_BSH = _embed(bert.bert.embeddings, config, batch, dtype, seeds[0])
     hidden_scores = _hidden_scores(batch, dtype)
-    for layer, seed in zip(bert.bert.encoder.layer, seeds[1:], strict=True):
-        transform = functools.partial(_transform, layer, config, seed)
+    for layer, seed in zip(layers, seeds[1:], strict=True):
+        is_last = layer is layers[-1]
+        if is_last and positions_BQ is not None:
+            hidden_scores = _hidden_scores(batch, dtype, positions_BQ)
+        transform = functools.partial(
+            _transform,
+            layer,
+            config,
+            seed,
+            positions_BQ if is_last else None,
+        )
         if recompute:
             transform = tf.recompute_grad(transform)
         hidden_BSH = transform(hidden_BSH, hidden_scores)
     return hidden_BSH
 
 
-def masked_lm_logits(bert, hidden_BSH, positions_BP):
-    """Scores every token at the masked positions: [B, P, V]."""
+def masked_lm_logits(bert, masked_BPH):
+    """Scores every token, given the masked positions' states: [B, P, V]."""
     head = bert.mlm.predictions
-    masked_BPH = tf.gather(hidden_BSH, positions_BP, batch_dims=1)
     masked_BPH = _ACTIVATIONS[bert.config.hidden_act](
         _dense(head.transform.dense, masked_BPH)
     )
@@ -96,9 +106,13 @@ def masked_lm_logits(bert, hidden_BSH, positions_BP):
     )
 
 
-def next_sentence_logits(bert, hidden_BSH):
-    """Scores whether the second part follows: [B, 2], class 0 means yes."""
-    pooled_BH = tf.tanh(_dense(bert.bert.pooler.dense, hidden_BSH[:, 0]))
+def next_sentence_logits(bert, first_BH):
+    """Scores whether the second part follows, given the state of [CLS].
+
+    Returns:
+      [B, 2], class 0 means yes.
+    """
+    pooled_BH = tf.tanh(_dense(bert.bert.pooler.dense, first_BH))
     return _dense(bert.nsp.seq_relationship, pooled_BH)
 
 
@@ -109,7 +123,7 @@ def _split(seed, num_seeds):
     return [fold_in(seed, number) for number in range(num_seeds)]
 
 
-def _embed(embeddings, config, batch, dtype, dropout):
+def _embed(embeddings, config, batch, dtype, dropout_seed):
     seq_length = batch["input_ids"].shape[1]
     # One table lookup; the few token types by a matrix product, whose
     # gradient is one too and not a scatter of B x S rows into two.
@@ -125,82 +139,103 @@ def _embed(embeddings, config, batch, dtype, dropout):
     hidden_BSH = _normalize(
         embeddings.LayerNorm, config, words_BSH + types_BSH + positions
     )
-    return dropout(tf.cast(hidden_BSH, dtype), config.hidden_dropout_prob)
+    return kernels.dropout(
+        tf.cast(hidden_BSH, dtype), config.hidden_dropout_prob, dropout_seed
+    )
 
 
-def _hidden_scores(batch, dtype):
+def _hidden_scores(batch, dtype, positions_BQ=None):
     """What is added to the scores of what a token must not see.
 
     Returns:
-      [B, 1, 1, S] where that is padding; [B, 1, S, S] where it is other
+      [B, 1, 1, S] where that is padding; [B, 1, Q, S] where it is other
       documents. Its softmax is then exactly 0, and so is the gradient.
     """
     if "document_ids" in batch:
-        ids_BS = batch["document_ids"]
-        is_seen_BSS = ids_BS[:, :, tf.newaxis] == ids_BS[:, tf.newaxis]
+        ids_BS = ids_BQ = batch["document_ids"]
+        if positions_BQ is not None:
+            ids_BQ = tf.gather(ids_BS, positions_BQ, batch_dims=1)
+        is_seen = ids_BQ[:, :, tf.newaxis] == ids_BS[:, tf.newaxis]
     else:
-        is_seen_BSS = batch["attention_mask"][:, tf.newaxis] > 0
-    scores_BSS = tf.where(is_seen_BSS, 0.0, _PADDING_SCORE)
-    return tf.cast(scores_BSS, dtype)[:, tf.newaxis]
+        is_seen = batch["attention_mask"][:, tf.newaxis] > 0
+    scores = tf.where(is_seen, 0.0, _PADDING_SCORE)
+    return tf.cast(scores, dtype)[:, tf.newaxis]
 
 
-def _transform(layer, config, dropout_seed, hidden_BSH, hidden_scores):
+def _transform(  # noqa: PLR0913 (a layer's inputs)
+    layer, config, dropout_seed, positions_BQ, hidden_BSH, hidden_scores
+):
     """A layer: attention, then the feed-forward network."""
-    dropout = Dropout(dropout_seed)
-    attended_BSH = _attend(
-        layer.attention.self_attention,
-        config,
-        hidden_BSH,
-        hidden_scores,
-        dropout,
+    seeds = _split(dropout_seed, 3)
+    heads, residual_BQH = _heads(
+        layer.attention.self_attention, config, hidden_BSH, positions_BQ
     )
-    hidden_BSH = _project_and_add(
+    attended_BNQD = kernels.attention(
+        *heads, hidden_scores, config.attention_probs_dropout_prob, seeds[0]
+    )
+    attended_BQH = tf.reshape(
+        tf.transpose(attended_BNQD, [0, 2, 1, 3]),
+        [-1, *residual_BQH.shape[1:]],
+    )
+    hidden_BQH = _project_and_add(
         layer.attention.dense_output,
         config,
-        attended_BSH,
-        hidden_BSH,
-        dropout,
+        attended_BQH,
+        residual_BQH,
+        seeds[1],
     )
-    inner_BSF = _ACTIVATIONS[config.hidden_act](
-        _dense(layer.intermediate.dense, hidden_BSH)
+    inner_BQF = _ACTIVATIONS[config.hidden_act](
+        _dense(layer.intermediate.dense, hidden_BQH)
     )
     return _project_and_add(
-        layer.bert_output, config, inner_BSF, hidden_BSH, dropout
+        layer.bert_output, config, inner_BQF, hidden_BQH, seeds[2]
     )
 
 
-def _attend(attention, config, hidden_BSH, hidden_scores, dropout):
-    """Multi-head self-attention, without its output projection."""
+def _heads(attention, config, hidden_BSH, positions_BQ):
+    """((queries, keys, values), the states that the queries are of).
+
+    Queries are divided by the root of the head size, which is cheaper done to
+    their weights.
+    """
+    scale = config.num_attention_heads**0.5 / config.hidden_size**0.5
+    query = attention.query.kernel * scale, attention.query.bias * scale
+    others = [
+        (part.kernel, part.bias) for part in (attention.key, attention.value)
+    ]
+    if positions_BQ is None:
+        # One product for all three.
+        return _split_heads(config, hidden_BSH, query, *others), hidden_BSH
+    chosen_BQH = tf.gather(hidden_BSH, positions_BQ, batch_dims=1)
+    heads = (
+        *_split_heads(config, chosen_BQH, query),
+        *_split_heads(config, hidden_BSH, *others),
+    )
+    return heads, chosen_BQH
+
+
+def _split_heads(config, values_BSH, *parts):
+    """[B, N, S, D] for each of the parts, which are (kernel, bias)."""
+    kernels_HX, biases_X = zip(*parts, strict=True)
+    products_BSX = _linear(
+        values_BSH, tf.concat(kernels_HX, axis=1), tf.concat(biases_X, axis=0)
+    )
     num_heads = config.num_attention_heads
-    _, seq_length, hidden_size = hidden_BSH.shape
-    head_size = hidden_size // num_heads
-    parts = attention.query, attention.key, attention.value
-    # One product for all three.
-    qkv_BSX = _linear(
-        hidden_BSH,
-        tf.concat([part.kernel for part in parts], axis=1),
-        tf.concat([part.bias for part in parts], axis=0),
+    shape = [-1, values_BSH.shape[1], len(parts), num_heads]
+    return tf.unstack(
+        tf.transpose(
+            tf.reshape(products_BSX, [*shape, config.hidden_size // num_heads]),
+            [2, 0, 3, 1, 4],
+        )
     )
-    qkv_BS3ND = tf.reshape(qkv_BSX, [-1, seq_length, 3, num_heads, head_size])
-    query_BNSD, key_BNSD, value_BNSD = tf.unstack(
-        tf.transpose(qkv_BS3ND, [2, 0, 3, 1, 4])
-    )
-    query_BNSD *= 1 / math.sqrt(head_size)
-    scores_BNSS = tf.matmul(query_BNSD, key_BNSD, transpose_b=True)
-    weights_BNSS = dropout(
-        tf.nn.softmax(scores_BNSS + hidden_scores),
-        config.attention_probs_dropout_prob,
-    )
-    attended_BSND = tf.transpose(
-        tf.matmul(weights_BNSS, value_BNSD), [0, 2, 1, 3]
-    )
-    return tf.reshape(attended_BSND, [-1, seq_length, hidden_size])
 
 
-def _project_and_add(output, config, inner_BSX, hidden_BSH, dropout):
+def _project_and_add(output, config, inner_BSX, hidden_BSH, dropout_seed):
     """The end of a sub-layer: projection, dropout, residual, LayerNorm."""
-    projected_BSH = dropout(
-        _dense(output.dense, inner_BSX), config.hidden_dropout_prob
+    projected_BSH = kernels.dropout(
+        _dense(output.dense, inner_BSX),
+        config.hidden_dropout_prob,
+        dropout_seed,
     )
     return _normalize(output.LayerNorm, config, hidden_BSH + projected_BSH)
 
@@ -221,44 +256,9 @@ def _linear(values, kernel, bias, transpose=False):
 
 
 def _normalize(layer, config, values):
-    """LayerNorm (Ba et al. 2016), computed in float32, returned as it came."""
-    wide = tf.cast(values, tf.float32)
-    mean, variance = tf.nn.moments(wide, axes=[-1], keepdims=True)
-    normalized = tf.nn.batch_normalization(
-        wide,
-        mean,
-        variance,
-        offset=layer.beta,
-        scale=layer.gamma,
-        variance_epsilon=config.layer_norm_eps,
+    return kernels.normalize(
+        values,
+        tf.convert_to_tensor(layer.gamma),
+        tf.convert_to_tensor(layer.beta),
+        config.layer_norm_eps,
     )
-    return tf.cast(normalized, values.dtype)
-
-
-class Dropout:
-    """Dropout whose masks follow from a seed and the order of the calls."""
-
-    def __init__(self, seed):
-        self._seed = seed
-        self._num_calls = 0
-
-    def __call__(self, values, rate):
-        if self._seed is None or not rate:
-            return values
-        site, self._num_calls = self._num_calls, self._num_calls + 1
-        seed = tf.random.experimental.stateless_fold_in(self._seed, site)
-        # 16 random bits an element: the rate is right to 1 in 65,536, and
-        # drawing them takes half the time of 32.
-        num_values = values.shape.num_elements()
-        bits = tf.random.stateless_uniform(
-            [-(-num_values // 2)],
-            seed,
-            minval=None,
-            maxval=None,
-            dtype=tf.uint32,
-        )
-        bits = tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:num_values]
-        threshold = round(rate * 2**16)
-        keep = tf.cast(bits >= tf.constant(threshold, tf.uint16), values.dtype)
-        scale = 2**16 / (2**16 - threshold)
-        return values * tf.reshape(keep * scale, values.shape)

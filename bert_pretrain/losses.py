@@ -10,6 +10,8 @@ import dataclasses
 
 import tensorflow as tf
 
+from bert_pretrain import kernels
+
 
 @dataclasses.dataclass(frozen=True)
 class Sums:
@@ -31,13 +33,34 @@ def next_sentence_sums(logits_B2, labels_B, row_weights_B):
 
 
 def _sums(logits, labels, weights):
-    logits = tf.cast(logits, tf.float32)
-    nats = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    is_correct = tf.equal(
-        tf.argmax(logits, axis=-1, output_type=labels.dtype), labels
-    )
+    nats, guesses = _cross_entropy(logits, labels)
+    is_correct = tf.cast(tf.equal(guesses, labels), tf.float32)
     return Sums(
         loss=tf.reduce_sum(nats * weights),
-        num_correct=tf.reduce_sum(tf.cast(is_correct, tf.float32) * weights),
+        num_correct=tf.reduce_sum(is_correct * weights),
         num_predictions=tf.reduce_sum(weights),
     )
+
+
+def _cross_entropy(logits, labels):
+    """Nats of the labels, and the best labels; kept are the logits alone."""
+
+    @tf.custom_gradient
+    def compare(logits):
+        wide = tf.cast(logits, tf.float32)
+        # The logarithm of the exponentials' sum. The largest share is never
+        # near 0, and a softmax is one pass where its parts are four.
+        totals = tf.reduce_max(wide, axis=-1) - tf.math.log(
+            tf.reduce_max(tf.nn.softmax(wide), axis=-1)
+        )
+        nats = totals - tf.gather(wide, labels, batch_dims=labels.shape.rank)
+        guesses = tf.argmax(wide, axis=-1, output_type=labels.dtype)
+
+        def gradient(upstream, _):
+            return kernels.cross_entropy_gradient(
+                logits, totals, labels, upstream
+            )
+
+        return (nats, guesses), gradient
+
+    return compare(logits)

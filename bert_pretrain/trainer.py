@@ -322,18 +322,23 @@ def forward(bert, batch, dtype, dropout_seed=None, recompute=False):
     Returns:
       Objective to its `losses.Sums`.
     """
-    hidden_BSH = encoder.encode(bert, batch, dtype, dropout_seed, recompute)
-    logits_BPV = encoder.masked_lm_logits(
-        bert, hidden_BSH, batch["masked_lm_positions"]
+    positions_BQ = batch["masked_lm_positions"]
+    if model.has_pairs(bert):
+        positions_BQ = tf.pad(positions_BQ, [[0, 0], [1, 0]])  # [CLS] first
+    states_BQH = encoder.encode(
+        bert, batch, dtype, dropout_seed, recompute, positions_BQ
     )
+    masked_BPH = states_BQH[:, 1:] if model.has_pairs(bert) else states_BQH
     sums = {
         "masked_lm": losses.masked_lm_sums(
-            logits_BPV, batch["masked_lm_ids"], batch["masked_lm_weights"]
+            encoder.masked_lm_logits(bert, masked_BPH),
+            batch["masked_lm_ids"],
+            batch["masked_lm_weights"],
         )
     }
     if model.has_pairs(bert):
         sums["next_sentence"] = losses.next_sentence_sums(
-            encoder.next_sentence_logits(bert, hidden_BSH),
+            encoder.next_sentence_logits(bert, states_BQH[:, 0]),
             batch["next_sentence_labels"],
             _row_weights(batch),
         )

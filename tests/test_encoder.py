@@ -52,6 +52,16 @@ def stock_outputs(bert, batch):
     )
 
 
+def masked_lm_logits(bert, batch):
+    masked_BPH = encoder.encode(
+        bert,
+        batch,
+        tf.float32,
+        positions_BQ=batch["masked_lm_positions"],
+    )
+    return encoder.masked_lm_logits(bert, masked_BPH)
+
+
 @pytest.mark.parametrize(
     "num_rows, seq_length, options",
     [
@@ -68,9 +78,7 @@ def test_masked_lm_equals_the_stock_model(num_rows, seq_length, options):
     np.testing.assert_allclose(
         hidden_BSH, stock.hidden_states[-1], rtol=2e-5, atol=2e-5
     )
-    logits_BPV = encoder.masked_lm_logits(
-        bert, hidden_BSH, batch["masked_lm_positions"]
-    )
+    logits_BPV = masked_lm_logits(bert, batch)
     np.testing.assert_allclose(
         logits_BPV,
         tf.gather(stock.logits, batch["masked_lm_positions"], batch_dims=1),
@@ -84,9 +92,7 @@ def test_pretraining_equals_the_stock_model():
     batch = batch_of()
     stock = stock_outputs(bert, batch)
     hidden_BSH = encoder.encode(bert, batch, tf.float32)
-    logits_BPV = encoder.masked_lm_logits(
-        bert, hidden_BSH, batch["masked_lm_positions"]
-    )
+    logits_BPV = masked_lm_logits(bert, batch)
     np.testing.assert_allclose(
         logits_BPV,
         tf.gather(
@@ -96,7 +102,7 @@ def test_pretraining_equals_the_stock_model():
         atol=1e-4,
     )
     np.testing.assert_allclose(
-        encoder.next_sentence_logits(bert, hidden_BSH),
+        encoder.next_sentence_logits(bert, hidden_BSH[:, 0]),
         stock.seq_relationship_logits,
         rtol=1e-4,
         atol=1e-4,
@@ -108,9 +114,7 @@ def test_gradients_equal_the_stock_model():
     batch = batch_of()
     positions_BP = batch["masked_lm_positions"]
     with tf.GradientTape(persistent=True) as tape:
-        ours = encoder.masked_lm_logits(
-            bert, encoder.encode(bert, batch, tf.float32), positions_BP
-        )
+        ours = masked_lm_logits(bert, batch)
         stock = tf.gather(
             stock_outputs(bert, batch).logits, positions_BP, batch_dims=1
         )
@@ -197,6 +201,42 @@ def test_a_packed_row_gives_each_document_the_states_it_has_alone(
         start += length
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_states_at_positions_are_those_of_the_whole(recompute):
+    bert = bert_of(transformers.TFBertForMaskedLM)
+    packed, _ = packed_batch((7, 4, 6))
+    for batch in (packed, batch_of()):
+        num_rows = batch["input_ids"].shape[0]
+        positions_BQ = tf.constant([[5, 0, 12, 0, 16 - 1]] * num_rows)
+        states, gradients = [], []
+        for asked in (None, positions_BQ):
+            with tf.GradientTape() as tape:
+                states_BQH = encoder.encode(
+                    bert,
+                    batch,
+                    tf.float32,
+                    recompute=recompute,
+                    positions_BQ=asked,
+                )
+                if asked is None:
+                    states_BQH = tf.gather(
+                        states_BQH, positions_BQ, batch_dims=1
+                    )
+                loss = tf.reduce_sum(tf.sin(states_BQH))
+            states.append(states_BQH)
+            gradients.append(
+                [
+                    tf.convert_to_tensor(gradient)
+                    for gradient in tape.gradient(
+                        loss, bert.bert.trainable_variables
+                    )
+                ]
+            )
+        np.testing.assert_allclose(*states, rtol=1e-5, atol=1e-5)
+        for whole, chosen in zip(*gradients, strict=True):
+            np.testing.assert_allclose(chosen, whole, rtol=1e-4, atol=1e-4)
+
+
 def test_no_gradient_crosses_documents():
     bert = bert_of(transformers.TFBertForMaskedLM)
     packed, _ = packed_batch((7, 4, 6))
@@ -267,26 +307,6 @@ def test_recomputing_changes_no_number(num_layers):
         tf.nest.flatten(kept), tf.nest.flatten(again), strict=True
     ):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
-@pytest.mark.parametrize("rate", [0.1, 0.5])
-def test_dropout_drops_at_its_rate_and_keeps_the_mean(dtype, rate):
-    dropout = encoder.Dropout(tf.constant([7, 8]))
-    ones = tf.ones([200, 50, 23], dtype)
-    dropped = np.asarray(tf.cast(dropout(ones, rate), tf.float32))
-    kept = dropped[dropped > 0]
-    tolerance = 5 * (rate * (1 - rate) / ones.shape.num_elements()) ** 0.5
-    assert abs((dropped == 0).mean() - rate) < tolerance
-    np.testing.assert_allclose(
-        kept, 1 / (1 - rate), rtol=4e-3 if dtype == tf.bfloat16 else 1e-3
-    )
-    # The next site's mask is another one, and so is each row's.
-    again = np.asarray(tf.cast(dropout(ones, rate), tf.float32))
-    both = ((dropped == 0) & (again == 0)).mean()
-    assert abs(both - rate**2) < tolerance
-    neighbours = ((dropped[1:] == 0) & (dropped[:-1] == 0)).mean()
-    assert abs(neighbours - rate**2) < 2 * tolerance
 
 
 @pytest.mark.parametrize(
