@@ -97,7 +97,8 @@ $(SAMPLE_DIR)/README.md: | $(INSTALLED)
 
 vocabulary: $(VOCAB)
 
-$(VOCAB): $(TEXT_FILES) | $(INSTALLED)
+# A vocabulary that is older than the text may be the user's own: it stays.
+$(VOCAB): | $(TEXT_FILES) $(INSTALLED)
 	$(BIN)/python -m tfrecord_builders.learn_vocabulary $(TEXT_FLAGS) \
 	  --vocab_size=$(VOCAB_SIZE) --output_file=$@
 

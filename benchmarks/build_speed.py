@@ -85,13 +85,7 @@ class Bench:
     def num_bytes(self):
         return os.path.getsize(f"{self.folder}/text.txt")
 
-    def ours(self, text, num_workers, *options):
-        return [
-            *self._ours(text, num_workers),
-            *options,
-        ]
-
-    def _ours(self, text, num_workers):
+    def ours(self, text, num_workers, *more):
         return [
             sys.executable,
             "-m",
@@ -109,6 +103,7 @@ class Bench:
             "--eval_fraction=0",
             "--test_fraction=0",
             "--min_document_chars=1",
+            *more,
         ]
 
     def theirs(self, text):

@@ -92,6 +92,15 @@ def remove_asides(directory):
                 tf.io.gfile.remove(f"{directory}/{name}")
 
 
+def list_finished(directory):
+    """The names in a directory but for what killed writers left, sorted."""
+    with errors.naming(directory):
+        if not tf.io.gfile.exists(directory):
+            return []
+        names = tf.io.gfile.listdir(directory)
+    return sorted(name for name in names if not _IS_ASIDE.search(name))
+
+
 def write_bytes(path, content):
     with replacing(path) as aside, tf.io.gfile.GFile(aside, "wb") as file:
         file.write(content)

@@ -7,6 +7,7 @@ fields become flags of the same, flat, command line.
 """
 
 import dataclasses
+import re
 import sys
 import types
 import typing
@@ -15,6 +16,8 @@ from absl import app, flags
 
 from bert_pretrain import errors
 
+# But of no "/" or "gs://".
+_LAST_SLASHES = re.compile(r"(?<=[^:/])/+$")
 _INTERRUPTED = 130  # as shells say it: 128 and the number of the signal
 
 
@@ -107,7 +110,7 @@ def from_flags(config_class, unknown=()):
             if dataclasses.is_dataclass(kind)
             else unknown
             if "takes_unknown_if" in field.metadata
-            else _from_flag(flags.FLAGS[field.name].value, kind)
+            else _from_flag(field.name, kind)
             for field, kind in _fields(config_class)
         }
     )
@@ -219,5 +222,15 @@ def _define_flag(field, kind):
         _DEFINE[scalar, repeats](field.name, default, help_text, **common)
 
 
-def _from_flag(value, kind):
-    return tuple(value or ()) if _unwrap(kind)[1] else value
+def _from_flag(name, kind):
+    value = flags.FLAGS[name].value
+    if _unwrap(kind)[1]:
+        return tuple(_tidy(name, part) for part in value or ())
+    return _tidy(name, value)
+
+
+def _tidy(name, value):
+    """A folder as files are named in it: gs://a//b is not gs://a/b."""
+    if name.endswith("_dir") and value:
+        return _LAST_SLASHES.sub("", value)
+    return value

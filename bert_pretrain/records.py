@@ -282,7 +282,8 @@ def read_manifest(data_dir):
     """Reads the manifest of a set.
 
     Raises:
-      UserError: if there is none, or another version of the format wrote it.
+      UserError: if there is none, another version of the format wrote it, or
+        it was changed.
     """
     path = f"{data_dir}/{MANIFEST_NAME}"
     with errors.naming(path):
@@ -293,6 +294,16 @@ def read_manifest(data_dir):
             "tfrecord_builders.build again, it goes on where it stopped."
         )
     values = files.read_json(path)
+    try:
+        return _to_manifest(values, path)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise errors.UserError(
+            f"{path}: not as the builder writes it ({error}); put the "
+            "original back, or build the set again."
+        ) from error
+
+
+def _to_manifest(values, path):
     if values.get("format_version") != FORMAT_VERSION:
         raise errors.UserError(
             f"{path}: format_version {values.get('format_version')!r}, "

@@ -319,6 +319,18 @@ def test_a_finished_set_may_lose_its_text_but_not_get_another(text, capsys):
         build.main(config)
 
 
+def test_a_folder_that_no_build_made_is_not_removed(text):
+    mine = f"{text}/set/work/thesis.txt"
+    files.write_text(mine, "years")
+    with pytest.raises(errors.UserError, match="holds 'thesis.txt', which no"):
+        build.main(config_of(text))
+    assert files.read_text(mine) == "years"
+    # What a build left that was killed as it began is no reason.
+    os.rename(mine, f"{text}/set/work/origin.json.tmp-0123456789abcdef")
+    build.main(config_of(text))
+    assert not os.path.exists(f"{text}/set/work")
+
+
 def test_a_second_build_in_the_folder_of_another_refuses(text):
     first = subprocess.Popen(
         command(text, "--num_workers=1"), stderr=subprocess.DEVNULL

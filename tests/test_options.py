@@ -66,6 +66,13 @@ def test_flags_build_the_config(tmp_path):
     )
 
 
+def test_a_slash_behind_a_folder_does_not_count(tmp_path):
+    # On gs:// the file a//b is another one than a/b.
+    for given, folder in (("gs://a/b//", "gs://a/b"), ("/", "/")):
+        done = run(tmp_path, f"--output_dir={given}")
+        assert f"output_dir='{folder}'" in done.stdout, done.stderr
+
+
 def test_unknown_flags_are_handed_on_where_an_option_says_so(tmp_path):
     flags = ["--output_dir=x", "--kinds=b", "--region=here", "--fast"]
     done = run(tmp_path, *flags, "--runner=b", "--seq_length=64")

@@ -19,7 +19,7 @@ def write(prefix, texts, with_signatures):
                 rng.integers(0, 256, deduplication.FINGERPRINT_BYTES, np.uint8),
             )
         writer.start_input(i // 8, 100)
-        document = documents.Document(f"id{i}", "", text)
+        document = documents.Document(f"id{i}", text)
         writer.add(document, f"file{i // 3}", digest, signature)
         written.append((digest, text, signature))
     writer.flush()

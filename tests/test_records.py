@@ -189,6 +189,16 @@ def test_another_format_version_is_refused(a_set):
         records.read_manifest(data_dir)
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["[]", '{"format_version": 1}', '{"format_version": 1, "splits": [1]}'],
+)
+def test_a_manifest_that_is_none_is_refused(tmp_path, content):
+    (tmp_path / records.MANIFEST_NAME).write_text(content)
+    with pytest.raises(errors.UserError, match="json: not as the builder wr"):
+        records.read_manifest(str(tmp_path))
+
+
 def test_a_truncated_shard_is_named(a_set):
     data_dir, manifest = a_set
     path = f"{data_dir}/{manifest.splits['train'].shards[0].file}"

@@ -16,7 +16,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from bert_pretrain import files, options, records, vocabulary
+from bert_pretrain import errors, files, options, records, vocabulary
 from tfrecord_builders import build, report
 
 CHROMIUM = shutil.which("chromium")
@@ -143,6 +143,18 @@ def test_twenty_examples_show_their_masks_in_colour(built):
     assert len(examples) == 20
     assert all("[CLS]" in example for example in examples)
     assert sum('class="mask"' in example for example in examples) >= 19
+
+
+def test_a_set_that_is_not_whole_is_refused(built, tmp_path):
+    shutil.copytree(built / "set", tmp_path / "set")
+    (tmp_path / "set" / vocabulary.FILE_NAME).write_text(
+        "\n".join(vocabulary.SPECIAL_TOKENS)
+    )
+    config = report.ReportConfig(
+        data_dir=f"{tmp_path}/set", output_file=f"{tmp_path}/report.html"
+    )
+    with pytest.raises(errors.UserError, match="vocab.txt: sha256"):
+        report.main(config)
 
 
 def test_text_cannot_become_markup():

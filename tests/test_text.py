@@ -56,6 +56,21 @@ def test_a_document_is_a_file_a_line_or_a_block(tmp_path, layout, texts):
     assert len({item.id for item in found}) == len(texts)
 
 
+def test_of_a_file_too_large_no_more_is_read_than_the_limit(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(inputs, "MAX_DOCUMENT_BYTES", 1 << 20)
+    path, span_bytes = f"{tmp_path}/a.txt", 8 << 20
+    files.write_bytes(path, b"word " * (span_bytes // 5))
+    stream = inputs.Stream(inputs.Span("text", path, 0, span_bytes))
+    config = documents.SourceConfig(
+        source=("text",), input=(path,), text_layout="file"
+    )
+    (item,) = text.read(stream, config)
+    assert item.reason == "too_long"
+    assert stream.consumed < 3 << 20
+
+
 @pytest.mark.parametrize("layout", ["file", "line", "blocks"])
 def test_nothing_comes_of_nothing(tmp_path, layout):
     assert read(f"{tmp_path}/a.txt", " \n\n", layout) == []

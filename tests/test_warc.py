@@ -58,7 +58,7 @@ RECORDS = [
     ("response", "http://a/3", "200 OK", "image/png", b"\x89PNG"),
     ("request", "http://a/1", "", "", b"GET / HTTP/1.0\r\n\r\n"),
     ("response", "http://a/4", "200 OK", "text/html", b"<html></html>"),
-    ("response", "http://a/5", "200 OK", "text/html", page(PARAGRAPHS[2:])),
+    ("response", "http://a/5", "200 OK", "Text/HTML", page(PARAGRAPHS[2:])),
     ("conversion", "http://a/6", "", "", b"Plain text of a WET file."),
 ]
 

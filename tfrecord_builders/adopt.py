@@ -116,6 +116,7 @@ def adopt(paths, vocab, output_dir):
         },
         rows={},
     )
+    files.remove_asides(output_dir)
     records.write_manifest(output_dir, manifest)
     return manifest
 

@@ -43,7 +43,7 @@ class BuildConfig:
 
 def main(config):
     started = time.monotonic()
-    work = stages.Work(_resolve(config.set), config.output_dir.rstrip("/"))
+    work = stages.Work(_resolve(config.set), config.output_dir)
     vocab = vocabulary.read(work.config.vocab_file)
     # Before anything is looked at: what another build writes is not settled.
     with files.locked(work.output_dir):
@@ -212,12 +212,23 @@ def _refuse_other_origin(work, vocab, inputs):
     with errors.naming(path):
         is_first = not tf.io.gfile.exists(path)
     if is_first:
+        _refuse_other_work(work)
         options_now = _set_options(work.config, vocab)
         files.write_json(path, {"options": options_now, "inputs": inputs})
         return
     earlier = files.read_json(path)
     _refuse_other_options(work, earlier["options"], vocab)
     _refuse_other_inputs(work, earlier["inputs"], inputs)
+
+
+def _refuse_other_work(work):
+    """Refuses a folder that no build made: the end of one removes it."""
+    if found := files.list_finished(work.dir):
+        raise errors.UserError(
+            f"{work.dir} holds {found[0]!r}, which no build wrote; it would "
+            "be lost, since a finished build removes this folder: give "
+            "another output_dir."
+        )
 
 
 def _origin_path(work):

@@ -255,8 +255,7 @@ def _finish(document):
     content = cleaning.clean(document.text)
     if not content:
         return Dropped("no_text", document.id)
-    title = cleaning.clean(document.title).replace("\n", " ")
-    return Document(document.id, title, content)
+    return Document(document.id, content)
 
 
 def _judge(fault, num_faults, num_items):

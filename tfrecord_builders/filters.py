@@ -150,7 +150,7 @@ class FiltersConfig:
         "default",
     )
     min_document_chars: int = options.option(
-        "Shorter documents are dropped.", 100
+        "Shorter documents are dropped, but not with filters=none.", 100
     )
     language: tuple[str, ...] = options.option(
         "Keep documents in this language only, as ISO 639-1 has it: en, de, "

@@ -33,7 +33,6 @@ _STREAM_START_BYTES = 10
 
 class Document(NamedTuple):
     id: str
-    title: str
     text: str
 
 

@@ -38,7 +38,7 @@ def read_jsonl(stream, config):
                 "not_json",
                 name,
                 (
-                    f"{path}: no JSON at byte {position} ({error}); JSON lines "
+                    f"{path}: no JSON at byte {position} ({error}); a file "
                     "of JSON lines holds a whole object in each."
                 ),
             )
@@ -70,6 +70,8 @@ def read_csv(stream, config):
         lines, delimiter=config.csv_delimiter.replace("\\t", "\t")
     )
     columns = config.csv_columns.split(",") if config.csv_columns else None
+    if columns:
+        check_columns(path, columns, config)
     while True:
         lines.first = None
         try:
@@ -113,7 +115,7 @@ def document(name, record, config):
     title = " ".join(title.split()) if isinstance(title, str) else ""
     if text.lstrip().startswith(title):
         title = ""
-    return inputs.Document(name, title, f"{title}\n{text}")
+    return inputs.Document(name, f"{title}\n{text}")
 
 
 class _FieldCheck:

@@ -41,6 +41,7 @@ class ReportConfig:
 
 def main(config):
     manifest = records.read_manifest(config.data_dir)
+    records.check_set(config.data_dir, manifest)
     vocab = vocabulary.read(f"{config.data_dir}/{vocabulary.FILE_NAME}")
     sample = read_sample(config.data_dir, manifest, vocab, config.num_examples)
     path = f"{config.data_dir}/{records.NEAR_DUPLICATES_NAME}"

@@ -44,6 +44,11 @@ class ShowConfig:
                 f"split={self.split!r} must be one of "
                 f"{', '.join(records.SPLITS)}."
             )
+        for name in ("num_examples", "skip"):
+            if getattr(self, name) < 0:
+                raise errors.UserError(
+                    f"{name}={getattr(self, name)} must not be negative."
+                )
 
 
 def main(config):
@@ -88,7 +93,8 @@ def _kind(example, pairing):
     """What a row holds beside one document's text: a pair, or several."""
     if "document_ids" in example:
         return f", documents: {example['document_ids'].max()}"
-    if not example["token_type_ids"].any():
+    # Pairs of other builders may all be true: then no label is learned.
+    if pairing not in _LABELS or not example["token_type_ids"].any():
         return ""
     (label,) = example["next_sentence_labels"]
     return f", {_LABELS[pairing][label]}"

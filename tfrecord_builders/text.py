@@ -23,11 +23,18 @@ def read(stream, config):
         except inputs.NotUtf8Error as error:
             yield inputs.Dropped("not_utf8", name, str(error))
         else:
-            yield inputs.Document(name, "", text)
+            yield inputs.Document(name, text)
 
 
 def _files(stream):
-    content = b"".join(stream.chunks())
+    chunks, num_bytes = [], 0
+    for chunk in stream.chunks():
+        chunks.append(chunk)
+        num_bytes += len(chunk)
+        if num_bytes > inputs.MAX_DOCUMENT_BYTES:
+            yield 0, None
+            return
+    content = b"".join(chunks)
     if content.strip():
         yield 0, content
 

@@ -44,7 +44,7 @@ def _plain(record):
     name = _name(record)
     if content is None:
         return inputs.Dropped("too_long", name)
-    return inputs.Document(name, "", content.decode("utf-8", "replace"))
+    return inputs.Document(name, content.decode("utf-8", "replace"))
 
 
 def _page(record):
@@ -53,7 +53,8 @@ def _page(record):
     headers = record.http_headers
     if headers is None or headers.get_statuscode() != "200":
         return inputs.Dropped("not_fetched", name)
-    if not (headers.get_header("Content-Type") or "").startswith(_HTML):
+    content_type = headers.get_header("Content-Type") or ""
+    if not content_type.lower().startswith(_HTML):
         return inputs.Dropped("not_html", name)
     content = _read(record)
     if content is None:
@@ -61,7 +62,7 @@ def _page(record):
     text = _main_text(content)
     if not text:
         return inputs.Dropped("no_text", name)
-    return inputs.Document(name, "", text)
+    return inputs.Document(name, text)
 
 
 def _name(record):

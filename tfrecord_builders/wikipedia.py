@@ -203,9 +203,7 @@ def _document(page, header, span):
     if reason:
         return inputs.Dropped(reason, name)
     try:
-        return inputs.Document(
-            name, title, wikitext.to_text(markup, header.syntax)
-        )
+        return inputs.Document(name, wikitext.to_text(markup, header.syntax))
     except wikitext.UnparsableError as error:
         return inputs.Dropped("unparsable", name, str(error))
 
