@@ -19,6 +19,7 @@ a copy of another.
 import dataclasses
 import os
 import random
+import re
 import resource
 import shutil
 import statistics
@@ -26,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from bert_pretrain import options
 from tfrecord_builders import documents, fetch_sample, sentences
@@ -121,8 +122,8 @@ class Bench:
             "--dupe_factor=1",
         ]
 
-    def seconds(self, command, cores):
-        """(wall time, processor's time) of a command, pinned to some cores."""
+    def run(self, command, cores):
+        """What a command, pinned to some cores, took: a `Run`."""
         shutil.rmtree(f"{self.folder}/set", ignore_errors=True)
         started, used = time.monotonic(), _seconds_of_children()
         done = subprocess.run(
@@ -133,7 +134,17 @@ class Bench:
         )
         if done.returncode:
             raise RuntimeError(done.stderr[-2000:])
-        return time.monotonic() - started, _seconds_of_children() - used
+        return Run(
+            time.monotonic() - started,
+            _seconds_of_children() - used,
+            done.stdout,
+        )
+
+
+class Run(NamedTuple):
+    wall_seconds: float
+    seconds: float  # the processor's
+    output: str
 
 
 def _seconds_of_children():
@@ -213,13 +224,16 @@ def _compare_with_peer(bench):
     start_up = {name: [] for name in commands}
     for number in range(bench.config.rounds):
         for name, command in commands.items():
-            whole[name].append(bench.seconds(command("text.txt"), core)[1])
-            start_up[name].append(bench.seconds(command("few.txt"), core)[1])
+            run = bench.run(command("text.txt"), core)
+            whole[name].append(run.seconds)
+            start_up[name].append(bench.run(command("few.txt"), core).seconds)
             print(
                 f"  round {number + 1}: {name} {whole[name][-1]:.1f} s, "
                 f"of a few lines {start_up[name][-1]:.1f} s",
                 flush=True,
             )
+    (stages,) = re.findall(r"\((extract .*)\)", run.output)
+    print(f"ours, default, wall time of the last round: {stages}")
     megabytes = bench.num_bytes / 1e6
     work = {}
     print(f"{'':16}{'start-up s':>12}{'work s':>10}{'MB/s':>10}{'ratio':>8}")
@@ -240,10 +254,14 @@ def _compare_workers(bench):
     for _ in range(bench.config.rounds):
         for num_workers in (1, 2):
             times[num_workers].append(
-                bench.seconds(bench.ours("text.txt", num_workers), cores)[0]
+                bench.run(
+                    bench.ours("text.txt", num_workers), cores
+                ).wall_seconds
             )
             starts[num_workers].append(
-                bench.seconds(bench.ours("few.txt", num_workers), cores)[0]
+                bench.run(
+                    bench.ours("few.txt", num_workers), cores
+                ).wall_seconds
             )
     work = {
         n: statistics.median(times[n]) - statistics.median(starts[n])
@@ -260,7 +278,7 @@ def _compare_workers(bench):
 
 def _show_memory(bench):
     cores = os.sched_getaffinity(0)
-    seconds, _ = bench.seconds(bench.ours("text.txt", 2), cores)
+    seconds = bench.run(bench.ours("text.txt", 2), cores).wall_seconds
     # Of the largest process among the builder and its workers.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     print(

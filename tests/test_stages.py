@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import random
+import re
 
 import numpy as np
 import pytest
@@ -214,3 +215,14 @@ def test_a_build_without_the_segmenter_s_package_says_how_to_get_it(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(errors.UserError, match="needs the package jieba"):
         built(chinese, **chinese_options(chinese))
+
+
+def test_shards_too_large_for_a_worker_are_refused(text):
+    small = {"unit_mb": 0.005, "min_document_chars": 1}
+    with pytest.raises(
+        errors.UserError, match="a worker holds a shard"
+    ) as told:
+        built(text, num_shards=2, **small)
+    (num_shards,) = re.findall(r"at least num_shards=(\d+)", str(told.value))
+    _, manifest = built(text, "enough", num_shards=int(num_shards), **small)
+    assert len(manifest.splits["train"].shards) == int(num_shards) > 2

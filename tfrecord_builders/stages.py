@@ -38,6 +38,8 @@ _CHARS_AT_ONCE = 1 << 20
 # Rows that are masked and serialized at once: a few MB, whatever the shard.
 _ROWS_AT_ONCE = 4096
 _SHARD_BYTES = 1 << 25
+# So much a shard may have that the user asks for.
+_UNITS_PER_SHARD = 6
 # So that no two stages draw the same numbers.
 _ROWS_STREAM, _SHARDS_STREAM = 1, 2
 
@@ -285,10 +287,16 @@ class Shards:
 
 
 def count_shards(config, all_parts):
-    """How many shards a set of the text of the parts has."""
+    """How many shards a set of the text of the parts has.
+
+    Raises:
+      UserError: if those asked for would be too large for a worker.
+    """
     num_bytes = int(sum(part.num_bytes * part.weight for part in all_parts))
     num_train = config.num_shards
-    if not num_train:
+    if num_train:
+        _refuse_large_shards(config, num_bytes * config.dupe_factor)
+    else:
         num_bytes *= config.dupe_factor
         num_train = max(
             1, num_bytes // _SHARD_BYTES, min(16, num_bytes // 2**16)
@@ -301,6 +309,21 @@ def count_shards(config, all_parts):
         for fraction in (config.eval_fraction, config.test_fraction)
     ]
     return Shards(num_train, *held_out, config.dupe_factor)
+
+
+def _refuse_large_shards(config, num_bytes):
+    # A byte of text takes one in memory here, and seven in a unit.
+    limit = _UNITS_PER_SHARD * config.unit_bytes
+    if num_bytes > limit * config.num_shards:
+        num_shards = -(-num_bytes // limit)
+        num_shards += -num_shards % config.dupe_factor
+        raise errors.UserError(
+            f"num_shards={config.num_shards} puts "
+            f"{num_bytes / config.num_shards / 2**20:,.0f} MB of text into "
+            "each shard, and a worker holds a shard: give at least "
+            f"num_shards={num_shards}, or, where there is memory, a larger "
+            f"unit_mb than {config.unit_mb:g}."
+        )
 
 
 def rows_stage(work, all_parts, shards):
