@@ -1,84 +1,171 @@
-"""One training step beside the peers', on the same rows, in one run.
+"""One training step beside the peers', on the same text, in one run.
 
-    python benchmarks/train_speed.py --precision=bfloat16
+    python benchmarks/train_speed.py                         # full rows
+    python benchmarks/train_speed.py --rows=news             # news, S = 512
+    python benchmarks/train_speed.py --profile               # where ours goes
 
-    ours       bert_pretrain's trainer
-    official   tf-models-official's BertPretrainerV2 under its masked-LM task
-    hf         TFBertForMaskedLM as HuggingFace's language-modeling-tpu
-               example trains it: scores at all positions, Keras fit
-    torch      PyTorch's BertForMaskedLM, fused AdamW, autocast
+ours       bert_pretrain's trainer
+official   tf-models-official's BertPretrainerV2 under its masked-LM task
+hf         TFBertForMaskedLM as HuggingFace's language-modeling-tpu example
+           trains it: scores at all positions, Keras fit
+torch      PyTorch's BertForMaskedLM, fused AdamW, autocast
 
-Each runs in a process of its own, which builds its step once and then waits;
-the rounds go to the processes in turn, so that whatever else the machine does
-hits all alike. The medians are printed, in tokens a second.
+All have dropout 0.1, decoupled weight decay and gradients clipped to norm 1.
+A peer runs as it is, and compiled (XLA, torch.compile); its faster setting
+counts. Each setting runs in a process of its own, which builds its step once
+and then waits; the rounds go to the processes in turn, so that whatever else
+the machine does hits all alike. The medians are printed, in tokens a second,
+and in tokens that are not padding.
+
+--rows=full: rows without padding, of random tokens. --rows=news: the peers
+get a document a row, as their builders make them, padded; ours are packed. As
+many rows a step for all.
 """
 
+import collections
 import dataclasses
+import glob
+import importlib.util
+import itertools
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+import types
 from typing import Literal
 
 import numpy as np
+from packaging import version
 
 from bert_pretrain import options
 
-SYSTEMS = "ours", "official", "hf", "torch"
+SETTINGS = (
+    "ours",
+    "official",
+    "official+xla",
+    "hf",
+    "hf+xla",
+    "torch",
+    "torch+compile",
+)
+_PRECISIONS = "bfloat16", "float32"
+# What a setting's process may take to start, compiling included.
+_START_SECONDS = 400
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    precision: Literal["float32", "bfloat16"] = options.option(
-        "Of the matrix products.", "bfloat16"
+    precision: tuple[str, ...] = options.option(
+        "Of the matrix products.", _PRECISIONS
     )
-    systems: tuple[str, ...] = options.option("Which to run.", SYSTEMS)
+    settings: tuple[str, ...] = options.option("Which to run.", SETTINGS)
+    rows: Literal["full", "news"] = options.option(
+        "Random rows without padding, or documents.", "full"
+    )
+    input: str = options.option(
+        "News, a document a line; default: those of the embedded sample.", ""
+    )
+    vocab_file: str = options.option(
+        "Vocabulary of the news; default: one of 8,000 learned from it.", ""
+    )
     num_layers: int = options.option("Layers.", 4)
     hidden_size: int = options.option("Hidden size; a head is 64 wide.", 256)
-    vocab_size: int = options.option("Tokens.", 30522)
-    batch_size: int = options.option("Rows in a step.", 32)
-    seq_length: int = options.option("S.", 128)
-    max_predictions_per_seq: int = options.option("P.", 20)
-    rounds: int = options.option("Rounds, in turn.", 5)
-    steps: int = options.option("Steps of a round.", 4)
-    system: str = options.option(
-        "Run this one, as the other processes do; for the program itself.", ""
+    vocab_size: int = options.option("Rows of the embedding table.", 30522)
+    batch_size: int = options.option(
+        "Rows in a step; 0: 4,096 tokens, padding included.", 0
     )
+    seq_length: int = options.option("S; 0: 128, and 512 for news.", 0)
+    max_predictions_per_seq: int = options.option("P; 0: 15.6 % of S.", 0)
+    rounds: int = options.option("Rounds, in turn.", 5)
+    steps: int = options.option("Steps of a round, each with its batch.", 4)
+    profile: bool = options.option(
+        "Instead: the operations of our step, by the time they take.", False
+    )
+    serve: str = options.option(
+        "Run this setting on --serve_rows; for the program itself.", ""
+    )
+    serve_rows: str = options.option("A file of rows, for --serve.", "")
+    serve_precision: str = options.option("The precision, for --serve.", "")
+
+    @property
+    def width(self):
+        return self.seq_length or {"full": 128, "news": 512}[self.rows]
+
+    @property
+    def num_predictions(self):
+        return self.max_predictions_per_seq or self.width * 20 // 128
+
+    @property
+    def num_rows(self):
+        return self.batch_size or 4096 // self.width
 
 
 def main(config):
-    if config.system:
+    if config.serve:
         _serve(config)
         return
-    children = {name: _start(name) for name in config.systems}
+    with tempfile.TemporaryDirectory() as folder:
+        num_tokens = {}
+        for name, rows in _rows(config, folder).items():
+            np.savez(f"{folder}/{name}.npz", **rows)
+            num_tokens[name] = int(rows["attention_mask"].sum())
+        if config.profile:
+            _profile(config, f"{folder}/ours.npz")
+            return
+        for precision in config.precision:
+            _compare(config, precision, folder, num_tokens)
+
+
+def _compare(config, precision, folder, num_tokens):
+    children = {
+        name: child
+        for name in config.settings
+        if (child := _start(name, precision, folder))
+    }
     seconds = {name: [] for name in children}
-    for number in range(config.rounds):
+    for _ in range(config.rounds):
         for name, child in children.items():
             seconds[name].append(_ask(child))
-        print(
-            f"  round {number + 1}: "
-            + ", ".join(f"{n} {s[-1]:.2f} s" for n, s in seconds.items()),
-            flush=True,
-        )
     for child in children.values():
         child.stdin.close()
         child.wait()
-    _report(config, seconds)
+    _report(config, precision, seconds, num_tokens)
 
 
-def _start(name):
+def _rows_of(setting):
+    return "ours" if setting == "ours" else "theirs"
+
+
+def _start(name, precision, folder):
     child = subprocess.Popen(
-        [sys.executable, *sys.argv, f"--system={name}"],
+        [
+            sys.executable,
+            *sys.argv,
+            f"--serve={name}",
+            f"--serve_rows={folder}/{_rows_of(name)}.npz",
+            f"--serve_precision={precision}",
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
     )
+    # What it says is read to the end, lest it wait for a reader.
+    lines = collections.deque(maxlen=5)
+    threading.Thread(
+        target=lambda: lines.extend(child.stderr), daemon=True
+    ).start()
+    timer = threading.Timer(_START_SECONDS, child.kill)
+    timer.start()
     for line in child.stdout:  # Libraries print too.
         if line == "ready\n":
+            timer.cancel()
             return child
-    raise RuntimeError(f"{name} did not start")
+    print(f"{name} did not start:", *lines, sep="\n  ", flush=True)
+    return None
 
 
 def _ask(child):
@@ -87,35 +174,111 @@ def _ask(child):
     return float(child.stdout.readline())
 
 
-def _report(config, seconds):
-    num_tokens = config.steps * config.batch_size * config.seq_length
+def _report(config, precision, seconds, num_tokens):
     print(
-        f"{config.num_layers} layers, hidden {config.hidden_size}, "
-        f"{config.batch_size} x {config.seq_length}, "
-        f"{config.max_predictions_per_seq} predictions, vocabulary "
-        f"{config.vocab_size}, {config.precision}"
+        f"\n{precision}, {config.rows} rows: {config.num_layers} layers, "
+        f"hidden {config.hidden_size}, {config.num_rows} x {config.width}, "
+        f"{config.num_predictions} predictions, vocabulary "
+        f"{config.vocab_size}; median of {config.rounds} rounds of "
+        f"{config.steps} steps\n"
+        f"{'':16}{'ms/step':>8}{'tokens/s':>10}{'not padding':>13}  ratios"
     )
-    median = {name: statistics.median(s) for name, s in seconds.items()}
-    for name, value in median.items():
+    all_tokens = config.steps * config.num_rows * config.width
+    speeds, ratios = {}, {}
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        speeds[name] = num_tokens[_rows_of(name)] / median
+        line = (
+            f"  {name:14}{1e3 * median / config.steps:8,.0f}"
+            f"{all_tokens / median:10,.0f}{speeds[name]:13,.0f}"
+        )
+        if name != "ours" and "ours" in speeds:
+            ratios[name] = speeds["ours"] / speeds[name]
+            # Neighbours in time share what else the machine did.
+            each = [
+                speeds["ours"]
+                / speeds[name]
+                * (theirs / median)
+                / (ours / statistics.median(seconds["ours"]))
+                for ours, theirs in zip(seconds["ours"], values, strict=True)
+            ]
+            line += (
+                f"  ours is {ratios[name]:.2f} x as fast "
+                f"(rounds: {min(each):.2f} to {max(each):.2f})"
+            )
+        print(line, flush=True)
+    if ratios:
+        fastest = min(ratios, key=ratios.get)
         print(
-            f"  {name:10}{num_tokens / value:10,.0f} tokens/s"
-            f"   {1e3 * value / config.steps:8.0f} ms/step"
-            f"   x {value / median['ours']:.2f} of our time"
-            if "ours" in median
-            else f"  {name:10}{num_tokens / value:10,.0f} tokens/s"
+            f"Against the fastest peer ({fastest}): {ratios[fastest]:.2f} x "
+            "the tokens that are not padding.",
+            flush=True,
         )
 
 
+def _profile(config, path):
+    """Prints the operations of our step, by the sum of their times.
+
+    Operations run side by side, so the sum exceeds the step's time.
+    """
+    import tensorflow as tf
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    for precision in config.precision:
+        step = _our_step(config, precision, _read_rows(path))
+        step(config.steps)
+        with tempfile.TemporaryDirectory() as folder:
+            with tf.profiler.experimental.Profile(folder):
+                step(config.steps)
+            (trace,) = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
+            space = xplane_pb2.XSpace()
+            with open(trace, "rb") as file:
+                space.ParseFromString(file.read())
+        seconds, counts = collections.Counter(), collections.Counter()
+        for plane in space.planes:
+            for event in itertools.chain(
+                *(line.events for line in plane.lines)
+            ):
+                # An operation's name and its kind.
+                name = plane.event_metadata[event.metadata_id].name
+                kind = _kind(name)
+                if kind:
+                    seconds[kind] += event.duration_ps / 1e12
+                    counts[kind] += 1
+        total = sum(seconds.values())
+        print(f"\n{precision}, {config.rows} rows: ms a step, share, number")
+        for kind, value in seconds.most_common(20):
+            print(
+                f"  {kind:36}{1e3 * value / config.steps:8.1f}"
+                f"{value / total:8.1%}{counts[kind] / config.steps:8.0f}"
+            )
+
+
+def _kind(event_name):
+    """The kind of operation that an event of a trace is, or None."""
+    if event_name == "ThunkExecutor::Execute":
+        return "compiled chains (kernels.py)"
+    name, _, kind = event_name.rpartition(":")
+    is_operation = name and kind.isidentifier() and "::" not in event_name
+    if not is_operation or name.startswith("EagerLocalExecute"):
+        return None
+    return kind
+
+
 def _serve(config):
-    """Builds one system's step, then runs a round for each line read."""
+    """Builds one setting's step, then runs a round for each line read."""
     sys.argv = sys.argv[:1]
-    rows = _rows(config)
-    step = {
-        "ours": _our_step,
-        "official": _official_step,
-        "hf": _hf_step,
-        "torch": _torch_step,
-    }[config.system](config, rows)
+    system, _, compiled = config.serve.partition("+")
+    rows = _read_rows(config.serve_rows)
+    precision = config.serve_precision
+    if system == "ours":
+        step = _our_step(config, precision, rows)
+    else:
+        step = {
+            "official": _official_step,
+            "hf": _hf_step,
+            "torch": _torch_step,
+        }[system](config, precision, rows, bool(compiled))
     step(config.steps)  # Compiles, and fills the optimizer's state.
     print("ready", flush=True)
     for _ in sys.stdin:
@@ -124,16 +287,31 @@ def _serve(config):
         print(time.perf_counter() - started, flush=True)
 
 
-def _rows(config):
-    """The features of one batch, as NumPy arrays."""
+def _rows(config, folder):
+    """Features of a round's batches, [steps, rows, ...] each.
+
+    Returns:
+      Those for "ours" and for "theirs".
+    """
+    if config.rows == "full":
+        rows = _random_rows(config)
+        return {"ours": rows, "theirs": rows}
+    news, vocab_file = _news(config, folder)
+    return {
+        "ours": _build_rows(config, folder, news, vocab_file, True),
+        "theirs": _build_rows(config, folder, news, vocab_file, False),
+    }
+
+
+def _random_rows(config):
     rng = np.random.default_rng(0)
-    shape = config.batch_size, config.seq_length
+    shape = config.steps, config.num_rows, config.width
     ids = rng.integers(1000, config.vocab_size, shape).astype(np.int32)
     positions = np.sort(
-        rng.random(shape).argsort(axis=1)[:, : config.max_predictions_per_seq]
+        rng.random(shape).argsort(axis=-1)[..., : config.num_predictions]
     ).astype(np.int32)
-    labels = np.take_along_axis(ids, positions, axis=1)
-    np.put_along_axis(ids, positions, 103, axis=1)
+    labels = np.take_along_axis(ids, positions, axis=-1)
+    np.put_along_axis(ids, positions, 103, axis=-1)
     return {
         "input_ids": ids,
         "attention_mask": np.ones(shape, np.int32),
@@ -141,8 +319,71 @@ def _rows(config):
         "masked_lm_positions": positions,
         "masked_lm_ids": labels,
         "masked_lm_weights": np.ones(positions.shape, np.float32),
-        "next_sentence_labels": np.zeros(config.batch_size, np.int32),
+        "next_sentence_labels": np.zeros(shape[:2], np.int32),
     }
+
+
+def _news(config, folder):
+    """Paths of the documents, one a line, and of their vocabulary."""
+    news, vocab_file = config.input, config.vocab_file
+    if not news:
+        from tfrecord_builders import fetch_sample
+
+        fetch_sample.fetch(f"{folder}/sample")
+        news = f"{folder}/sample/lee-news.txt"
+    if not vocab_file:
+        vocab_file = f"{folder}/vocab.txt"
+        _run_main(
+            "learn_vocabulary",
+            *("--source=text", "--text_layout=line", f"--input={news}"),
+            *("--vocab_size=8000", f"--output_file={vocab_file}"),
+        )
+    return news, vocab_file
+
+
+def _build_rows(config, folder, news, vocab_file, packing):  # noqa: PLR0913
+    from bert_pretrain import input_pipeline, records
+
+    data_dir = f"{folder}/{'packed' if packing else 'padded'}"
+    _run_main(
+        "build",
+        *("--source=text", "--text_layout=line", f"--input={news}"),
+        *("--eval_fraction=0", "--test_fraction=0", "--num_shards=1"),
+        f"--vocab_file={vocab_file}",
+        f"--output_dir={data_dir}",
+        f"--seq_length={config.width}",
+        f"--max_predictions_per_seq={config.num_predictions}",
+        f"--packing={packing}",
+    )
+    manifest = records.read_manifest(data_dir)
+    batches = list(
+        input_pipeline.host_batches(data_dir, manifest, records.TRAIN)
+    )
+    num_rows = config.steps * config.num_rows
+    num_built = manifest.splits[records.TRAIN].num_examples
+    # Rows are shuffled; where there are too few, they come again.
+    places = np.arange(num_rows) % num_built
+    return {
+        name: np.concatenate([batch[name] for batch in batches])[
+            places
+        ].reshape(config.steps, config.num_rows, *batches[0][name].shape[1:])
+        for name in batches[0]
+    }
+
+
+def _run_main(name, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", f"tfrecord_builders.{name}", *arguments],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+
+
+def _read_rows(path):
+    with np.load(path) as file:
+        return dict(file)
 
 
 def _bert_config(config):
@@ -159,25 +400,25 @@ def _bert_config(config):
 
 
 def _dense_labels(rows):
-    """Labels [B, S] as HuggingFace takes them: -100 where none is."""
+    """Labels [..., S] as HuggingFace takes them: -100 where none is."""
+    ids = np.where(rows["masked_lm_weights"] > 0, rows["masked_lm_ids"], -100)
     labels = np.full(rows["input_ids"].shape, -100, np.int64)
-    np.put_along_axis(
-        labels, rows["masked_lm_positions"], rows["masked_lm_ids"], axis=1
-    )
+    # Unused slots point at position 0, which is never masked.
+    np.put_along_axis(labels, rows["masked_lm_positions"], ids, axis=-1)
     return labels
 
 
 _INPUTS = "input_ids", "attention_mask", "token_type_ids"
 
 
-def _our_step(config, rows):
+def _our_step(config, precision, rows):
     import tensorflow as tf
 
     from bert_pretrain import model, optimizer, schedule, trainer
 
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     batches = strategy.experimental_distribute_dataset(
-        tf.data.Dataset.from_tensors(rows).repeat()
+        tf.data.Dataset.from_tensor_slices(rows).repeat()
     )
     with strategy.scope():
         bert = model.from_config(_bert_config(config))
@@ -190,8 +431,8 @@ def _our_step(config, rows):
             trainer.new_state(bert, adam),
             batches,
             trainer.UpdateConfig(
-                global_batch_size=config.batch_size,
-                dtype=tf.dtypes.as_dtype(config.precision),
+                global_batch_size=config.num_rows,
+                dtype=tf.as_dtype(precision),
                 max_gradient_norm=1.0,
                 seed=0,
             ),
@@ -199,14 +440,16 @@ def _our_step(config, rows):
     return lambda steps: bert_trainer.train(tf.constant(steps))
 
 
-def _official_step(config, rows):
+def _official_step(config, precision, rows, compiled):
+    _stand_in_for_pkg_resources()
     import tensorflow as tf
     import tf_keras
     from official.modeling import optimization
     from official.nlp.configs import bert, encoders
+    from official.nlp.data import pretrain_dataloader
     from official.nlp.tasks import masked_lm
 
-    if config.precision == "bfloat16":
+    if precision == "bfloat16":
         tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
     task = masked_lm.MaskedLMTask(
         masked_lm.MaskedLMConfig(
@@ -220,7 +463,10 @@ def _official_step(config, rows):
                         intermediate_size=4 * config.hidden_size,
                     )
                 )
-            )
+            ),
+            train_data=pretrain_dataloader.BertPretrainDataConfig(
+                use_next_sentence_label=False
+            ),
         )
     )
     bert_model = task.build_model()
@@ -255,30 +501,46 @@ def _official_step(config, rows):
         "attention_mask": "input_mask",
         "token_type_ids": "input_type_ids",
     }
-    inputs = {
-        names.get(name, name): tf.constant(values)
-        for name, values in rows.items()
-        if name != "next_sentence_labels"
-    }
+    batches = tf.data.Dataset.from_tensor_slices(
+        {
+            names.get(name, name): values
+            for name, values in rows.items()
+            if name != "next_sentence_labels"
+        }
+    )
+
+    @tf.function(jit_compile=compiled)
+    def train_step(batch):
+        task.train_step(batch, bert_model, adam, metrics)
 
     @tf.function
-    def run(steps):
+    def run(iterator, steps):
         for _ in tf.range(steps):
-            task.train_step(inputs, bert_model, adam, metrics)
+            train_step(next(iterator))
+
+    iterator = iter(batches.repeat().prefetch(2))
 
     def step(steps):
-        run(tf.constant(steps))
+        run(iterator, tf.constant(steps))
         bert_model.weights[0][0, 0].numpy()  # Waits.
 
     return step
 
 
-def _hf_step(config, rows):
+def _stand_in_for_pkg_resources():
+    """Gives tensorflow_hub the one name it uses, gone since setuptools 82."""
+    if importlib.util.find_spec("pkg_resources") is None:
+        module = types.ModuleType("pkg_resources")
+        module.parse_version = version.parse
+        sys.modules[module.__name__] = module
+
+
+def _hf_step(config, precision, rows, compiled):
     import tensorflow as tf
     import tf_keras
     import transformers
 
-    if config.precision == "bfloat16":
+    if precision == "bfloat16":
         tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
     bert = transformers.TFBertForMaskedLM(_bert_config(config))
     adam, _ = transformers.create_optimizer(
@@ -286,30 +548,33 @@ def _hf_step(config, rows):
         num_train_steps=100_000,
         num_warmup_steps=5000,
         weight_decay_rate=0.01,
+        adam_global_clipnorm=1.0,
     )
-    bert.compile(optimizer=adam, metrics=["accuracy"])
-    batch = {name: rows[name] for name in _INPUTS}
-    batch["labels"] = _dense_labels(rows)
-    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    bert.compile(optimizer=adam, metrics=["accuracy"], jit_compile=compiled)
+    batches = {name: rows[name] for name in _INPUTS}
+    batches["labels"] = _dense_labels(rows)
+    dataset = tf.data.Dataset.from_tensor_slices(batches).repeat()
     return lambda steps: bert.fit(dataset, steps_per_epoch=steps, verbose=0)
 
 
-def _torch_step(config, rows):
+def _torch_step(config, precision, rows, compiled):
     import torch
     import transformers
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     bert = transformers.BertForMaskedLM(_bert_config(config)).train()
     adam = torch.optim.AdamW(bert.parameters(), lr=1e-4, fused=True)
-    batch = {name: torch.tensor(rows[name]).long() for name in _INPUTS}
-    batch["labels"] = torch.tensor(_dense_labels(rows))
+    forward = torch.compile(bert) if compiled else bert
+    batches = {name: torch.tensor(rows[name]).long() for name in _INPUTS}
+    batches["labels"] = torch.tensor(_dense_labels(rows))
 
     def step(steps):
-        for _ in range(steps):
+        for i in range(steps):
+            batch = {name: values[i] for name, values in batches.items()}
             with torch.autocast(
-                "cpu", torch.bfloat16, enabled=config.precision == "bfloat16"
+                "cpu", torch.bfloat16, enabled=precision == "bfloat16"
             ):
-                loss = bert(**batch).loss
+                loss = forward(**batch).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(bert.parameters(), 1.0)
             adam.step()

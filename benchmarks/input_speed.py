@@ -1,0 +1,197 @@
+"""The input pipeline alone: what a core parses, and what a TPU host eats.
+
+    python benchmarks/input_speed.py
+
+For S = 128 and 512, plain, packed, and masked while training: the training
+pipeline runs over a set of random rows with nothing behind it. Seconds are
+those of the processor, over all threads, so that examples/s are those of one
+core whatever else the machine does. Variants go in turn; medians are printed.
+
+Beside it, from `flops.py` and `hardware.py`: how many examples/s a v5e host
+with eight chips consumes when BERT-base trains at 50 % MFU, and how many cores
+of this machine that takes.
+"""
+
+import dataclasses
+import statistics
+import tempfile
+import time
+
+import numpy as np
+import tensorflow as tf
+import transformers
+
+from bert_pretrain import (
+    dynamic_masking,
+    flops,
+    hardware,
+    input_pipeline,
+    options,
+    records,
+    vocabulary,
+)
+
+_VARIANTS = "plain", "packed", "masking"
+_SEQ_LENGTHS = 128, 512
+_HOST = "v5litepod-8"
+_CHIPS = 8
+_MFU = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    num_rows: int = options.option("Rows of each set.", 16_384)
+    num_shards: int = options.option("Files of each set.", 16)
+    batch_size: int = options.option("Rows in a batch.", 256)
+    epochs: int = options.option("Passes over the set in a round.", 1)
+    rounds: int = options.option("Rounds, in turn.", 3)
+    vocab_size: int = options.option("Tokens.", 30522)
+
+
+def main(config):
+    with tempfile.TemporaryDirectory() as folder:
+        cases = {}
+        for seq_length in _SEQ_LENGTHS:
+            for variant in _VARIANTS:
+                data_dir = f"{folder}/{seq_length}-{variant}"
+                tf.io.gfile.makedirs(data_dir)
+                manifest = _write_set(config, data_dir, seq_length, variant)
+                cases[seq_length, variant] = data_dir, manifest
+        seconds = {case: [] for case in cases}
+        for _ in range(config.rounds):
+            for case, (data_dir, manifest) in cases.items():
+                seconds[case].append(
+                    _seconds(config, data_dir, manifest, case[1])
+                )
+    print(
+        f"{'S':>4}  {'variant':8}{'examples/s a core':>18}"
+        f"{f'{_HOST} at {_MFU:.0%} MFU':>26}{'cores':>8}"
+    )
+    for (seq_length, variant), values in seconds.items():
+        speed = config.num_rows * config.epochs / statistics.median(values)
+        wanted = _consumption(config, seq_length)
+        print(
+            f"{seq_length:4}  {variant:8}{speed:18,.0f}{wanted:26,.0f}"
+            f"{wanted / speed:8.2f}"
+        )
+    for seq_length in _SEQ_LENGTHS:
+        print(_arithmetic(config, seq_length))
+
+
+def _seconds(config, data_dir, manifest, variant):
+    """The processor's time for the epochs' batches."""
+    batches = input_pipeline.train_batches(
+        tf.distribute.get_strategy(),
+        data_dir,
+        manifest,
+        config.batch_size,
+        seed=0,
+        examples=range(config.num_rows * config.epochs),
+        masking=_masking(manifest) if variant == "masking" else None,
+    )
+    started = time.process_time()
+    num_batches = sum(1 for _ in batches)
+    if num_batches != config.num_rows * config.epochs // config.batch_size:
+        raise RuntimeError(f"{num_batches} batches of {data_dir}")
+    return time.process_time() - started
+
+
+def _flops_per_example(config, seq_length):
+    bert_config = transformers.BertConfig(vocab_size=config.vocab_size)
+    return flops.per_example(
+        bert_config, seq_length, seq_length * 20 // 128, False
+    )
+
+
+def _consumption(config, seq_length):
+    """Examples/s of a host with the chips named above."""
+    peak = hardware.find_tpu(_HOST).bfloat16 * _CHIPS
+    return _MFU * peak / _flops_per_example(config, seq_length)
+
+
+def _arithmetic(config, seq_length):
+    per_example = _flops_per_example(config, seq_length)
+    chip = hardware.find_tpu(_HOST)
+    return (
+        f"S={seq_length}: {_CHIPS} chips x {chip.bfloat16 / 1e12:.0f} TFLOP/s "
+        f"x {_MFU:.0%} / {per_example / 1e9:.1f} GFLOP an example = "
+        f"{_consumption(config, seq_length):,.0f} examples/s"
+    )
+
+
+def _masking(manifest):
+    is_special = np.zeros(manifest.vocab_size, bool)
+    is_special[: len(vocabulary.SPECIAL_TOKENS)] = True
+    return dynamic_masking.Masking(
+        masked_fraction=0.15,
+        mask_token_fraction=0.8,
+        random_token_fraction=0.1,
+        max_predictions_per_seq=manifest.max_predictions_per_seq,
+        mask_id=vocabulary.SPECIAL_TOKENS.index(vocabulary.MASK),
+        is_special=is_special,
+    )
+
+
+def _write_set(config, data_dir, seq_length, variant):
+    """A set of random rows, full, of records as long as real ones."""
+    rng = np.random.default_rng(0)
+    is_packed = variant == "packed"
+    num_predictions = seq_length * 20 // 128
+    widths = {"S": seq_length, "1": 1, "P": num_predictions}
+    num_rows = config.num_rows // config.num_shards
+    features = {
+        name: np.zeros([num_rows, widths[feature.width]], feature.dtype)
+        for name, feature in records.features_of(is_packed).items()
+    }
+    shape = num_rows, seq_length
+    features["attention_mask"][:] = 1
+    features["input_ids"][:] = rng.integers(5, config.vocab_size, shape)
+    if is_packed:
+        # Four documents a row.
+        features["document_ids"][:] = (
+            1 + np.arange(seq_length) * 4 // seq_length
+        )
+    if variant != "masking":
+        features["masked_lm_positions"][:] = np.arange(num_predictions)
+        features["masked_lm_ids"][:] = features["input_ids"][
+            :, :num_predictions
+        ]
+        features["masked_lm_weights"][:] = 1
+    serialized = records.serialize(features)
+    shards = tuple(
+        records.write_shard(
+            f"{data_dir}/"
+            + records.shard_name(records.TRAIN, index, config.num_shards),
+            serialized,
+        )
+        for index in range(config.num_shards)
+    )
+    split = records.Split(
+        num_documents=config.num_rows,
+        num_examples=num_rows * config.num_shards,
+        num_tokens=config.num_rows * seq_length,
+        num_predictions=config.num_rows * num_predictions,
+        num_random_next=0,
+        padding_fraction=0.0,
+        max_id=config.vocab_size - 1,
+        shards=shards,
+    )
+    return records.Manifest(
+        seq_length=seq_length,
+        max_predictions_per_seq=num_predictions,
+        pairing="none",
+        masking="none" if variant == "masking" else "token",
+        is_packed=is_packed,
+        vocab_size=config.vocab_size,
+        vocab_sha256="",
+        is_lower_case=True,
+        splits={records.TRAIN: split},
+        options={},
+        sources=(),
+        documents={},
+        rows={},
+    )
+
+
+if __name__ == "__main__":
+    options.run(main, BenchmarkConfig)
