@@ -39,7 +39,7 @@ PRECISION   ?= bfloat16
 BUILD_FLAGS ?= --masked_fraction=0.2 --max_predictions_per_seq=0 \
                --dupe_factor=6 --eval_fraction=0.06 --test_fraction=0.06
 TRAIN_FLAGS ?= --beta_2=0.98 --hidden_dropout=0 --attention_dropout=0 \
-               --steps_per_loop=200
+               --steps_per_loop=200 --eval_every_steps=1000
 
 BIN := $(VENV)/bin
 # The constraints are in the name, so that a change of them installs again.

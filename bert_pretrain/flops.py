@@ -6,9 +6,10 @@ def per_example(bert_config, seq_length, num_predictions, has_pairs):
 
     Matrix products only, a product of [m, k] and [k, n] being 2 m k n; the
     backward pass is twice the forward pass, and what is recomputed in it does
-    not count (Chowdhery et al. 2022, appendix B). Attention counts as it is
-    computed, over all pairs of positions; the vocabulary's head at the
-    positions that are predicted.
+    not count (Chowdhery et al. 2022, appendix B). Attention counts over all
+    pairs of positions; the vocabulary's head at the positions that are
+    predicted. Every layer counts in full, so that MFU compares with others'
+    code, though `encoder.encode` leaves out what no loss needs of the last.
     """
     hidden = bert_config.hidden_size
     # Query, key, value and output, then the feed-forward network.
