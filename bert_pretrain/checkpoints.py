@@ -43,6 +43,13 @@ _ARCHITECTURE = (
     "architectures",
 )
 _DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+# Options that decide which variables the optimizer has a state for, by the
+# part of the config that they are in.
+_STATE = (
+    ("optimization", "optimizer"),
+    ("architecture", "positions"),
+    ("architecture", "freeze"),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,15 +114,19 @@ class Saver:
         # all checkpoints must hold the same.
         assert self._checkpoint.save_counter is not None
         self._in_flight = None  # path of what is being written
-        self._last = None  # (step, examples) of what was saved or restored
+        self._last = None  # step of what was saved or restored
         self._last_time = time.monotonic()
         self._best_loss = self._best_since = None
 
     def save(self):
-        """Saves the state as it is now, unless this has been done."""
-        if self._now() != self._last:
+        """Saves the state as it is now, unless there is one of this step.
+
+        After going back there is, and the examples passed over since are not
+        in it: coming from it to the same failure passes over them again.
+        """
+        if self._state.step != self._last:
             self._write(self._folder, self._config.keep_checkpoints)
-            self._last, self._last_time = self._now(), time.monotonic()
+            self._last, self._last_time = self._state.step, time.monotonic()
 
     def save_if_due(self, earlier_step):
         """Saves if the steps since `earlier_step`, or the time, call for it.
@@ -135,6 +146,8 @@ class Saver:
     def save_if_best(self, loss, since_step=0):
         """Keeps the state apart if no earlier one had so small a loss.
 
+        Not while updates fail, as above.
+
         Args:
           since_step: only states after it compare; before, evaluations were
             on another set.
@@ -150,7 +163,7 @@ class Saver:
                 ),
                 default=float("inf"),
             )
-        if loss < self._best_loss:
+        if loss < self._best_loss and not self._state.bad_steps_in_row.numpy():
             self._best_loss = loss
             self._write(folder, 1, held_out_loss=loss)
 
@@ -191,9 +204,6 @@ class Saver:
             )
         later = [f["step"] for _, f in found if f["step"] > self._state.step]
         _remove(self._folder, later)
-
-    def _now(self):
-        return self._state.step, int(self._state.num_examples.numpy())
 
     def _write(self, folder, keep, at_once=False, **facts):
         # After a failure at once too, so that one that lasts ends the run.
@@ -251,7 +261,7 @@ class Saver:
                 _warn(error)
                 failures.append(error)
                 continue
-            self._last = self._now()
+            self._last = self._state.step
             return True
         if failures:
             raise failures[0]
@@ -289,7 +299,7 @@ def prepare(config_class, train_config, bert_config, data_dir):
     with errors.naming(model_dir):
         tf.io.gfile.makedirs(model_dir)
     if _parts(model_dir):
-        _check_architecture(model_dir, bert_config, vocab)
+        _check_state(train_config, bert_config, vocab)
         changes = _changes(config_class, train_config, bert_config)
         if changes and not saving["allow_changed_options"]:
             raise errors.UserError(
@@ -382,7 +392,7 @@ def _read_facts(path):
                 f"{part}: this checkpoint is torn, {actual:,} of "
                 f"{expected['bytes']:,} bytes."
             )
-        if files.sha256(part) != expected.get("sha256", files.sha256(part)):
+        if "sha256" in expected and files.sha256(part) != expected["sha256"]:
             raise errors.UserError(
                 f"{part}: this checkpoint is torn, its sha256 is another one."
             )
@@ -390,7 +400,10 @@ def _read_facts(path):
 
 
 def _finish(path, facts, keep):
-    """Declares a checkpoint whole, and removes older ones but for `keep`."""
+    """Declares a checkpoint whole, and removes others but for `keep`.
+
+    One to go back to stays in any case.
+    """
     folder, _, name = path.rpartition("/")
     described = {}
     for part in _parts(folder):
@@ -404,9 +417,13 @@ def _finish(path, facts, keep):
     files.write_text(
         f"{folder}/checkpoint", f'model_checkpoint_path: "{name}"\n'
     )
-    kept = [int(name.rpartition("-")[2]) for name, _ in _whole(folder)][:keep]
+    whole = [old for _, old in _whole(folder) if old["step"] != facts["step"]]
+    # This one first: a better one may be of an earlier step, after going back.
+    newest = [facts, *whole]
+    good = [old for old in newest if not old["bad_steps_in_row"]]
+    kept = {old["step"] for old in (*newest[:keep], *good[:1])}
     steps = {int(_PART.match(name)[1]) for name in _parts(folder)}
-    _remove(folder, steps.difference(kept))
+    _remove(folder, steps - kept)
 
 
 def _remove(folder, steps):
@@ -438,9 +455,14 @@ def _warn(message):
 def _naming_unreadable(path):
     try:
         yield
-    # TensorFlow's reader raises IndexError where bytes are missing, and
-    # AssertionError where variables are.
-    except (tf.errors.OpError, IndexError, AssertionError) as error:
+    # TensorFlow's reader raises IndexError where bytes are missing,
+    # AssertionError where variables are, and ValueError for other shapes.
+    except (
+        tf.errors.OpError,
+        IndexError,
+        AssertionError,
+        ValueError,
+    ) as error:
         raise errors.UserError(
             f"{path}: this checkpoint cannot be read "
             f"({str(error).strip().splitlines()[0]}); bring back its files, "
@@ -448,16 +470,27 @@ def _naming_unreadable(path):
         ) from error
 
 
-def _check_architecture(model_dir, bert_config, vocab):
+def _check_state(train_config, bert_config, vocab):
     """Checks what no flag can allow: what the variables are and mean."""
+    model_dir = train_config["saving"]["model_dir"]
     saved = files.read_json(f"{model_dir}/{model.CONFIG_NAME}")
     current = bert_config.to_dict()
-    for name in _ARCHITECTURE:
-        if saved.get(name) != current.get(name):
+    values = [
+        (name, saved.get(name), current.get(name)) for name in _ARCHITECTURE
+    ]
+    saved = files.read_json(f"{model_dir}/{TRAIN_CONFIG_NAME}")
+    values += [
+        (name, saved[part].get(name, new), new)
+        for part, name in _STATE
+        if part in saved
+        for new in [train_config[part][name]]
+    ]
+    for name, old, new in values:
+        if old != new:
             raise errors.UserError(
-                f"{model_dir} holds a model with {name}={saved.get(name)!r}, "
-                f"this run asks for {current.get(name)!r}; give the same "
-                "value to resume, or another --model_dir to begin anew."
+                f"{model_dir} holds a model with {name}={old!r}, this run "
+                f"asks for {new!r}; give the same value to resume, or another "
+                "--model_dir to begin anew."
             )
     path = f"{model_dir}/{vocabulary.FILE_NAME}"
     saved_vocab = vocabulary.read(path)

@@ -94,6 +94,13 @@ class DistributionConfig:
         "float32",
     )
 
+    def __post_init__(self):
+        if self.num_cpu_replicas < 1:
+            raise errors.UserError(
+                f"--num_cpu_replicas={self.num_cpu_replicas} must be at least "
+                "1."
+            )
+
 
 def build_strategy(config):
     """The `tf.distribute` strategy over the devices that `config` names."""

@@ -38,7 +38,7 @@ class ExportConfig:
 def main(config):
     telemetry.quiet_libraries()
     restored = checkpoints.restore_model(config.model_dir, config.checkpoint)
-    export(restored, config.output_dir.rstrip("/"))
+    export(restored, config.output_dir)
     print(
         f"Exported step {restored.step:,} of {config.model_dir} as a "
         f"{restored.bert.config.architectures[0]} to {config.output_dir}:"

@@ -12,6 +12,7 @@ rows were shuffled when they were written, so there is no shuffle buffer.
 
 import contextlib
 import dataclasses
+import os
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +22,10 @@ from bert_pretrain import dynamic_masking, errors, records
 # Files that are open at once, of which every batch holds examples.
 _MAX_STREAMS = 64
 _HOST_BATCH_SIZE = 256
+# Threads that read streams, enough for object stores; that parse and mask.
+_NUM_READERS = 16
+_NUM_PARSERS = max(2, os.cpu_count() or 1)
+_NUM_BATCHES_READY = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +59,7 @@ def train_batches(  # noqa: PLR0913 (as many as what is read depends on)
         dataset = _batch(serialized, manifest, context, global_batch_size)
         if masking is not None:
             dataset = _mask(dataset, masking, seed, examples, context)
-        return dataset.prefetch(tf.data.AUTOTUNE)
+        return _serve(dataset)
 
     return strategy.distribute_datasets_from_function(build)
 
@@ -88,7 +93,7 @@ def eval_batches(strategy, data_dir, manifest, split, global_batch_size):
             )
         )
         dataset = _batch(serialized, manifest, context, global_batch_size)
-        return dataset.prefetch(tf.data.AUTOTUNE)
+        return _serve(dataset)
 
     return strategy.distribute_datasets_from_function(build), num_batches
 
@@ -191,7 +196,7 @@ def _train_records(data_dir, shards, seed, examples, context):
             stream,
             cycle_length=num_streams,
             block_length=1,
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=min(num_streams, _NUM_READERS),
             deterministic=True,
         )
         .take(len(examples) // num_pipelines)
@@ -277,7 +282,7 @@ def _batch(serialized, manifest, context, global_batch_size):
             manifest.max_predictions_per_seq,
             manifest.is_packed,
         ),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        num_parallel_calls=_NUM_PARSERS,
         deterministic=True,
     )
     return dataset
@@ -298,8 +303,20 @@ def _mask(dataset, masking, seed, examples, context):
         )
 
     return dataset.enumerate().map(
-        mask, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        mask, num_parallel_calls=_NUM_PARSERS, deterministic=True
     )
+
+
+def _serve(dataset):
+    """Keeps batches ready, without tf.data's autotuning.
+
+    Its thread sleeps for up to a minute, and the end of an iterator waits for
+    it: after each phase and each time a run goes back, an accelerator would
+    stand idle so long.
+    """
+    settings = tf.data.Options()
+    settings.autotune.enabled = False
+    return dataset.prefetch(_NUM_BATCHES_READY).with_options(settings)
 
 
 def _empty_record(manifest):

@@ -1,7 +1,7 @@
 """The phases of a run: from which step on what is trained, and how.
 
 A run has one step counter and one schedule. Its options say how it begins; a
-file, a YAML list, says what changes at which step:
+file, a YAML list, says what changes at which later step:
 
     - from_step: 90_000
       data_dir: gs://bucket/records-512
@@ -61,11 +61,8 @@ def read(path, beginning, total_steps):
     Raises:
       UserError: naming the entry that is wrong.
     """
-    values = {"from_step": 0, **beginning}
-    entries = _entries(path)
-    if not entries or entries[0]["from_step"]:
-        entries = [{"from_step": 0}, *entries]
-    manifests, phases = {}, []
+    entries = [{"from_step": 0, **beginning}, *_entries(path)]
+    values, manifests, phases = {}, {}, []
     untils = [entry["from_step"] for entry in entries[1:]] + [total_steps]
     for entry, until in zip(entries, untils, strict=True):
         if entry["from_step"] >= until:
@@ -152,6 +149,11 @@ def _entry(path, number, entry):
             raise errors.UserError(
                 f"{place}: {name}={value!r} is not of the type {kind.__name__}."
             ) from error
+    if values["from_step"] < 1:
+        raise errors.UserError(
+            f"{place}: from_step={values['from_step']} must be at least 1; the "
+            "run's options say how it begins."
+        )
     return values
 
 
@@ -199,10 +201,10 @@ def _check(phases, path):
                 raise errors.UserError(
                     f"{place}: {name}={getattr(phase, name)} must be positive."
                 )
-        if phase.warmup_steps and not phase.from_step:
+        if phase.warmup_steps < 0:
             raise errors.UserError(
-                f"{place}: the run's own warmup is --warmup_steps; leave this "
-                "one out."
+                f"{place}: warmup_steps={phase.warmup_steps} must not be "
+                "negative."
             )
         if phase.reset_optimizer and phase.warmup_steps < 1:
             raise errors.UserError(

@@ -1,9 +1,10 @@
 """The program of a run: its phases, and the loops of each.
 
-What is left of a run follows from its state alone: `enter` makes the loops of
-a phase from the step and the example that the state has come to.
+What is left of a run follows from its state alone: the loops of a phase are
+made from the step and the example that the state has come to.
 """
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -20,6 +21,7 @@ from bert_pretrain import (
     flops,
     hardware,
     input_pipeline,
+    interruption,
     model,
     optimizer,
     phases,
@@ -33,6 +35,15 @@ from bert_pretrain import (
 
 
 @dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run has come to."""
+
+    phase: phases.Phase  # in which it ended
+    evaluation: dict  # the last one
+    totals: list  # `telemetry.Totals` of each phase that was entered
+
+
+@dataclasses.dataclass(frozen=True)
 class Program:
     """What all phases of a run share."""
 
@@ -43,7 +54,57 @@ class Program:
     saver: checkpoints.Saver
     log: telemetry.MetricsLog
 
-    def enter(self, phase, raise_if_asked):
+    def run(self, is_restored, raise_if_asked):
+        """Trains to the end, phase by phase.
+
+        Args:
+          is_restored: whether the state is that of a checkpoint.
+          raise_if_asked: see interruption.py.
+
+        Returns:
+          The `Outcome`.
+        """
+        state, evaluation, totals = self.state, None, []
+        while True:
+            phase = phases.at_step(self.plan, state.step)
+            progress, training = self._enter(phase, raise_if_asked)
+            # Orbit prints a line of its own for each of ours.
+            with (
+                contextlib.redirect_stdout(None),
+                input_pipeline.naming_failures(phase.data_dir, phase.manifest),
+                self._saving_at_an_interruption(),
+            ):
+                if not is_restored and not state.step:
+                    training.evaluate()
+                    self.saver.save()
+                evaluation = training.train(phase.until_step) or evaluation
+                is_complete = (
+                    state.step >= self.config.schedule.total_steps
+                    or training.is_over()
+                )
+                if is_complete:
+                    # A run that had ended already has evaluated nothing.
+                    evaluation = evaluation or training.evaluate()
+            totals.append(progress.totals())
+            if is_complete:
+                return Outcome(phase, evaluation, totals)
+
+    @contextlib.contextmanager
+    def _saving_at_an_interruption(self):
+        try:
+            yield
+        except interruption.Interrupted:
+            self.saver.save()
+            self.saver.close()
+            print(
+                f"Interrupted: step {self.state.step} is saved in "
+                f"{self.config.saving.model_dir}; run the same command again "
+                "to go on.",
+                file=sys.stderr,
+            )
+            raise
+
+    def _enter(self, phase, raise_if_asked):
         """(Progress, `run.Run`) of a phase, from where the state is."""
         config, state = self.config, self.state
         self._begin(phase, int(state.num_examples.numpy()))

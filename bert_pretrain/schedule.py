@@ -148,7 +148,9 @@ class Clock:
     @property
     def share(self):
         """Tensor []: the share of the time budget that is used up."""
-        return self.seconds / (self._max_seconds or 1.0)
+        if not self._max_seconds:  # though the run may have had one
+            return tf.zeros([])
+        return self.seconds / self._max_seconds
 
     @property
     def is_over(self):

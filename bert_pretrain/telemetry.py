@@ -1,5 +1,6 @@
 """What a run says about itself: a line after each loop, TensorBoard, memory."""
 
+import dataclasses
 import json
 import math
 import resource
@@ -23,6 +24,18 @@ TRAIN_SUMMARIES = "logs/train"
 
 # Waiting for input that is less than this is no news.
 _NOTABLE_WAIT = 0.05
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Totals:
+    """Of the loops of a phase: all of them, then without what compiled."""
+
+    train_seconds: float
+    seconds: float
+    input_seconds: float
+    num_examples: int
+    num_tokens: int  # with padding
+    num_unpadded_tokens: int
 
 
 class Progress:
@@ -104,41 +117,41 @@ class Progress:
         )
         return " | ".join(parts)
 
-    @property
-    def seconds(self):
-        return sum(loop.seconds for loop in self._loops)
-
-    def timed(self):
-        """What the rates are made of, without the loop that compiled.
-
-        Returns:
-          (seconds, those of waiting for input, examples, tokens, those that
-          are no padding).
-        """
-        loops = self._loops[1:] or self._loops
-        num_examples = sum(loop.num_examples for loop in loops)
-        return (
-            sum(loop.seconds for loop in loops),
-            sum(loop.input_seconds for loop in loops),
-            num_examples,
-            num_examples * self._tokens_per_example,
-            sum(loop.num_tokens for loop in loops),
+    def totals(self):
+        """The `Totals` of the loops."""
+        timed = self._loops[1:] or self._loops
+        num_examples = sum(loop.num_examples for loop in timed)
+        return Totals(
+            train_seconds=sum(loop.seconds for loop in self._loops),
+            seconds=sum(loop.seconds for loop in timed),
+            input_seconds=sum(loop.input_seconds for loop in timed),
+            num_examples=num_examples,
+            num_tokens=num_examples * self._tokens_per_example,
+            num_unpadded_tokens=sum(loop.num_tokens for loop in timed),
         )
 
 
-def summarize(progresses):
-    """Rates of this process's training, over all its phases."""
-    timed = [(0,) * 5, *(progress.timed() for progress in progresses)]
-    seconds, input_seconds, num_examples, num_tokens, num_unpadded = map(
-        sum, zip(*timed, strict=True)
-    )
-    seconds = seconds or 1
+def summarize(totals):
+    """Rates of this process's training.
+
+    Args:
+      totals: the `Totals` of each of its phases.
+    """
+
+    def total(name):
+        return sum(getattr(part, name) for part in totals)
+
+    def rate(name):
+        return total(name) / (total("seconds") or 1)
+
     return {
-        "train_seconds": round(sum(p.seconds for p in progresses), 3),
-        "examples_per_second": round(num_examples / seconds, 2),
-        "tokens_per_second": round(num_tokens / seconds, 1),
-        "tokens_per_second_without_padding": round(num_unpadded / seconds, 1),
-        "input_wait_share": round(input_seconds / seconds, 4),
+        "train_seconds": round(total("train_seconds"), 3),
+        "examples_per_second": round(rate("num_examples"), 2),
+        "tokens_per_second": round(rate("num_tokens"), 1),
+        "tokens_per_second_without_padding": round(
+            rate("num_unpadded_tokens"), 1
+        ),
+        "input_wait_share": round(rate("input_seconds"), 4),
     }
 
 

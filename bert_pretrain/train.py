@@ -10,7 +10,6 @@ Exit codes:
     130  SIGINT: likewise, but somebody wanted it to end
 """
 
-import contextlib
 import dataclasses
 import sys
 
@@ -154,21 +153,49 @@ def _train(config, raise_if_asked):
     """Trains, and raises if it does not come to the end."""
     watch = telemetry.Stopwatch()
     telemetry.quiet_libraries()
-    model_dir = config.saving.model_dir
-
-    # ---- What is asked, and whether it fits together
-    plan = phases.read(
-        config.phases,
-        {name: getattr(config, name) for name in _FIRST_PHASE}
-        | {"peak_learning_rate": config.schedule.peak_learning_rate},
-        config.schedule.total_steps,
-    )
+    plan = _plan(config)
     # The one that needs the most positions.
     manifest = max(
         (phase.manifest for phase in plan), key=lambda m: m.seq_length
     )
-    bert_config = model.architecture(config.architecture, manifest)
     strategy = distribution.build_strategy(config.devices)
+    _prepare(config, plan, manifest, strategy)
+    with strategy.scope():
+        state = _new_state(config, plan, manifest)
+        saver = checkpoints.Saver(config.saving, state)
+        is_restored = saver.restore()
+    model_dir = config.saving.model_dir
+    with wandb_log.following(
+        config.tracking, model_dir, options.to_dict(config)
+    ) as follow:
+        log = telemetry.MetricsLog(
+            f"{model_dir}/{telemetry.LOG_NAME}", state, follow
+        )
+        log.resume(is_restored)
+        _announce(config, plan, state, strategy)
+        outcome = program.Program(
+            config, plan, strategy, state, saver, log
+        ).run(is_restored, raise_if_asked)
+    saver.close()
+    results = {
+        **_results(state, outcome, _at_the_start(log)),
+        "seconds": round(watch.seconds, 3),
+        "peak_memory_bytes": telemetry.peak_memory_bytes(),
+    }
+    files.write_json(f"{model_dir}/{telemetry.TRAIN_RESULTS_NAME}", results)
+    _print_results(model_dir, results)
+
+
+def _plan(config):
+    """The phases that the options and their file ask for."""
+    beginning = {name: getattr(config, name) for name in _FIRST_PHASE}
+    beginning["peak_learning_rate"] = config.schedule.peak_learning_rate
+    return phases.read(config.phases, beginning, config.schedule.total_steps)
+
+
+def _prepare(config, plan, manifest, strategy):
+    """Checks that all fits together, and writes down what is asked."""
+    bert_config = model.architecture(config.architecture, manifest)
     for phase in plan:
         distribution.check_batch(
             phase.global_batch_size, strategy, phase.accumulation_steps
@@ -181,88 +208,27 @@ def _train(config, raise_if_asked):
         config.data_dir,
     )
 
-    # ---- Model and optimizer, as the last run left them
-    with strategy.scope():
-        bert = model.build(config.architecture, manifest, config.seed)
-        variables = model.trained_variables(bert, config.architecture)
-        clock = schedule.Clock(config.schedule.max_minutes)
-        rate = schedule.Schedule(
-            config.schedule,
-            clock,
-            [
-                schedule.Change(
-                    from_step=phase.from_step,
-                    peak_learning_rate=phase.peak_learning_rate,
-                    warmup_steps=phase.warmup_steps,
-                )
-                for phase in plan
-            ],
+
+def _new_state(config, plan, manifest):
+    """Model, optimizer and clock at step 0."""
+    bert = model.build(config.architecture, manifest, config.seed)
+    variables = model.trained_variables(bert, config.architecture)
+    clock = schedule.Clock(config.schedule.max_minutes)
+    changes = [
+        schedule.Change(
+            from_step=phase.from_step,
+            peak_learning_rate=phase.peak_learning_rate,
+            warmup_steps=phase.warmup_steps,
         )
-        state = trainer.new_state(
-            bert,
-            optimizer.build(config.optimization, rate, variables),
-            variables,
-            clock,
-        )
-        saver = checkpoints.Saver(config.saving, state)
-        is_restored = saver.restore()
-
-    # ---- The loops, phase by phase
-    with wandb_log.following(
-        config.tracking, model_dir, options.to_dict(config)
-    ) as follow:
-        log = telemetry.MetricsLog(
-            f"{model_dir}/{telemetry.LOG_NAME}", state, follow
-        )
-        log.resume(is_restored)
-        _announce(config, plan, bert, strategy, state.step)
-        loops = program.Program(config, plan, strategy, state, saver, log)
-        progresses, end = [], None
-        while True:
-            phase = phases.at_step(plan, state.step)
-            progress, training = loops.enter(phase, raise_if_asked)
-            progresses.append(progress)
-            # Orbit prints a line of its own for each of ours.
-            with (
-                contextlib.redirect_stdout(None),
-                input_pipeline.naming_failures(phase.data_dir, phase.manifest),
-                _saving_at_an_interruption(saver, state, model_dir),
-            ):
-                if not is_restored and not state.step:
-                    training.evaluate()
-                    saver.save()
-                end = training.train(phase.until_step) or end
-                if (
-                    state.step >= config.schedule.total_steps
-                    or training.is_over()
-                ):
-                    # A run that had ended already has evaluated nothing.
-                    end = end or training.evaluate()
-                    break
-    saver.close()
-
-    # ---- What it reached
-    results = {
-        "step": state.step,
-        "start": _at_the_start(log),
-        "end": end,
-        "unigram_entropy": evaluator.unigram_entropy(
-            input_pipeline.host_batches(
-                phase.data_dir, phase.manifest, records.EVAL
-            ),
-            manifest.vocab_size,
-        ),
-        "num_examples": int(state.num_examples.numpy()),
-        "num_predictions": int(state.num_predictions.numpy()),
-        **telemetry.summarize(progresses),
-        "seconds": round(watch.seconds, 3),
-        "peak_memory_bytes": telemetry.peak_memory_bytes(),
-    }
-    files.write_json(f"{model_dir}/{telemetry.TRAIN_RESULTS_NAME}", results)
-    _print_results(model_dir, results)
+        for phase in plan
+    ]
+    rate = schedule.Schedule(config.schedule, clock, changes)
+    adam = optimizer.build(config.optimization, rate, variables)
+    return trainer.new_state(bert, adam, variables, clock)
 
 
-def _announce(config, plan, bert, strategy, step):
+def _announce(config, plan, state, strategy):
+    bert = state.bert
     print(
         f"{type(bert).__name__}: {bert.config.num_hidden_layers} layers, "
         f"hidden {bert.config.hidden_size}, "
@@ -280,24 +246,30 @@ def _announce(config, plan, bert, strategy, step):
             f"{phase.global_batch_size} a step = {num_epochs:.1f} epochs"
         )
     print(
-        f"resuming at step {step:,}" if step else "beginning at step 0",
+        f"resuming at step {state.step:,}"
+        if state.step
+        else "beginning at step 0",
         flush=True,
     )
 
 
-@contextlib.contextmanager
-def _saving_at_an_interruption(saver, state, model_dir):
-    try:
-        yield
-    except interruption.Interrupted:
-        saver.save()
-        saver.close()
-        print(
-            f"Interrupted: step {state.step} is saved in {model_dir}; run "
-            "the same command again to go on.",
-            file=sys.stderr,
-        )
-        raise
+def _results(state, outcome, start):
+    """What the run reached, and how fast."""
+    phase = outcome.phase
+    held_out = input_pipeline.host_batches(
+        phase.data_dir, phase.manifest, records.EVAL
+    )
+    return {
+        "step": state.step,
+        "start": start,
+        "end": outcome.evaluation,
+        "unigram_entropy": evaluator.unigram_entropy(
+            held_out, phase.manifest.vocab_size
+        ),
+        "num_examples": int(state.num_examples.numpy()),
+        "num_predictions": int(state.num_predictions.numpy()),
+        **telemetry.summarize(outcome.totals),
+    }
 
 
 def _at_the_start(log):

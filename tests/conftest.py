@@ -1,4 +1,4 @@
-"""What several tests need: a small set of records."""
+"""What several tests need: a small set of records, and a run on it."""
 
 import numpy as np
 import pytest
@@ -121,6 +121,23 @@ def make_set(tmp_path):
             ),
         )
         return data_dir
+
+    return make
+
+
+@pytest.fixture
+def make_config(make_set, tmp_path):
+    """A run of one small layer: `make_config(total_steps=9)`."""
+    # Loads all that trains, which the builders' tests can do without.
+    import training
+
+    def make(data_dir=None, model_dir="model", **values):
+        return training.config(
+            tmp_path,
+            data_dir or make_set(train=(13, 7, 9), pairing="nsp"),
+            model_dir,
+            **values,
+        )
 
     return make
 

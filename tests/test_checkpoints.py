@@ -11,6 +11,7 @@ import tensorflow as tf
 from bert_pretrain import (
     checkpoints,
     errors,
+    files,
     model,
     optimizer,
     options,
@@ -140,6 +141,35 @@ def test_the_newest_checkpoints_are_kept_and_the_best_apart(
     assert best.bert.mlm.predictions.bias.numpy()[0] == 2
     assert checkpoints.restore_model(config.model_dir).step == 4
     assert tf.train.latest_checkpoint(config.model_dir).endswith("/ckpt-4")
+
+
+def test_the_best_may_be_of_an_earlier_step_after_going_back(
+    make_state, tmp_path, capsys
+):
+    config, state = make_state(tmp_path / "model")
+    saver = checkpoints.Saver(config, state)
+    save_steps(saver, state, 1)
+    for step, loss in (4, 2.0), (3, 1.0):
+        state.adam.iterations.assign(step)
+        saver.save_if_best(loss)
+        saver.go_back()
+    saver.close()
+    assert steps_in(tmp_path / "model" / "best") == {3}
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_values_are_not_read_again_to_tell_what_is_whole(
+    make_state, tmp_path, monkeypatch
+):
+    config, state = make_state(tmp_path / "model")
+    read = []
+    real = files.sha256
+    monkeypatch.setattr(
+        files, "sha256", lambda path: read.append(path) or real(path)
+    )
+    save_steps(checkpoints.Saver(config, state), state, 1, 2)
+    assert restored_step(config, state) == 2
+    assert read and all(path.endswith(".index") for path in read)
 
 
 def steps_in(folder):
@@ -337,6 +367,37 @@ def test_going_back_passes_over_steps_that_were_not_applied(
     assert state.bad_steps_in_row.numpy() == 0
     # Nor would the next process find it.
     assert steps_in(tmp_path / "model") == {1, 2}
+
+
+def test_one_to_go_back_to_is_kept_while_updates_fail(make_state, tmp_path):
+    config, state = make_state(tmp_path / "model", keep_checkpoints=1)
+    saver = checkpoints.Saver(config, state)
+    save_steps(saver, state, 1, 2)
+    for num_bad, step in enumerate((3, 4), start=1):
+        state.bad_steps_in_row.assign(num_bad)
+        save_steps(saver, state, step)  # as an interruption does
+        assert steps_in(tmp_path / "model") == {2, step}
+        saver.save_if_best(1.0)
+    assert not (tmp_path / "model" / "best").exists()
+    saver.go_back()
+    assert state.step == 2
+    save_steps(saver, state, 5)
+    assert steps_in(tmp_path / "model") == {5}
+
+
+def test_what_was_gone_back_to_is_not_written_again(
+    make_state, tmp_path, monkeypatch
+):
+    config, state = make_state(tmp_path / "model", keep_checkpoints=1)
+    saver = checkpoints.Saver(config, state)
+    save_steps(saver, state, 1)
+    saver.go_back()
+    state.num_examples.assign(50)
+    # If it were, somebody who kills the process now would leave none.
+    monkeypatch.setattr(checkpoints, "_finish", None)
+    saver.save()
+    saver.close()
+    assert restored_step(config, state) == 1
 
 
 def test_changed_options_are_refused_by_name_unless_allowed(

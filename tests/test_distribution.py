@@ -12,6 +12,11 @@ def test_without_accelerators_one_cpu_computes():
     assert tf.config.list_physical_devices("GPU") == []
 
 
+def test_a_number_of_replicas_that_cannot_be_is_refused():
+    with pytest.raises(errors.UserError, match="num_cpu_replicas=0"):
+        distribution.DistributionConfig(num_cpu_replicas=0)
+
+
 def test_a_tpu_without_its_library_is_refused():
     with pytest.raises(errors.UserError, match="--tpu=local: .*libtpu"):
         distribution.build_strategy(

@@ -69,11 +69,6 @@ def test_what_an_entry_does_not_name_stays_as_it_was(read):
     assert (third.warmup_steps, third.reset_optimizer) == (0, False)
 
 
-def test_the_file_may_say_how_the_run_begins(read):
-    (phase,) = read("[{from_step: 0, global_batch_size: 2}]")
-    assert phase.global_batch_size == 2
-
-
 def test_a_step_belongs_to_the_phase_that_it_is_in(read):
     run = read("[{from_step: 60, data_dir: S2}, {from_step: 90}]")
     at = {step: phases.at_step(run, step).from_step for step in (0, 59, 60, 99)}
@@ -118,7 +113,10 @@ def test_a_description_names_the_sets_by_what_is_in_them(read):
             "[{from_step: 5, data_dir: S2, masked_fraction: 2}]",
             "masked_fraction=2.0 must be above 0",
         ),
-        ("[{from_step: 0, warmup_steps: 3}]", "is --warmup_steps"),
+        # It would hide what the options say, from the log too.
+        ("[{from_step: 0, global_batch_size: 2}]", "options say how it begins"),
+        ("[{from_step: -3}]", "from_step=-3 must be at least 1"),
+        ("[{from_step: 5, warmup_steps: -3}]", "warmup_steps=-3 must not be"),
         ("[{from_step: 5, reset_optimizer: true}]", "needs warmup_steps"),
     ],
 )

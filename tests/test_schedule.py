@@ -125,6 +125,10 @@ def test_without_a_budget_the_clock_stands_still():
     assert float(clock.seconds) == 0
     assert not clock.is_over
     assert clock.seconds_left == np.inf
+    # Of a run that had one, and goes on without.
+    clock.seconds.assign(99.0)
+    assert not clock.is_over
+    assert rates([3], clock, total_steps=9) == rates([3], total_steps=9)
 
 
 def test_a_change_sets_another_peak_with_its_own_warmup():

@@ -1,13 +1,12 @@
 """The training program with what a user may ask of a run beside its length."""
 
-import json
 import os
 import pathlib
 import signal
 
 import numpy as np
 import pytest
-import tensorflow as tf
+import training
 
 from bert_pretrain import (
     checkpoints,
@@ -17,92 +16,20 @@ from bert_pretrain import (
     records,
     run,
     schedule,
-    telemetry,
     train,
 )
 
 
 @pytest.fixture
-def make_config(make_set, tmp_path):
-    """A run of one small layer: `make_config("name", total_steps=9)`."""
-    path = tmp_path / "bert.json"
-    path.write_text(
-        json.dumps(
-            {
-                "hidden_size": 16,
-                "num_hidden_layers": 1,
-                "num_attention_heads": 2,
-                "intermediate_size": 32,
-                "max_position_embeddings": 24,
-            }
-        )
-    )
-    data_dir = make_set(train=(13, 7, 9))
-
-    def make(name="model", total_steps=9, architecture=None, **values):
-        return train.Config(
-            **{
-                "data_dir": data_dir,
-                "global_batch_size": 8,
-                "steps_per_loop": 2,
-                "architecture": model.ModelConfig(
-                    bert_config=str(path), **(architecture or {})
-                ),
-                "schedule": schedule.ScheduleConfig(
-                    total_steps=total_steps, peak_learning_rate=3e-3
-                ),
-                "saving": checkpoints.CheckpointConfig(
-                    model_dir=str(tmp_path / name), checkpoint_every_steps=4
-                ),
-                **values,
-            }
-        )
-
-    return make
-
-
-def saved_values(config):
-    """Every variable of the newest checkpoint."""
-    path = tf.train.latest_checkpoint(config.saving.model_dir)
-    reader = tf.train.load_checkpoint(path)
-    return {
-        name: reader.get_tensor(name)
-        for name in reader.get_variable_to_shape_map()
-        if not name.startswith(("save_counter", "_CHECKPOINTABLE"))
-    }
-
-
-def results_of(config):
-    path = pathlib.Path(config.saving.model_dir) / telemetry.TRAIN_RESULTS_NAME
-    return json.loads(path.read_text())
-
-
-def logged(config, kind, name):
-    path = pathlib.Path(config.saving.model_dir) / telemetry.LOG_NAME
-    lines = map(json.loads, path.read_text().splitlines())
-    return {line["step"]: line[name] for line in lines if line["kind"] == kind}
-
-
-def disturb(monkeypatch, at_step, act):
-    """Calls `act` after the loop that ends at `at_step`."""
-    real = telemetry.Progress.__call__
-
-    def call(self, output):
-        real(self, output)
-        if self._trainer.state.step == at_step:
-            act()
-
-    monkeypatch.setattr(telemetry.Progress, "__call__", call)
-
-
-def crash():
-    raise RuntimeError("power cut")
-
-
-@pytest.fixture
 def phases_file(make_set, tmp_path):
     """Longer rows, masked anew; then another batch, rate and masking rate."""
-    longer = make_set("longer", seq_length=24, masking="none", train=(9, 8))
+    longer = make_set(
+        "longer",
+        seq_length=24,
+        masking="none",
+        train=(9, 8),
+        pairing="nsp",
+    )
     path = tmp_path / "phases.yaml"
     path.write_text(
         f"""
@@ -131,11 +58,11 @@ def test_a_run_resumes_exactly_in_any_of_its_phases(
         "recompute": kind == "adamw",
         "optimization": optimizer.OptimizerConfig(optimizer=kind),
     }
-    whole = make_config("whole", **options)
+    whole = make_config(model_dir="whole", **options)
     assert train.train(whole) == 0
-    expected = saved_values(whole)
-    assert results_of(whole)["num_examples"] == 4 * 8 + 4 * 4 + 4 * 6
-    rates = logged(whole, "train", "learning_rate")
+    expected = training.saved_values(whole)
+    assert training.results_of(whole)["num_examples"] == 4 * 8 + 4 * 4 + 4 * 6
+    rates = training.logged(whole, "train", "learning_rate")
     # Of the last step in each loop, 12 steps with one of warmup in all.
     np.testing.assert_allclose(
         [rates[step] for step in (2, 4, 6, 8, 10, 12)],
@@ -144,24 +71,23 @@ def test_a_run_resumes_exactly_in_any_of_its_phases(
         rtol=1e-5,
     )
 
-    config = make_config("disturbed", **options)
+    config = make_config(**options)
     for step, act in (
         (4, lambda: os.kill(os.getpid(), signal.SIGINT)),
         (6, lambda: os.kill(os.getpid(), signal.SIGINT)),
-        (10, crash),
+        (10, training.crash),
     ):
         with monkeypatch.context() as patch:
-            disturb(patch, step, act)
+            training.disturb(patch, step, act)
             try:
                 assert train.train(config) != 0
             except RuntimeError as error:
-                assert act is crash, error
+                assert act is training.crash, error
     assert train.train(config) == 0
-    actual = saved_values(config)
-    assert actual.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(actual[name], value, err_msg=name)
-    assert results_of(config)["end"] == results_of(whole)["end"]
+    training.assert_same(training.saved_values(config), expected)
+    assert (
+        training.results_of(config)["end"] == training.results_of(whole)["end"]
+    )
 
 
 def test_a_changed_file_of_phases_is_refused(make_config, phases_file):
@@ -170,6 +96,24 @@ def test_a_changed_file_of_phases_is_refused(make_config, phases_file):
     path = pathlib.Path(phases_file)
     path.write_text(path.read_text().replace("from_step: 8", "from_step: 9"))
     with pytest.raises(errors.UserError, match="holds a run with phases="):
+        train.train(config)
+
+
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("freeze", {"architecture": {"freeze": "embeddings"}}),
+        ("positions", {"architecture": {"positions": "sinusoidal"}}),
+        (
+            "optimizer",
+            {"optimization": optimizer.OptimizerConfig(optimizer="lamb")},
+        ),
+    ],
+)
+def test_what_the_saved_moments_are_of_cannot_change(make_config, name, values):
+    train.train(make_config(total_steps=1))
+    config = training.allowing(make_config(total_steps=1, **values))
+    with pytest.raises(errors.UserError, match=f"model with {name}=.*anew"):
         train.train(config)
 
 
@@ -183,17 +127,22 @@ def test_the_clock_ends_a_run_and_its_schedule(make_config, capsys):
         ),
     )
     assert train.train(config) == 0
-    results = results_of(config)
+    results = training.results_of(config)
     assert 2 <= results["step"] < 10_000
     assert results["step"] % 2 == 0
-    assert saved_values(config)["seconds/.ATTRIBUTES/VARIABLE_VALUE"] >= 3
-    rates = list(logged(config, "train", "learning_rate").values())
+    assert (
+        training.saved_values(config)["seconds/.ATTRIBUTES/VARIABLE_VALUE"] >= 3
+    )
+    rates = list(training.logged(config, "train", "learning_rate").values())
     assert rates == sorted(rates, reverse=True)
     # By steps alone it would hardly have fallen.
     assert rates[-1] < 0.9 or len(rates) == 1
-    # What has ended stays so.
+    # What has ended stays so, unless it may go on without the clock.
     assert train.train(config) == 0
-    assert results_of(config)["step"] == results["step"]
+    assert training.results_of(config)["step"] == results["step"]
+    longer = schedule.ScheduleConfig(total_steps=results["step"] + 2)
+    assert train.train(training.allowing(config, schedule=longer)) == 0
+    assert training.results_of(config)["step"] == results["step"] + 2
 
 
 def test_a_run_whose_held_out_loss_stands_still_is_ended(
@@ -205,10 +154,15 @@ def test_a_run_whose_held_out_loss_stands_still_is_ended(
     )
     assert train.train(config) == 0
     # The first evaluation, and three that are no better.
-    assert list(logged(config, "eval", "masked_lm_loss")) == [0, 2, 4, 6]
-    assert results_of(config)["step"] == 6
+    assert list(training.logged(config, "eval", "masked_lm_loss")) == [
+        0,
+        2,
+        4,
+        6,
+    ]
+    assert training.results_of(config)["step"] == 6
     assert train.train(config) == 0
-    assert results_of(config)["step"] == 6
+    assert training.results_of(config)["step"] == 6
 
 
 def test_what_is_frozen_stays_as_it_was(make_config):
@@ -233,7 +187,9 @@ def test_what_is_frozen_stays_as_it_was(make_config):
     expected = model.trained_variables(fresh, config.architecture)
     assert changed == {variable.ref() for variable in expected}
     assert len(fresh.trainable_variables) - len(expected) == 6 + 2 + 1
-    moments = [n for n in saved_values(config) if n.startswith("optimizer/_v")]
+    moments = [
+        n for n in training.saved_values(config) if n.startswith("optimizer/_v")
+    ]
     assert len(moments) >= 2 * len(expected)
     assert len(moments) < 2 * len(expected) + 4
 
@@ -241,8 +197,8 @@ def test_what_is_frozen_stays_as_it_was(make_config):
 def test_labels_are_counted(make_config):
     config = make_config(total_steps=6)
     train.train(config)
-    counts = logged(config, "train", "num_predictions")
-    assert results_of(config)["num_predictions"] == counts[6]
+    counts = training.logged(config, "train", "num_predictions")
+    assert training.results_of(config)["num_predictions"] == counts[6]
     assert 0 < counts[2] < counts[4] < counts[6]
     # 48 of 29 rows: each once, and some again.
     manifest = records.read_manifest(config.data_dir)

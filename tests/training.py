@@ -1,0 +1,109 @@
+"""Runs of the training program, for its tests: made, disturbed, looked at."""
+
+import dataclasses
+import json
+import pathlib
+import zlib
+
+import numpy as np
+import tensorflow as tf
+
+from bert_pretrain import checkpoints, model, schedule, telemetry, train
+
+
+def config(folder, data_dir, model_dir, total_steps=9, **values):
+    """A run of one small layer.
+
+    Args:
+      bert, architecture: what config.json and the options say of it.
+      values: those of `train.Config`.
+    """
+    bert = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 24,
+        **values.pop("bert", {}),
+    }
+    text = json.dumps(bert)
+    path = folder / f"bert-{zlib.crc32(text.encode())}.json"
+    path.write_text(text)
+    return train.Config(
+        **{
+            "data_dir": data_dir,
+            "global_batch_size": 8,
+            "steps_per_loop": 2,
+            "architecture": model.ModelConfig(
+                bert_config=str(path), **values.pop("architecture", {})
+            ),
+            "schedule": schedule.ScheduleConfig(
+                total_steps=total_steps, peak_learning_rate=3e-3
+            ),
+            "saving": checkpoints.CheckpointConfig(
+                model_dir=str(folder / model_dir), checkpoint_every_steps=4
+            ),
+            **values,
+        }
+    )
+
+
+def allowing(config, **values):
+    """The same run with other options, allowed."""
+    return dataclasses.replace(
+        config,
+        saving=dataclasses.replace(config.saving, allow_changed_options=True),
+        **values,
+    )
+
+
+def disturb(monkeypatch, at_step, act):
+    """Calls `act` after the loop that ends at `at_step`."""
+    real = telemetry.Progress.__call__
+
+    def call(self, output):
+        real(self, output)
+        if self._trainer.state.step == at_step:
+            act()
+
+    monkeypatch.setattr(telemetry.Progress, "__call__", call)
+
+
+def crash():
+    raise RuntimeError("power cut")
+
+
+def saved_values(config):
+    """Every variable of the newest checkpoint."""
+    path = tf.train.latest_checkpoint(config.saving.model_dir)
+    reader = tf.train.load_checkpoint(path)
+    return {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if not name.startswith(("save_counter", "_CHECKPOINTABLE"))
+    }
+
+
+def assert_same(actual, expected, but=()):
+    """Compares `saved_values`, to the bit, but those whose names begin so."""
+    assert len(expected) > 50
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        if not name.startswith(but):
+            np.testing.assert_array_equal(actual[name], value, err_msg=name)
+
+
+def results_of(config):
+    path = pathlib.Path(config.saving.model_dir) / telemetry.TRAIN_RESULTS_NAME
+    return json.loads(path.read_text())
+
+
+def log_of(config):
+    """The records of metrics.jsonl."""
+    path = pathlib.Path(config.saving.model_dir) / telemetry.LOG_NAME
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def logged(config, kind, name):
+    """Step to a value, in the records of a kind."""
+    return {r["step"]: r[name] for r in log_of(config) if r["kind"] == kind}
