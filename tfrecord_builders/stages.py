@@ -70,7 +70,7 @@ class SetConfig:
     )
     seed: int = options.option("Of all random draws.", 0)
     unit_mb: float = options.option(
-        "Text of one work unit, in MB: what a worker holds in memory, seven "
+        "Text of one work unit, in MB: what a worker holds in memory, four "
         "times over.",
         24.0,
     )
@@ -312,7 +312,7 @@ def count_shards(config, all_parts):
 
 
 def _refuse_large_shards(config, num_bytes):
-    # A byte of text takes one in memory here, and seven in a unit.
+    # A byte of text takes one in memory here, and four in a unit.
     limit = _UNITS_PER_SHARD * config.unit_bytes
     if num_bytes > limit * config.num_shards:
         num_shards = -(-num_bytes // limit)
