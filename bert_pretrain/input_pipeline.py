@@ -59,7 +59,7 @@ def train_batches(  # noqa: PLR0913 (as many as what is read depends on)
         dataset = _batch(serialized, manifest, context, global_batch_size)
         if masking is not None:
             dataset = _mask(dataset, masking, seed, examples, context)
-        return _serve(dataset)
+        return records.without_autotuning(dataset.prefetch(_NUM_BATCHES_READY))
 
     return strategy.distribute_datasets_from_function(build)
 
@@ -93,7 +93,7 @@ def eval_batches(strategy, data_dir, manifest, split, global_batch_size):
             )
         )
         dataset = _batch(serialized, manifest, context, global_batch_size)
-        return _serve(dataset)
+        return records.without_autotuning(dataset.prefetch(_NUM_BATCHES_READY))
 
     return strategy.distribute_datasets_from_function(build), num_batches
 
@@ -305,18 +305,6 @@ def _mask(dataset, masking, seed, examples, context):
     return dataset.enumerate().map(
         mask, num_parallel_calls=_NUM_PARSERS, deterministic=True
     )
-
-
-def _serve(dataset):
-    """Keeps batches ready, without tf.data's autotuning.
-
-    Its thread sleeps for up to a minute, and the end of an iterator waits for
-    it: after each phase and each time a run goes back, an accelerator would
-    stand idle so long.
-    """
-    settings = tf.data.Options()
-    settings.autotune.enabled = False
-    return dataset.prefetch(_NUM_BATCHES_READY).with_options(settings)
 
 
 def _empty_record(manifest):

@@ -221,3 +221,17 @@ def test_a_corrupt_shard_is_named(make_set):
     with pytest.raises(errors.UserError, match=shard.file):
         with input_pipeline.naming_failures(data_dir, manifest):
             list(batches)
+
+
+def test_no_iterator_waits_for_autotuning_at_its_end(make_set):
+    # tf.data's thread for it sleeps for up to a minute.
+    data_dir = make_set(train=(16,))
+    manifest = records.read_manifest(data_dir)
+    (train,) = input_pipeline.train_batches(
+        conftest.Hosts(1), data_dir, manifest, 4, 0, range(16)
+    )
+    (evaluation,), _ = input_pipeline.eval_batches(
+        conftest.Hosts(1), data_dir, manifest, records.EVAL, 4
+    )
+    for dataset in (train, evaluation):
+        assert dataset.options().autotune.enabled is False

@@ -153,7 +153,9 @@ def _widths(path):
 def _count(path, seq_length, max_predictions_per_seq, vocab):
     """Counts what the records of a file hold, and checks that they fit."""
     counts = collections.Counter()
-    batches = tf.data.TFRecordDataset(path).batch(_ROWS_AT_ONCE)
+    batches = records.without_autotuning(
+        tf.data.TFRecordDataset(path).batch(_ROWS_AT_ONCE)
+    )
     with errors.naming(path):
         for serialized in batches.as_numpy_iterator():
             try:
