@@ -69,37 +69,29 @@ class Panel:
     starts_at_zero: bool = False
 
 
+def _trained_and_held_out(name):
+    return Line("training", name), Line("held out", name, "eval")
+
+
 _LOSS = "Masked LM loss (nats)"
 _GIGA = 1e-9
 _PANELS = (
     Panel(
         _LOSS,
-        (
-            Line("training", "masked_lm_loss"),
-            Line("held out", "masked_lm_loss", "eval"),
-        ),
+        _trained_and_held_out("masked_lm_loss"),
     ),
     Panel(
         "Masked LM accuracy",
-        (
-            Line("training", "masked_lm_accuracy"),
-            Line("held out", "masked_lm_accuracy", "eval"),
-        ),
+        _trained_and_held_out("masked_lm_accuracy"),
         is_share=True,
     ),
     Panel(
         "Next sentence loss (nats)",
-        (
-            Line("training", "next_sentence_loss"),
-            Line("held out", "next_sentence_loss", "eval"),
-        ),
+        _trained_and_held_out("next_sentence_loss"),
     ),
     Panel(
         "Next sentence accuracy",
-        (
-            Line("training", "next_sentence_accuracy"),
-            Line("held out", "next_sentence_accuracy", "eval"),
-        ),
+        _trained_and_held_out("next_sentence_accuracy"),
         is_share=True,
     ),
     Panel("Learning rate", (Line("rate", "learning_rate"),)),

@@ -102,6 +102,14 @@ def define_flags(config_class):
             _define_flag(field, kind)
 
 
+def tidy(name, value):
+    """A value as it is used: of a folder (`*_dir`) without slashes behind it,
+    since files are named in it, and gs://a//b is not gs://a/b."""
+    if name.endswith("_dir") and value:
+        return _LAST_SLASHES.sub("", value)
+    return value
+
+
 def from_flags(config_class, unknown=()):
     """Builds `config_class` from the values of the flags."""
     return config_class(
@@ -225,12 +233,5 @@ def _define_flag(field, kind):
 def _from_flag(name, kind):
     value = flags.FLAGS[name].value
     if _unwrap(kind)[1]:
-        return tuple(_tidy(name, part) for part in value or ())
-    return _tidy(name, value)
-
-
-def _tidy(name, value):
-    """A folder as files are named in it: gs://a//b is not gs://a/b."""
-    if name.endswith("_dir") and value:
-        return _LAST_SLASHES.sub("", value)
-    return value
+        return tuple(tidy(name, part) for part in value or ())
+    return tidy(name, value)

@@ -16,7 +16,7 @@ import dataclasses
 
 import yaml
 
-from bert_pretrain import dynamic_masking, errors, files, records
+from bert_pretrain import dynamic_masking, errors, files, options, records
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,9 @@ def _entry(path, number, entry):
         kind = _KEYS[name]
         try:
             # YAML takes 5e-5, which has no point, for a string.
-            values[name] = float(value) if kind is float else value
+            values[name] = (
+                float(value) if kind is float else options.tidy(name, value)
+            )
             if not isinstance(values[name], kind) or (
                 kind is int and isinstance(value, bool)
             ):

@@ -118,18 +118,7 @@ class Program:
             phase.global_batch_size,
         )
         with self.strategy.scope():
-            bert_trainer = trainer.Trainer(
-                state,
-                self._batches(phase),
-                trainer.UpdateConfig(
-                    global_batch_size=phase.global_batch_size,
-                    dtype=dtype,
-                    max_gradient_norm=config.optimization.max_gradient_norm,
-                    seed=config.seed,
-                    accumulation_steps=phase.accumulation_steps,
-                    recompute=config.recompute,
-                ),
-            )
+            bert_trainer = self._trainer(phase, dtype)
             bert_evaluator = evaluator.Evaluator(
                 state.bert, eval_batches, dtype=dtype
             )
@@ -177,6 +166,21 @@ class Program:
             from_step=phase.from_step,
             set_start_step=phases.set_start(self.plan, phase),
             is_over=lambda: self._is_over(phase),
+        )
+
+    def _trainer(self, phase, dtype):
+        config = self.config
+        return trainer.Trainer(
+            self.state,
+            self._batches(phase),
+            trainer.UpdateConfig(
+                global_batch_size=phase.global_batch_size,
+                dtype=dtype,
+                max_gradient_norm=config.optimization.max_gradient_norm,
+                seed=config.seed,
+                accumulation_steps=phase.accumulation_steps,
+                recompute=config.recompute,
+            ),
         )
 
     def _begin(self, phase, set_start):

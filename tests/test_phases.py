@@ -123,3 +123,9 @@ def test_a_description_names_the_sets_by_what_is_in_them(read):
 def test_a_file_that_cannot_be_is_refused(read, text, message):
     with pytest.raises(errors.UserError, match=message):
         read(text)
+
+
+def test_a_slash_behind_a_folder_makes_no_other_set_of_it(read):
+    first, second = read("[{from_step: 5, data_dir: S1/}]")
+    assert second.data_dir == first.data_dir
+    assert phases.set_start([first, second], second) == 0
