@@ -21,6 +21,8 @@ setuptools.setup(
         "lxml>=5",
         "matplotlib>=3.8",
         "mwparserfromhell>=0.6.6",
+        # Compiles the loops of the builder that NumPy has no words for.
+        "numba>=0.62",
         "numpy>=2",
         "psutil>=5.9",
         "pyyaml>=6",

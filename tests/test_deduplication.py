@@ -13,7 +13,7 @@ VOCABULARY = [f"word{i}" for i in range(5000)]
 
 
 def digests(*texts):
-    return deduplication.digests(texts, words.Words(texts))
+    return [deduplication.digest(text) for text in texts]
 
 
 def signatures(texts, config=CONFIG):
@@ -74,7 +74,8 @@ def test_digests_ignore_case_space_and_punctuation_and_nothing_else():
 
 def test_digests_look_at_the_end_of_a_very_long_text(monkeypatch):
     monkeypatch.setattr(words, "MAX_CHARS", 10)
-    assert len(set(digests("a b c d e f", "a b c d e g", "A b c d e f"))) == 2
+    for text in ("a b c d e f", "ä b c d e f"):
+        assert len(set(digests(text, text + "g", text.upper()))) == 2
 
 
 def test_repeats_are_told_with_the_first_of_their_kind():

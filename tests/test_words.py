@@ -29,7 +29,25 @@ def test_words_are_runs_of_letters_marks_and_digits():
     assert found.num_words_N.tolist() == [5, 5, 0, 6, 4, 2, 0]
     assert found.num_letters_N.tolist() == [15, 6, 0, 6, 18, 9, 0]
     assert found.num_visible_N.tolist() == [17, 7, 0, 6, 18, 9, 3]
-    assert found.num_characters_N.tolist() == [15, 7, 0, 6, 18, 9, 0]
+
+
+def test_the_characters_of_words_are_the_same_with_and_without_others():
+    lengths = [len(words.characters(text).decode()) for text in TEXTS]
+    assert lengths == [15, 7, 0, 6, 18, 9, 0]
+    ascii_text = "".join(map(chr, range(128)))
+    alone, among = (
+        words.characters(ascii_text),
+        words.characters(ascii_text + "É"),
+    )
+    assert among.decode() == alone.decode() + "é"
+    assert alone.decode() == "0123456789" + "abcdefghijklmnopqrstuvwxyz" * 2
+
+
+def test_long_texts_are_read_piece_by_piece(monkeypatch):
+    text = "Übung 今天, ΟΔΥΣΣΕΥΣ. " * 20
+    whole = words.characters(text)
+    monkeypatch.setattr(words, "MAX_CHARS", 7)
+    assert words.characters(text) == whole
 
 
 def test_a_word_has_one_hash_whatever_its_case_place_and_company():

@@ -81,24 +81,11 @@ class Signatures(NamedTuple):
     fingerprints_NB: np.ndarray  # uint8 [N, FINGERPRINT_BYTES]
 
 
-def digests(texts, its_words):
-    """A hash of each text: case, white space and punctuation do not count.
-
-    Args:
-      its_words: `words.Words` of the texts; beyond them everything counts.
-    """
-    content = its_words.characters.tobytes()
-    ends = its_words.characters.itemsize * np.cumsum(
-        [0, *its_words.num_characters_N]
-    )
-    return [
-        hashlib.blake2b(
-            content[start:end]
-            + text[words.MAX_CHARS :].encode("utf-8", "surrogatepass"),
-            digest_size=DIGEST_BYTES,
-        ).digest()
-        for text, start, end in zip(texts, ends[:-1], ends[1:], strict=True)
-    ]
+def digest(text):
+    """A hash of a text: case, white space and punctuation do not count."""
+    return hashlib.blake2b(
+        words.characters(text), digest_size=DIGEST_BYTES
+    ).digest()
 
 
 def as_digests(content):

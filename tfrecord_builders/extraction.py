@@ -82,12 +82,12 @@ class _Batch:
                 *deduplication.sign(its_words, config.deduplication),
                 strict=True,
             )
-        digests = deduplication.digests(texts, its_words)
-        for document, reason, digest, signature in zip(
-            self._documents, reasons, digests, signatures, strict=True
+        for document, reason, signature in zip(
+            self._documents, reasons, signatures, strict=True
         ):
             if reason:
                 self._counts[reason] += 1
             else:
+                digest = deduplication.digest(document.text)
                 self._writer.add(document, self._path, digest, signature)
         self._documents, self._num_chars = [], 0

@@ -1,4 +1,7 @@
-r"""Sentences -> token ids: WordPiece by TensorFlow Text, many at once.
+r"""Sentences -> token ids, many at once: BERT's normalizing and WordPiece.
+
+Sentences of printable ASCII, which most are, go to `wordpiece`, all others to
+TensorFlow Text, three times as slow.
 
 The ids are those of HuggingFace's `BertTokenizerFast`, since that is what the
 model will be used with. `tensorflow_text.FastBertTokenizer` alone would
@@ -26,11 +29,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text
 
+from tfrecord_builders import wordpiece
+
 # What fits the processor's cache: larger batches are slower again.
 _SENTENCES_AT_ONCE = 1000
 _CHARS_AT_ONCE = 1 << 18
-# A longer word is [UNK], as google-research/bert has it.
-_MAX_WORD_CHARS = 100
 _MAX_CHAR_BYTES = 4
 # Characters that are words of their own, as BERT has it: (first, last).
 _IDEOGRAPH_RANGES = (
@@ -55,10 +58,11 @@ class Tokenizer:
 
     def __init__(self, vocab):
         self._is_lower_case = vocab.is_lower_case
+        self._wordpiece = wordpiece.WordPiece(vocab)
         self._tokenizer = tensorflow_text.FastBertTokenizer(
             list(vocab.tokens),
             token_out_type=tf.int32,
-            max_bytes_per_word=_MAX_CHAR_BYTES * _MAX_WORD_CHARS,
+            max_bytes_per_word=_MAX_CHAR_BYTES * wordpiece.MAX_WORD_CHARS,
             lower_case_nfd_strip_accents=False,
         )
 
@@ -69,11 +73,18 @@ class Tokenizer:
           int32 [T], and int64 [N + 1]: sentence i is `ids[splits[i]:
           splits[i + 1]]`.
         """
+        is_plain = list(map(wordpiece.is_plain, sentences))
+        others = [
+            sentence
+            for sentence, is_it in zip(sentences, is_plain, strict=True)
+            if not is_it
+        ]
         with tf.device("CPU"):
-            return _join(
+            tokens_of_others = _join(
                 self._tokenizer.tokenize(tf.constant(batch))
-                for batch in self._prepare(sentences)
+                for batch in self._prepare(others)
             )
+        return self._wordpiece.tokenize(sentences, is_plain, *tokens_of_others)
 
     def tokenize_words(self, sentences, segment):
         """Tokenizes, and tells words where they have no spaces between them.
@@ -129,8 +140,8 @@ def _strip(text, is_lower_case):
 def _without_long_words(text):
     """Makes words beyond the limit in characters exceed that in bytes too."""
     start = 0
-    while len(text) - start > _MAX_WORD_CHARS:
-        start = text.rfind(" ", start, start + _MAX_WORD_CHARS + 1) + 1
+    while len(text) - start > wordpiece.MAX_WORD_CHARS:
+        start = text.rfind(" ", start, start + wordpiece.MAX_WORD_CHARS + 1) + 1
         if start == 0:  # no space far and wide: look more closely
             return _classes().long_word.sub(
                 lambda match: match[0] * _MAX_CHAR_BYTES, text
@@ -209,8 +220,9 @@ class _Classes:
                 breaks.append(chr(code))
         self.control = _any_of(control)
         self.control_or_accent = _any_of(control + accents)
+        no_break = f"[^{_ranges(breaks)}{_IDEOGRAPHS}]"
         self.long_word = re.compile(
-            f"[^{_ranges(breaks)}{_IDEOGRAPHS}]{{{_MAX_WORD_CHARS + 1},}}"
+            f"{no_break}{{{wordpiece.MAX_WORD_CHARS + 1},}}"
         )
 
 

@@ -12,7 +12,7 @@ import unicodedata
 
 import numpy as np
 
-# Of a text only so much is looked at, which bounds the memory.
+# So much text is looked at, or at once, which bounds the memory.
 MAX_CHARS = 1 << 20
 SHINGLE_WORDS = 5
 # Above the last assigned ideograph there are no letters.
@@ -31,6 +31,7 @@ _UNSPACED = (
     (0x1B000, 0x1B16F),
     (0x20000, 0x323AF),
 )
+_BETWEEN_WORDS = bytes(i for i in range(128) if not chr(i).isalnum())
 # Odd, hence invertible modulo 2**64.
 _BASE = 0x9E3779B97F4A7C15
 
@@ -42,11 +43,7 @@ class Words:
     """
 
     def __init__(self, texts):
-        texts = [text[:MAX_CHARS].lower() for text in texts]
-        self._bounds = np.cumsum([0, *(len(text) + 1 for text in texts)])
-        # A line break behind each text, so that no word reaches into the next.
-        self._code_points_C = _code_points("\n".join([*texts, ""]))
-        self._kinds_C = _kinds().take(self._code_points_C, mode="clip")
+        self._texts = texts
 
     @functools.cached_property
     def hashes_W(self):
@@ -63,16 +60,6 @@ class Words:
         return ngrams(self.hashes_W, self.num_words_N, SHINGLE_WORDS)
 
     @functools.cached_property
-    def characters(self):
-        """uint32, those of the words."""
-        is_in_word_C = self._kinds_C & _IN_WORD > 0
-        return self._code_points_C[is_in_word_C].astype("<u4")
-
-    @functools.cached_property
-    def num_characters_N(self):
-        return self._count(_IN_WORD)
-
-    @functools.cached_property
     def num_letters_N(self):
         """Letters and marks."""
         return self._count(_LETTER)
@@ -83,6 +70,23 @@ class Words:
         return self._count(_VISIBLE)
 
     @functools.cached_property
+    def _lower(self):
+        return [text[:MAX_CHARS].lower() for text in self._texts]
+
+    @functools.cached_property
+    def _bounds(self):
+        return np.cumsum([0, *(len(text) + 1 for text in self._lower)])
+
+    @functools.cached_property
+    def _code_points_C(self):
+        # A line break behind each text, so that no word reaches into the next.
+        return _code_points("\n".join([*self._lower, ""]))
+
+    @functools.cached_property
+    def _kinds_C(self):
+        return _kinds_of(self._code_points_C)
+
+    @functools.cached_property
     def _ranges(self):
         """Where the words start and end: int64 [W], int64 [W]."""
         return _find_words(self._kinds_C)
@@ -91,6 +95,20 @@ class Words:
         sums = np.zeros(len(self._kinds_C) + 1, np.int32)
         np.cumsum(self._kinds_C & kind > 0, out=sums[1:])
         return np.diff(sums[self._bounds])
+
+
+def characters(text):
+    """All characters of the words of a text, without what is between them.
+
+    UTF-8, in lower case.
+    """
+    text = text.lower()
+    if text.isascii():  # many times as fast
+        return text.encode().translate(None, _BETWEEN_WORDS)
+    return b"".join(
+        _characters(text[start : start + MAX_CHARS])
+        for start in range(0, len(text), MAX_CHARS)
+    )
 
 
 def ngrams(hashes_W, num_words_N, n):
@@ -145,6 +163,16 @@ def _kinds():
         mine[mine & _LETTER > 0] |= _ALONE
     kinds[-1] = _VISIBLE  # Stands for all that is above.
     return kinds
+
+
+def _kinds_of(code_points):
+    return _kinds().take(code_points, mode="clip")
+
+
+def _characters(text):
+    found = _code_points(text)
+    found = found[_kinds_of(found) & _IN_WORD > 0].astype("<u4")
+    return found.tobytes().decode("utf-32-le").encode()
 
 
 def _code_points(text):
