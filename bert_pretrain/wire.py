@@ -1,36 +1,27 @@
 """Protobuf's wire format of `tf.train.Example`, written many at once.
 
 Building a `tf.train.Example` for each row takes longer than all that a
-builder does to it otherwise. NumPy lays out many rows side by side: every
-value has room for its longest encoding, and the bytes that are not used are
-left out in the end. Message types and field numbers are those of
-tensorflow/core/example/{example,feature}.proto, the encoding that of
-https://protobuf.dev/programming-guides/encoding.
+builder does to it otherwise; so it is written here, in machine code. Message
+types and field numbers are those of tensorflow/core/example/
+{example,feature}.proto, the encoding that of
+https://protobuf.dev/programming-guides/encoding:
 
-B = examples, W = values of a feature, N = columns of bytes.
+    Example { 1: Features { 1: entry { 1: name, 2: Feature { list } } … } }
+    list = 2: FloatList { 1: floats } or 3: Int64List { 1: varints }
+
+All of them are fields of one form: a tag, a length, and so many bytes.
+
+B = examples, W = values of a feature, F = features, V = values of an example.
 """
 
-import dataclasses
-import functools
-
+import numba
 import numpy as np
 
-_FLOAT_LIST, _INT64_LIST = 2, 3  # field numbers in Feature
-_TRUE = np.ones(1, bool)
-# Values below this, as token ids are, are encoded by a table.
-_TABLE_SIZE = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class _Message:
-    """B encoded messages, in columns that lie one after another.
-
-    columns: pairs of bytes, uint8 [B or 1, N], and which are used, bool
-    [B or 1, N or 1]; num_bytes: int [B or 1], of those used.
-    """
-
-    columns: list
-    num_bytes: np.ndarray
+_FLOAT_LIST, _INT64_LIST = 2, 3
+# A tag or a length takes at most so many bytes; of each feature there are
+# four of both, and one of the example.
+_MAX_VARINT_BYTES = 5
+_BYTES_AROUND = 8 * _MAX_VARINT_BYTES
 
 
 def serialize(features):
@@ -42,109 +33,124 @@ def serialize(features):
     Returns:
       A list of B byte strings.
     """
-    example = _field(
-        1,
-        _join(
-            _field(1, _join([_key(name), _field(2, _feature(values))]))
-            for name, values in sorted(features.items())
+    names, arrays = zip(*sorted(features.items()), strict=True)
+    flat, ends = _serialize(
+        np.concatenate([array.view(np.uint32) for array in arrays], axis=1),
+        np.cumsum([0, *(array.shape[1] for array in arrays)]),
+        np.array(
+            [
+                _FLOAT_LIST if array.dtype == np.float32 else _INT64_LIST
+                for array in arrays
+            ]
         ),
+        np.frombuffer("".join(names).encode(), np.uint8),
+        np.cumsum([0, *(len(name.encode()) for name in names)]),
     )
-    num_rows = len(next(iter(features.values())))
-    width = sum(content.shape[1] for content, _ in example.columns)
-    content = np.empty((num_rows, width), np.uint8)
-    is_used = np.empty((num_rows, width), bool)
-    start = 0
-    for column, its_use in example.columns:
-        end = start + column.shape[1]
-        content[:, start:end] = column
-        is_used[:, start:end] = its_use
-        start = end
-    # Twice as fast as content[is_used].
-    flat = np.compress(is_used.ravel(), content.ravel()).tobytes()
-    ends = np.cumsum(np.broadcast_to(example.num_bytes, num_rows)).tolist()
+    flat, ends = flat.tobytes(), ends.tolist()
     return [
         flat[start:end]
         for start, end in zip([0, *ends[:-1]], ends, strict=True)
     ]
 
 
-def _key(name):
-    return _field(1, _constant(name.encode()))
+@numba.njit(cache=True)
+def _serialize(values_BV, bounds_F, kinds_F, names, name_bounds_F):
+    """(bytes of all examples, where each ends: int64 [B])."""
+    num_features = len(kinds_F)
+    out = np.empty(
+        len(values_BV)
+        * (
+            _MAX_VARINT_BYTES * values_BV.shape[1]
+            + len(names)
+            + _BYTES_AROUND * (num_features + 1)
+        ),
+        np.uint8,
+    )
+    ends = np.empty(len(values_BV), np.int64)
+    sizes_F = np.empty(num_features, np.int64)  # of the values, in bytes
+    at = 0
+    for row in range(len(values_BV)):
+        total = 0
+        for i in range(num_features):
+            values = values_BV[row, bounds_F[i] : bounds_F[i + 1]]
+            sizes_F[i] = _values_size(values, kinds_F[i])
+            name_size = name_bounds_F[i + 1] - name_bounds_F[i]
+            total += _field_size(_entry_size(name_size, sizes_F[i]))
+        at = _start_field(out, at, 1, total)
+        for i in range(num_features):
+            name = names[name_bounds_F[i] : name_bounds_F[i + 1]]
+            at = _start_field(out, at, 1, _entry_size(len(name), sizes_F[i]))
+            at = _start_field(out, at, 1, len(name))
+            out[at : at + len(name)] = name
+            at += len(name)
+            list_size = _field_size(sizes_F[i])
+            at = _start_field(out, at, 2, _field_size(list_size))
+            at = _start_field(out, at, kinds_F[i], list_size)
+            at = _start_field(out, at, 1, sizes_F[i])
+            values = values_BV[row, bounds_F[i] : bounds_F[i + 1]]
+            at = _write_values(out, at, values, kinds_F[i])
+        ends[row] = at
+    return out[:at], ends
 
 
-def _feature(values):
-    if values.dtype == np.float32:
-        packed = values.astype("<f4").view(np.uint8)
-        num_bytes = np.full(len(values), packed.shape[1])
-        message = _Message([(packed, _TRUE)], num_bytes)
-        return _field(_FLOAT_LIST, _field(1, message))
-    return _field(_INT64_LIST, _field(1, _varints(values)))
+@numba.njit(cache=True)
+def _entry_size(name_size, values_size):
+    feature_size = _field_size(_field_size(values_size))
+    return _field_size(name_size) + _field_size(feature_size)
 
 
-def _field(number, message):
-    """The messages as a field of others: tag, length, content."""
-    length_delimited = _constant(bytes([number << 3 | 2]))
-    return _join(
-        [length_delimited, _varints(message.num_bytes[:, None]), message]
+@numba.njit(cache=True)
+def _field_size(size):
+    return 1 + _varint_size(np.uint32(size)) + size
+
+
+@numba.njit(cache=True)
+def _values_size(values, kind):
+    if kind == _FLOAT_LIST:
+        return 4 * len(values)
+    size = 0
+    for value in values:
+        size += _varint_size(value)
+    return size
+
+
+@numba.njit(cache=True)
+def _varint_size(value):
+    # Without a branch, so that many are added at once.
+    return (
+        1
+        + (value >= 1 << 7)
+        + (value >= 1 << 14)
+        + (value >= 1 << 21)
+        + (value >= 1 << 28)
     )
 
 
-def _join(messages):
-    messages = list(messages)
-    return _Message(
-        [column for message in messages for column in message.columns],
-        sum(message.num_bytes for message in messages),
-    )
+@numba.njit(cache=True)
+def _start_field(out, at, number, size):
+    out[at] = number << 3 | 2
+    return _write_varint(out, at + 1, np.uint32(size))
 
 
-def _constant(content):
-    return _Message(
-        [(np.frombuffer(content, np.uint8)[None], _TRUE)],
-        np.array([len(content)]),
-    )
-
-
-def _varints(values):
-    """Base-128 encodes int [B or 1, W]: seven bits a byte, the lowest first."""
-    num_rows, num_values = values.shape
-    largest = int(values.max(initial=0))
-    if largest < 128:
-        return _Message(
-            [(values.astype(np.uint8), _TRUE)], np.full(num_rows, num_values)
-        )
-    if largest < _TABLE_SIZE:
-        slots, is_used = (
-            table.take(values) for table in _varint_table(largest.bit_length())
-        )
+@numba.njit(cache=True)
+def _write_values(out, at, values, kind):
+    if kind == _FLOAT_LIST:
+        for value in values:
+            for shift in range(0, 32, 8):
+                out[at] = value >> np.uint32(shift) & np.uint32(255)
+                at += 1
     else:
-        slots, is_used = _encode(values)
-    shape = num_rows, num_values * slots.itemsize
-    is_used = is_used.view(bool).reshape(shape)
-    return _Message(
-        [(slots.view(np.uint8).reshape(shape), is_used)],
-        np.count_nonzero(is_used, axis=1),
-    )
+        for value in values:
+            at = _write_varint(out, at, value)
+    return at
 
 
-@functools.cache
-def _varint_table(num_bits):
-    """`_encode` of all values of so many bits, to look them up."""
-    return _encode(np.arange(1 << num_bits))
-
-
-def _encode(values):
-    """(bytes, which are used), of each value in one wide integer."""
-    num_bytes = -(-int(values.max()).bit_length() // 7)
-    width = 1 << (num_bytes - 1).bit_length()  # of NumPy's integers
-    slots = np.zeros((*values.shape, width), np.uint8)
-    is_used = np.zeros(slots.shape, bool)
-    for i in range(num_bytes):
-        rest = values >> 7 * i
-        np.not_equal(rest, 0, out=is_used[..., i])
-        # The eighth bit says that another byte follows.
-        slots[..., i] = rest & 0x7F | (rest > 0x7F) * np.uint8(0x80)
-    is_used[..., 0] = True
-    return tuple(
-        array.view(f"u{width}").reshape(values.shape)
-        for array in (slots, is_used)
-    )
+@numba.njit(cache=True)
+def _write_varint(out, at, value):
+    """Seven bits a byte, the lowest first; the eighth: another follows."""
+    while value > 127:
+        out[at] = value & np.uint32(127) | np.uint32(128)
+        value >>= np.uint32(7)
+        at += 1
+    out[at] = value
+    return at + 1

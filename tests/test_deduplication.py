@@ -74,8 +74,8 @@ def test_digests_ignore_case_space_and_punctuation_and_nothing_else():
 
 def test_digests_look_at_the_end_of_a_very_long_text(monkeypatch):
     monkeypatch.setattr(words, "MAX_CHARS", 10)
-    for text in ("a b c d e f", "ä b c d e f"):
-        assert len(set(digests(text, text + "g", text.upper()))) == 2
+    text = "a b c d e f g h i j k l m ö"
+    assert len(set(digests(text, text + "g", text.upper()))) == 2
 
 
 def test_repeats_are_told_with_the_first_of_their_kind():

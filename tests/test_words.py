@@ -1,5 +1,7 @@
 """Words: what they are in any script, and hashes that hang on nothing else."""
 
+import unicodedata
+
 import numpy as np
 
 from tfrecord_builders import words
@@ -31,23 +33,20 @@ def test_words_are_runs_of_letters_marks_and_digits():
     assert found.num_visible_N.tolist() == [17, 7, 0, 6, 18, 9, 3]
 
 
-def test_the_characters_of_words_are_the_same_with_and_without_others():
+def test_the_characters_of_words_are_all_that_is_left():
     lengths = [len(words.characters(text).decode()) for text in TEXTS]
     assert lengths == [15, 7, 0, 6, 18, 9, 0]
-    ascii_text = "".join(map(chr, range(128)))
-    alone, among = (
-        words.characters(ascii_text),
-        words.characters(ascii_text + "É"),
-    )
-    assert among.decode() == alone.decode() + "é"
-    assert alone.decode() == "0123456789" + "abcdefghijklmnopqrstuvwxyz" * 2
+    found = words.characters("Ⅷ. Ⱥ—ÉΣ, Ж '𝔘' 𐐀𠀀!" + "\U0010ffff").decode()
+    assert found == "ⅷⱥéσж𝔘𐐨𠀀"
 
 
-def test_long_texts_are_read_piece_by_piece(monkeypatch):
-    text = "Übung 今天, ΟΔΥΣΣΕΥΣ. " * 20
-    whole = words.characters(text)
-    monkeypatch.setattr(words, "MAX_CHARS", 7)
-    assert words.characters(text) == whole
+def test_every_character_is_lowered_as_python_does():
+    for i in [*range(0x80), *range(0xA0, 0xD800), *range(0x10000, 0x1F000)]:
+        lower = chr(i).lower()
+        is_in_word = unicodedata.category(chr(i))[0] in "LMN"
+        expected = lower if len(lower) == 1 else chr(i)
+        found = words.characters(f"{chr(i)}.").decode()
+        assert found == expected * is_in_word, hex(i)
 
 
 def test_a_word_has_one_hash_whatever_its_case_place_and_company():

@@ -14,22 +14,13 @@ longer than a row is cut, so that no text is lost.
 
 import bisect
 import dataclasses
-import itertools
-import random
 from typing import Literal
 
 import numpy as np
 
 from bert_pretrain import errors, options, vocabulary
-from tfrecord_builders import packing
+from tfrecord_builders import packing, pairs
 
-# BERT, appendix A.2: one row in ten is shorter than need be, so that the
-# model sees short inputs too.
-SHORT_ROW_FRACTION = 0.1
-# BERT, section 3.1: half of the pairs are from two documents.
-RANDOM_NEXT_FRACTION = 0.5
-# ALBERT, section 3.1: half of the pairs are swapped.
-SWAPPED_FRACTION = 0.5
 # What is gathered at once: more would not fit the processor's cache.
 _PARTS_AT_ONCE = 4096
 
@@ -240,14 +231,9 @@ def build(tokens, config, seed):
         parts, parts_per_row, counts = _full_rows(tokens, config)
         labels = np.zeros(len(parts_per_row), bool)
     else:
-        pairs = _SentencePairs(
-            tokens, config.seq_length - 3, random.Random(seed), config.pairing
-        )
-        parts, labels, counts = pairs.build()
+        parts, labels, counts = _pairs(tokens, config, seed)
         parts_per_row = np.full(len(labels), 2, np.int32)
-        labels = np.array(labels, bool)
-    bounds = itertools.chain.from_iterable(parts)
-    starts, ends = np.fromiter(bounds, np.int64).reshape(-1, 2).T
+    starts, ends = np.array(parts, np.int64).reshape(-1, 2).T
     return Rows(
         tokens.ids,
         starts,
@@ -258,9 +244,24 @@ def build(tokens, config, seed):
     ), counts
 
 
+def _pairs(tokens, config, seed):
+    """(the parts, the labels, counts)."""
+    capacity = config.seq_length - 3
+    # With sentences of at most half a row, two always fit.
+    ends = _cut_long(tokens.sentence_ends, capacity // 2)
+    documents = np.searchsorted(ends, tokens.document_ends) + 1
+    return pairs.pair(
+        np.append(0, ends),
+        np.append(0, documents),
+        capacity,
+        config.pairing,
+        seed,
+    )
+
+
 def _full_rows(tokens, config):
     """(the parts, how many each row has, counts)."""
-    ends = _cut_long(tokens.sentence_ends, config.seq_length - 2)
+    ends = _cut_long(tokens.sentence_ends, config.seq_length - 2).tolist()
     document_ends = tokens.document_ends.tolist()
     parts = _full_sentences(ends, document_ends, config.seq_length - 2)
     if not config.packing:
@@ -296,143 +297,7 @@ def _cut_long(sentence_ends, capacity):
     steps = np.repeat(capacity, pieces.sum())
     last = np.cumsum(pieces) - 1
     steps[last] = lengths - capacity * (pieces - 1)
-    return np.cumsum(steps).tolist()
-
-
-class _SentencePairs:
-    """Pairs of parts, true ones and others.
-
-    A chunk of whole sentences is taken that fits into a row, and divided at a
-    random sentence. For next-sentence prediction (BERT, section 3.1, appendix
-    A.2) the first part is followed either by the rest of the chunk or by
-    sentences of another document; in that case the rest of the chunk is
-    returned and starts the next row. For sentence-order prediction (ALBERT,
-    section 3.1) it is followed, or preceded, by the rest of the chunk.
-    """
-
-    def __init__(self, tokens, capacity, rng, pairing):
-        # With sentences of at most half a row, two always fit.
-        self._ends = _cut_long(tokens.sentence_ends, capacity // 2)
-        self._starts = [0, *self._ends[:-1]]
-        bounds = np.searchsorted(self._ends, tokens.document_ends) + 1
-        self._documents = list(
-            zip([0, *bounds.tolist()[:-1]], bounds.tolist(), strict=False)
-        )
-        self._capacity = capacity
-        self._rng = rng
-        self._pairing = pairing
-        self._parts, self._labels = [], []
-        self._owed_actual = 0
-        self._counts = {"num_tokens_cut": 0, "num_documents_unpaired": 0}
-
-    def build(self):
-        add_pair = {"nsp": self._add_next, "sop": self._add_ordered}[
-            self._pairing
-        ]
-        for document, (first, stop) in enumerate(self._documents):
-            while first < stop:
-                first = add_pair(document, first, stop)
-        return self._parts, self._labels, self._counts
-
-    def _add_next(self, document, first, stop):
-        """Adds the pair that starts at sentence `first`: what follows, or not.
-
-        Returns:
-          The sentence at which the next pair starts.
-        """
-        ends = self._ends
-        capacity, chunk_stop = self._chunk(first, stop)
-        num_sentences = chunk_stop - first
-        must_be_random = num_sentences == 1
-        can_be_random = len(self._documents) > 1
-        if must_be_random and not can_be_random:
-            self._counts["num_documents_unpaired"] += 1
-            return stop
-        second = self._divide(first, chunk_stop)
-        self._parts.append((self._starts[first], ends[second - 1]))
-        if must_be_random or (can_be_random and self._draw_random_next()):
-            self._owed_actual += must_be_random * (1 - RANDOM_NEXT_FRACTION)
-            length = ends[second - 1] - self._starts[first]
-            self._parts.append(self._other_part(document, capacity - length))
-            self._labels.append(True)
-            return second
-        self._parts.append((self._starts[second], ends[chunk_stop - 1]))
-        self._labels.append(False)
-        return chunk_stop
-
-    def _chunk(self, first, stop):
-        """(the row's capacity, the sentence behind those that go into it).
-
-        At least two sentences, if there are two before `stop`.
-        """
-        rng, capacity = self._rng, self._capacity
-        if rng.random() < SHORT_ROW_FRACTION:
-            capacity = 2 + int(rng.random() * (capacity - 1))
-        limit = self._starts[first] + capacity
-        chunk_stop = bisect.bisect_right(self._ends, limit, first, stop)
-        if chunk_stop < first + 2:  # Two always fit into a whole row.
-            capacity = self._capacity
-            chunk_stop = min(first + 2, stop)
-        return capacity, chunk_stop
-
-    def _divide(self, first, chunk_stop):
-        """The sentence at which the second part starts."""
-        num_sentences = chunk_stop - first
-        return first + 1 + int(self._rng.random() * max(0, num_sentences - 1))
-
-    def _draw_random_next(self):
-        """Draws whether the next part is from elsewhere.
-
-        A document's last sentence has none after it and always gets one from
-        elsewhere; such pairs are made up for, so that half of all stay true.
-        """
-        if self._rng.random() >= RANDOM_NEXT_FRACTION:
-            return False
-        if self._owed_actual >= 1:
-            self._owed_actual -= 1
-            return False
-        return True
-
-    def _other_part(self, document, capacity):
-        """(start, end) in a document that is not `document`."""
-        other = int(self._rng.random() * (len(self._documents) - 1))
-        other += other >= document
-        first, stop = self._documents[other]
-        first += int(self._rng.random() * (stop - first))
-        start = self._starts[first]
-        last = bisect.bisect_right(self._ends, start + capacity, first, stop)
-        if last > first:
-            return start, self._ends[last - 1]
-        self._counts["num_tokens_cut"] += self._ends[first] - start - capacity
-        return start, start + capacity
-
-    def _add_ordered(self, document, first, stop):
-        """Adds the pair that starts at sentence `first`, swapped or not.
-
-        Returns:
-          The sentence at which the next pair starts.
-        """
-        del document
-        starts, ends = self._starts, self._ends
-        _, chunk_stop = self._chunk(first, stop)
-        if chunk_stop == stop - 1:  # The last sentence wants a partner.
-            if ends[stop - 1] - starts[first] <= self._capacity:
-                chunk_stop = stop
-            elif chunk_stop - first > 2:
-                chunk_stop -= 1
-        border = ends[self._divide(first, chunk_stop) - 1]
-        if chunk_stop == first + 1:
-            # A sentence alone, mostly a document of one, is divided within,
-            # so that its text is not lost.
-            border = (starts[first] + ends[first]) // 2
-            if border == starts[first]:
-                self._counts["num_documents_unpaired"] += 1
-                return stop
-        pair = [(starts[first], border), (border, ends[chunk_stop - 1])]
-        is_swapped = self._rng.random() < SWAPPED_FRACTION
-        self._parts += reversed(pair) if is_swapped else pair
-        self._labels.append(is_swapped)
-        return chunk_stop
+    return np.cumsum(steps)
 
 
 def concatenate(many):

@@ -1,4 +1,4 @@
-"""Texts as hashes of their words, many texts at once, in NumPy.
+"""Texts as hashes of their words, many texts at once.
 
 A word is a run of letters, marks and digits, whatever its case. Scripts that
 put no spaces between words (Chinese, Japanese, Thai, Lao, Burmese, Khmer)
@@ -10,9 +10,10 @@ N = texts, W = words of all texts, C = characters of all texts.
 import functools
 import unicodedata
 
+import numba
 import numpy as np
 
-# So much text is looked at, or at once, which bounds the memory.
+# Of a text only so much is looked at, which bounds the memory.
 MAX_CHARS = 1 << 20
 SHINGLE_WORDS = 5
 # Above the last assigned ideograph there are no letters.
@@ -31,7 +32,6 @@ _UNSPACED = (
     (0x1B000, 0x1B16F),
     (0x20000, 0x323AF),
 )
-_BETWEEN_WORDS = bytes(i for i in range(128) if not chr(i).isalnum())
 # Odd, hence invertible modulo 2**64.
 _BASE = 0x9E3779B97F4A7C15
 
@@ -84,7 +84,7 @@ class Words:
 
     @functools.cached_property
     def _kinds_C(self):
-        return _kinds_of(self._code_points_C)
+        return _kinds().take(self._code_points_C, mode="clip")
 
     @functools.cached_property
     def _ranges(self):
@@ -100,15 +100,10 @@ class Words:
 def characters(text):
     """All characters of the words of a text, without what is between them.
 
-    UTF-8, in lower case.
+    UTF-8, each in its lower case.
     """
-    text = text.lower()
-    if text.isascii():  # many times as fast
-        return text.encode().translate(None, _BETWEEN_WORDS)
-    return b"".join(
-        _characters(text[start : start + MAX_CHARS])
-        for start in range(0, len(text), MAX_CHARS)
-    )
+    encoded = np.frombuffer(text.encode("utf-8"), np.uint8)
+    return _pick_characters(encoded, _kinds(), _lower_case()).tobytes()
 
 
 def ngrams(hashes_W, num_words_N, n):
@@ -165,14 +160,48 @@ def _kinds():
     return kinds
 
 
-def _kinds_of(code_points):
-    return _kinds().take(code_points, mode="clip")
+@numba.njit(cache=True)
+def _pick_characters(encoded, kinds, lower_case):
+    """Of UTF-8 that of the characters in words, in lower case."""
+    # Only U+023A and U+023E have more bytes in lower case: three for two.
+    picked = np.empty(len(encoded) * 3 // 2 + 1, np.uint8)
+    at = size = 0
+    while at < len(encoded):
+        code = np.int32(encoded[at])
+        if code < 0x80:  # without a branch; _IN_WORD is 1
+            picked[size] = lower_case[code]
+            size += kinds[code] & _IN_WORD
+            at += 1
+            continue
+        length = 2 + (code >= 0xE0) + (code >= 0xF0)
+        code &= 0x7F >> length
+        for byte in encoded[at + 1 : at + length]:
+            code = code << 6 | byte & 0x3F
+        at += length
+        if code >= len(kinds) or not kinds[code] & _IN_WORD:
+            continue
+        code = lower_case[code]
+        if code < 0x80:  # the Kelvin sign
+            picked[size] = code
+            size += 1
+            continue
+        length = 2 + (code >= 0x800) + (code >= 0x10000)
+        for i in range(length - 1, 0, -1):
+            picked[size + i] = 0x80 | code & 0x3F
+            code >>= 6
+        picked[size] = 0xF00 >> length & 0xFF | code
+        size += length
+    return picked[:size]
 
 
-def _characters(text):
-    found = _code_points(text)
-    found = found[_kinds_of(found) & _IN_WORD > 0].astype("<u4")
-    return found.tobytes().decode("utf-32-le").encode()
+@functools.cache
+def _lower_case():
+    """The lower case of each code point, itself where that is several."""
+    lower_case = np.arange(_NUM_CODE_POINTS, dtype=np.int32)
+    for i in range(_NUM_CODE_POINTS):
+        if len(lower := chr(i).lower()) == 1:
+            lower_case[i] = ord(lower)
+    return lower_case
 
 
 def _code_points(text):
