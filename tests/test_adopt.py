@@ -150,6 +150,32 @@ def test_what_does_not_fit_is_refused(theirs, tmp_path, make_set, change, told):
     assert not (tmp_path / "out" / records.MANIFEST_NAME).exists()
 
 
+def test_a_packed_set_stays_packed_and_is_not_mixed_with_others(
+    theirs, tmp_path
+):
+    for name in "ab":
+        rows = list(records.read_examples([f"{theirs}/{name}.tfrecord"]))
+        features = {
+            key: np.stack([row[key] for row in rows]) for key in rows[0]
+        }
+        # Two documents a row.
+        mask = features["attention_mask"]
+        features["document_ids"] = mask + mask * (np.arange(SEQ_LENGTH) > 9)
+        records.write_shard(
+            f"{tmp_path}/{name}.tfrecord", records.serialize(features)
+        )
+    packed = (f"{tmp_path}/a.tfrecord",), (f"{tmp_path}/b.tfrecord",)
+    inputs = dict(zip(("train_input", "eval_input"), packed, strict=True))
+    manifest = adopt_set(theirs, f"{tmp_path}/set", **inputs)
+    assert manifest.is_packed
+    assert not adopt_set(theirs, f"{tmp_path}/alone").is_packed
+    for name, kind in (("train_input", "packed"), ("eval_input", "not packed")):
+        with pytest.raises(
+            errors.UserError, match=f"a record is not of .*, {kind}, as the"
+        ):
+            adopt_set(theirs, f"{tmp_path}/mixed", **{name: inputs[name]})
+
+
 def test_tf_models_official_reads_our_shards(make_set):
     data_dir = make_set(train=(12,), pairing="nsp")
     manifest = records.read_manifest(data_dir)

@@ -7,6 +7,7 @@ import time
 
 import psutil
 import pytest
+import tensorflow as tf
 import test_build
 
 from bert_pretrain import errors, files
@@ -94,6 +95,35 @@ def test_a_failed_unit_is_named_and_alone_run_again(tmp_path):
     assert run(tmp_path, [1, 2, 3]) == [1, 4, 9]
     ran = [files.read_text(f"{tmp_path}/squares/0000{i}.ran") for i in range(3)]
     assert ran == ["x", "xx", "x"]
+
+
+def test_what_failed_before_is_forgotten_in_one_listing(tmp_path, monkeypatch):
+    prefixes = [f"{tmp_path}/squares/{i:05d}" for i in range(9)]
+    for prefix in prefixes[:2]:
+        files.write_json(beam._failure_path(prefix), {"reason": "earlier"})
+    asked = []
+    exists, listdir = tf.io.gfile.exists, tf.io.gfile.listdir
+
+    def run_pipeline(workers, stage, todo):
+        assert todo == list(range(9))
+        assert os.listdir(f"{tmp_path}/squares") == []
+        for prefix in prefixes[1:]:
+            files.write_json(engine.summary_path(prefix), {"square": 1})
+        monkeypatch.undo()
+
+    monkeypatch.setattr(beam.BeamEngine, "_run_pipeline", run_pipeline)
+    for name, function in (("exists", exists), ("listdir", listdir)):
+        monkeypatch.setattr(
+            tf.io.gfile,
+            name,
+            lambda path, function=function: (
+                asked.append(path) or function(path)
+            ),
+        )
+    with pytest.raises(errors.UserError, match="the runner ended without"):
+        run(tmp_path, list(range(9)))
+    # Which units are to do, and which of them failed.
+    assert asked == [f"{tmp_path}/squares"] * 2
 
 
 def test_a_defect_names_its_input_while_the_others_finish(tmp_path):

@@ -290,9 +290,10 @@ def test_changed_text_under_an_unfinished_build_is_refused(text, monkeypatch):
     stop_at_the_shards(monkeypatch, config)
     first, added = f"{text}/news-1.jsonl", f"{text}/news-3.jsonl"
     content = files.read_bytes(first)
-    files.write_bytes(first, content + b"{}\n")
-    with pytest.raises(errors.UserError, match="news-1.jsonl was .* bytes"):
-        build.main(config)
+    for changed in (content + b"{}\n", content.replace(b"icle 0", b"icle 9")):
+        files.write_bytes(first, changed)
+        with pytest.raises(errors.UserError, match="news-1.jsonl was .* bytes"):
+            build.main(config)
     os.remove(first)
     with pytest.raises(errors.UserError, match="news-1.jsonl .* not there no"):
         build.main(config)
@@ -301,7 +302,28 @@ def test_changed_text_under_an_unfinished_build_is_refused(text, monkeypatch):
     with pytest.raises(errors.UserError, match="news-3.jsonl was not there"):
         build.main(config)
     os.remove(added)
+    # The same text, copied again.
+    os.utime(first, (0, 0))
     build.main(config)
+
+
+def test_a_build_that_kept_nothing_yet_may_begin_anew(text, monkeypatch):
+    build.main(config_of(text, "undisturbed"))
+    # No unit is done: a field that is in no file. All are, and for nothing.
+    for mistake, told in (
+        ({"text_field": "txet"}, "'txet'"),
+        ({"min_document_chars": 10**6}, "no document was kept"),
+        ({"input": (f"{text}/news-1.jsonl",), "text_field": "x"}, "'x'"),
+    ):
+        with pytest.raises(errors.UserError, match=told):
+            build.main(config_of(text, **mistake))
+    config = config_of(text)
+    stop_at_the_shards(monkeypatch, config)
+    with pytest.raises(errors.UserError, match="text_field='text', not 'txet"):
+        build.main(config_of(text, text_field="txet"))
+    build.main(config)
+    undisturbed = contents(f"{text}/undisturbed")
+    assert contents(config.output_dir) == undisturbed
 
 
 def test_a_finished_set_may_lose_its_text_but_not_get_another(text, capsys):
@@ -313,6 +335,13 @@ def test_a_finished_set_may_lose_its_text_but_not_get_another(text, capsys):
     build.main(config)
     assert capsys.readouterr().out.count("nothing to do") == 2
     os.rename(f"{text}/elsewhere", f"{text}/news-1.jsonl")
+    content = files.read_bytes(f"{text}/news-1.jsonl")
+    files.write_bytes(
+        f"{text}/news-1.jsonl", content.replace(b"icle 0", b"icle 9")
+    )
+    with pytest.raises(errors.UserError, match="news-1.jsonl was .* bytes"):
+        build.main(config)
+    files.write_bytes(f"{text}/news-1.jsonl", content)
     shutil.copy(f"{text}/news-1.jsonl", f"{text}/news-2.jsonl")
     with pytest.raises(errors.UserError, match="news-2.jsonl was .* bytes"):
         build.main(config)

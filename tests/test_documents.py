@@ -70,6 +70,19 @@ def test_inflating_holds_a_bounded_piece_at_a_time(tmp_path):
         assert max(sizes) <= inputs._INFLATED_BYTES
 
 
+@pytest.mark.parametrize("window_log", [28, 31])
+def test_zstandard_of_a_long_window_is_read(tmp_path, window_log):
+    compressor = zstandard.ZstdCompressor().compressobj()
+    frame = bytearray(compressor.compress(JSON_LINES.encode()))
+    frame += compressor.flush()
+    # RFC 8878, 3.1.1.1: the fourth byte says that the fifth is the window.
+    assert not frame[4] & 0x20
+    frame[5] = (window_log - 10) << 3
+    path = f"{tmp_path}/news.jsonl.zst"
+    files.write_bytes(path, bytes(frame))
+    assert len(texts(read_all(configure(path)))) == len(STORIES)
+
+
 @pytest.mark.parametrize("suffix", [".bz2", ".gz", ".xz", ".zst"])
 def test_what_is_cut_or_corrupt_is_an_error_that_names_the_file(
     tmp_path, suffix
@@ -117,6 +130,44 @@ def test_units_are_plain_and_the_same_each_time(tmp_path):
     ]
     # Small files share a unit.
     assert [len(unit) for unit in units] == [3, 1, 1]
+
+
+def test_a_file_is_told_from_another_by_its_size_and_its_ends(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(documents, "_END_BYTES", 16)
+    path = f"{tmp_path}/a.jsonl"
+    config = configure(path)
+
+    def identify(content):
+        files.write_bytes(path, content)
+        return documents.identify(documents.plan(config, 50))
+
+    content = JSON_LINES.encode()
+    identity = identify(content)
+    assert list(identity) == [path]
+    assert identity[path]["num_bytes"] == len(content)
+    assert identify(content) == identity
+    for changed in (
+        content[1:],
+        b"[" + content[1:],
+        content[:-1] + b" ",
+        content[:-16] + b"x" + content[-15:],
+    ):
+        assert identify(changed) != identity
+    assert identify(b"") == identify(b"") != identity
+    files.write_bytes(path, content)
+    read_range, num_read = files.read_range, 0
+
+    def count(*arguments):
+        nonlocal num_read
+        found = read_range(*arguments)
+        num_read += len(found)
+        return found
+
+    monkeypatch.setattr(files, "read_range", count)
+    assert documents.identify(documents.plan(config, 50)) == identity
+    assert num_read == 32
 
 
 def test_only_what_can_be_entered_in_the_middle_is_divided(tmp_path):

@@ -1,9 +1,12 @@
 """Stages: every unit once, whatever the workers; nothing done is redone."""
 
+import concurrent.futures
 import contextlib
+import multiprocessing
 import os
 import re
 import signal
+import time
 
 import pytest
 import tensorflow as tf
@@ -50,6 +53,12 @@ def end_abruptly(unit, prefix, progress):
     if unit == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return square(unit, prefix, progress)
+
+
+def wait(unit, prefix, progress):
+    """A unit that goes on for long."""
+    with open(prefix + ".ran", "a"):
+        time.sleep(60)
 
 
 def name_of(unit):
@@ -147,6 +156,23 @@ def test_a_defect_names_its_input_while_the_others_finish(squares, num_workers):
 def test_a_killed_worker_s_unit_is_done_by_another(squares):
     assert squares([1, 2, 3], 2, end_abruptly_once) == [1, 4, 9]
     assert [squares.num_runs(i) for i in range(3)] == [1, 2, 1]
+
+
+def test_a_worker_killed_while_it_starts_begins_no_unit(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        reports, send = map(stack.enter_context, context.Pipe(duplex=False))
+        worker = engine._Worker(context, (str(tmp_path), send))
+        stack.callback(worker.close)
+        unit = engine.Stage(
+            name="squares", item="numbers", run=wait, units=[1], num_bytes=1
+        )
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            done = thread.submit(worker.run, unit, f"{tmp_path}/00000")
+            assert worker._pid is None
+            worker.kill()
+            assert "killed" in done.result().reason
+        assert os.listdir(tmp_path) == []
 
 
 def test_a_unit_that_kills_its_workers_is_named(squares):

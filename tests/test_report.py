@@ -145,6 +145,27 @@ def test_twenty_examples_show_their_masks_in_colour(built):
     assert sum('class="mask"' in example for example in examples) >= 19
 
 
+@pytest.mark.parametrize(
+    "sizes, num_examples, positions",
+    [
+        ((30, 10, 20), 20_000, range(0, 60, 3)),
+        # The first twenty of each shard are read.
+        ((30, 25), 40, [*range(0, 20, 2), *range(30, 50, 2)]),
+        ((9, 4), 20_000, range(13)),
+    ],
+)
+def test_examples_are_from_all_over_the_set(
+    make_set, sizes, num_examples, positions
+):
+    data_dir = make_set(train=sizes)
+    manifest = records.read_manifest(data_dir)
+    vocab = vocabulary.read(f"{data_dir}/{vocabulary.FILE_NAME}")
+    paths = files.expand([f"{data_dir}/train-*"])
+    rows = list(records.read_examples(paths))
+    sample = report.read_sample(data_dir, manifest, vocab, num_examples)
+    assert sample.decoded == [report._decode(rows[i], vocab) for i in positions]
+
+
 def test_a_set_that_is_not_whole_is_refused(built, tmp_path):
     shutil.copytree(built / "set", tmp_path / "set")
     (tmp_path / "set" / vocabulary.FILE_NAME).write_text(

@@ -95,6 +95,20 @@ def test_the_main_text_of_each_page_is_a_document(tmp_path, suffix):
     assert found[5].text == "Plain text of a WET file."
 
 
+def test_a_record_without_an_address_or_content_stops_no_other(tmp_path):
+    path = f"{tmp_path}/a.warc"
+    empty = b"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: 0\r\n\r\n"
+    content = archive(RECORDS, is_gzip=False).replace(
+        b"WARC-Target-URI: http://a/5\r\n", b""
+    )
+    files.write_bytes(path, content + empty + b"\r\n\r\n" + content)
+    found = read(path)
+    reasons = [getattr(item, "reason", None) for item in found]
+    once = [None, "not_fetched", "not_html", "no_text", None, None]
+    assert reasons == [*once, "not_fetched", *once]
+    assert found[4].id == "?" and PARAGRAPHS[2] in found[4].text
+
+
 def test_a_page_that_is_too_large_is_passed_over(tmp_path, monkeypatch):
     from tfrecord_builders import warc
 

@@ -11,6 +11,7 @@ read and checked once, the files are copied, and a manifest says the rest.
 
 import collections
 import dataclasses
+from typing import NamedTuple
 
 import tensorflow as tf
 import tqdm
@@ -78,30 +79,34 @@ def adopt(paths, vocab, output_dir):
       UserError: naming the file that is corrupt, or does not fit the
         vocabulary or the first file.
     """
-    widths = _widths(paths[records.TRAIN][0])
+    first = paths[records.TRAIN][0]
+    form = _form(first)
+    if form is None:
+        raise errors.UserError(f"{first} holds no record; leave it out.")
     total = sum(files.size(path) for mine in paths.values() for path in mine)
     splits = {}
     with tqdm.tqdm(total=total, unit="B", unit_scale=True) as bar:
         for name, mine in paths.items():
             counts, shards = collections.Counter(), []
             for i, path in enumerate(mine):
-                counted = _count(path, *widths, vocab)
+                counted = _count(path, form, vocab)
                 max_id = max(counts["max_id"], counted["max_id"])
                 counts.update(counted)
                 counts["max_id"] = max_id
                 copy = f"{output_dir}/{records.shard_name(name, i, len(mine))}"
                 shards.append(_copy(path, copy, counted["num_examples"]))
                 bar.update(shards[-1].num_bytes)
-            splits[name] = _split(counts, shards, widths[0])
+            splits[name] = _split(counts, shards, form.seq_length)
     vocab.write(f"{output_dir}/{vocabulary.FILE_NAME}")
     manifest = records.Manifest(
-        seq_length=widths[0],
-        max_predictions_per_seq=widths[1],
+        seq_length=form.seq_length,
+        max_predictions_per_seq=form.max_predictions_per_seq,
         # Where no pair is random, there is nothing to learn about pairs.
         pairing="nsp"
         if any(split.num_random_next for split in splits.values())
         else "none",
         masking="unknown",
+        is_packed=form.is_packed,
         vocab_size=vocab.size,
         vocab_sha256=vocab.sha256,
         is_lower_case=vocab.is_lower_case,
@@ -143,15 +148,41 @@ def _refuse_existing(output_dir):
             )
 
 
-def _widths(path):
-    """(seq_length, max_predictions_per_seq), as the first record has them."""
+class _Form(NamedTuple):
+    """What all records of a set have in common."""
+
+    seq_length: int
+    max_predictions_per_seq: int
+    is_packed: bool
+
+    def __str__(self):
+        kind = "packed" if self.is_packed else "not packed"
+        return (
+            f"of {self.seq_length} tokens and "
+            f"{self.max_predictions_per_seq} predictions, {kind}"
+        )
+
+
+def _form(path):
+    """The form that the first record of a file has; None if it has none."""
     for example in records.read_examples([path]):
-        return len(example["input_ids"]), len(example["masked_lm_ids"])
-    raise errors.UserError(f"{path} holds no record; leave it out.")
+        return _Form(
+            len(example["input_ids"]),
+            len(example["masked_lm_ids"]),
+            "document_ids" in example,
+        )
+    return None
 
 
-def _count(path, seq_length, max_predictions_per_seq, vocab):
+def _count(path, form, vocab):
     """Counts what the records of a file hold, and checks that they fit."""
+    misfit = (
+        f"{path}: a record is not {form}, as the first file's are, or lacks a "
+        "feature; build all files with the same options."
+    )
+    # Before all are read: a packed row would pass for one that is not.
+    if _form(path) not in (form, None):
+        raise errors.UserError(misfit)
     counts = collections.Counter()
     batches = records.without_autotuning(
         tf.data.TFRecordDataset(path).batch(_ROWS_AT_ONCE)
@@ -159,16 +190,9 @@ def _count(path, seq_length, max_predictions_per_seq, vocab):
     with errors.naming(path):
         for serialized in batches.as_numpy_iterator():
             try:
-                batch = records.parse(
-                    serialized, seq_length, max_predictions_per_seq
-                )
+                batch = records.parse(serialized, *form)
             except tf.errors.InvalidArgumentError as error:
-                raise errors.UserError(
-                    f"{path}: a record is not of {seq_length} tokens and "
-                    f"{max_predictions_per_seq} predictions, as the first "
-                    "file's are, or lacks a feature; build all files with "
-                    "the same options."
-                ) from error
+                raise errors.UserError(misfit) from error
             batch = {name: values.numpy() for name, values in batch.items()}
             counts.update(
                 num_examples=len(serialized),
@@ -185,10 +209,10 @@ def _count(path, seq_length, max_predictions_per_seq, vocab):
                     "records were made with."
                 )
             position = batch["masked_lm_positions"].max(initial=0)
-            if position >= seq_length:
+            if position >= form.seq_length:
                 raise errors.UserError(
                     f"{path}: a masked position is {position}, in rows of "
-                    f"{seq_length} tokens; build the file again."
+                    f"{form.seq_length} tokens; build the file again."
                 )
     return counts
 

@@ -33,6 +33,7 @@ _DIRECT_RUNNER = "FnApiRunner"
 # Their workers have no folder in common with this machine.
 _REMOTE_RUNNERS = ("DataflowRunner",)
 _METRICS = "build"
+_FAILURE_SUFFIX = ".failed.json"
 _USER_ERROR = re.compile(rf"{errors.UserError.__name__}: (.*)")
 
 
@@ -100,8 +101,7 @@ class BeamEngine:
             f"by {self._runner} …",
             flush=True,
         )
-        for i in todo:
-            _forget_failure(prefixes[i])
+        _forget_failures(f"{self._work_dir}/{stage.name}")
         self._run_pipeline(stage, todo)
         return {
             i: _read_failure(prefixes[i], stage, i)
@@ -236,14 +236,15 @@ def _count(report):
 
 
 def _failure_path(prefix):
-    return prefix + ".failed.json"
+    return prefix + _FAILURE_SUFFIX
 
 
-def _forget_failure(prefix):
-    path = _failure_path(prefix)
-    with errors.naming(path):
-        if tf.io.gfile.exists(path):
-            tf.io.gfile.remove(path)
+def _forget_failures(folder):
+    # One listing: asking for each name takes long on object stores.
+    with errors.naming(folder):
+        for name in tf.io.gfile.listdir(folder):
+            if name.endswith(_FAILURE_SUFFIX):
+                tf.io.gfile.remove(f"{folder}/{name}")
 
 
 def _read_failure(prefix, stage, i):

@@ -15,7 +15,7 @@ from typing import Literal
 import tensorflow as tf
 
 from bert_pretrain import errors, files, options, records, vocabulary
-from tfrecord_builders import engine, stages
+from tfrecord_builders import documents, engine, stages
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,9 @@ def build(work, vocab, workers):
       RuntimeError: if a unit failed by a defect of this program.
     """
     extract = stages.extract_stage(work)
-    _refuse_other_origin(work, vocab, _input_bytes(extract))
+    inputs = documents.identify(extract.units)
     with workers:
+        _settle_origin(work, vocab, inputs)
         files.remove_asides(work.output_dir)
         work = _with_own_vocabulary(work, vocab)
         extracted = workers.run(extract)
@@ -194,11 +195,9 @@ def _is_built(work, vocab):
             return False
     manifest = records.read_manifest(work.output_dir)
     _refuse_other_options(work, manifest.options, vocab)
-    earlier = {
-        source["path"]: source["num_bytes"] for source in manifest.sources
-    }
+    earlier = {source["path"]: source for source in manifest.sources}
     try:
-        inputs = _input_bytes(stages.extract_stage(work))
+        inputs = documents.identify(stages.extract_stage(work).units)
     except errors.UserError:
         inputs = {}  # The text of a finished set is no longer needed.
     _refuse_other_inputs(work, earlier, earlier | inputs)
@@ -206,19 +205,45 @@ def _is_built(work, vocab):
     return True
 
 
-def _refuse_other_origin(work, vocab, inputs):
-    """Refuses to go on with a build of other options or other text."""
+def _settle_origin(work, vocab, inputs):
+    """Goes on with an earlier build, of the same options and text, or begins.
+
+    Nobody may be at work in the folder.
+    """
     path = _origin_path(work)
     with errors.naming(path):
         is_first = not tf.io.gfile.exists(path)
     if is_first:
         _refuse_other_work(work)
-        options_now = _set_options(work.config, vocab)
-        files.write_json(path, {"options": options_now, "inputs": inputs})
-        return
-    earlier = files.read_json(path)
-    _refuse_other_options(work, earlier["options"], vocab)
-    _refuse_other_inputs(work, earlier["inputs"], inputs)
+    else:
+        earlier = files.read_json(path)
+        try:
+            _refuse_other_options(work, earlier["options"], vocab)
+            _refuse_other_inputs(work, earlier["inputs"], inputs)
+            return
+        except errors.UserError:
+            if _holds_documents(work):
+                raise
+        # Before the origin: until this is done, the units are the earlier's.
+        _forget_units(work)
+    options_now = _set_options(work.config, vocab)
+    files.write_json(path, {"options": options_now, "inputs": inputs})
+
+
+def _holds_documents(work):
+    """Whether a finished unit of the first stage kept a document."""
+    pattern = engine.summary_path(f"{work.dir}/extract/[0-9]*[0-9]")
+    with errors.naming(work.dir):
+        return any(
+            files.read_json(path)["parts"] for path in tf.io.gfile.glob(pattern)
+        )
+
+
+def _forget_units(work):
+    folder = f"{work.dir}/extract"
+    with errors.naming(folder):
+        if tf.io.gfile.exists(folder):
+            tf.io.gfile.rmtree(folder)
 
 
 def _refuse_other_work(work):
@@ -235,27 +260,23 @@ def _origin_path(work):
     return f"{work.dir}/origin.json"
 
 
-def _input_bytes(extract):
-    """The size of each input file."""
-    num_bytes = collections.Counter()
-    for unit in extract.units:
-        for span in unit:
-            num_bytes[span.path] += span.num_bytes
-    return dict(num_bytes)
-
-
 def _refuse_other_inputs(work, earlier, inputs):
     for name in sorted(inputs | earlier):
-        was, now = (
-            f"{sizes[name]:,} bytes" if name in sizes else "not there"
-            for sizes in (earlier, inputs)
-        )
+        was, now = (_describe(of.get(name)) for of in (earlier, inputs))
         if was != now:
             raise errors.UserError(
                 f"{name} was {was} when the build in {work.output_dir} began "
                 f"and is {now} now: bring it back to what it was, give "
                 "another output_dir, or remove the folder."
             )
+
+
+def _describe(file):
+    if not file:
+        return "not there"
+    # Sets of earlier builders have no hash.
+    ends = file.get("ends_sha256", "")
+    return f"{file['num_bytes']:,} bytes (sha256 of its ends: {ends[:12]}…)"
 
 
 def _refuse_other_options(work, earlier, vocab):
@@ -350,7 +371,7 @@ def _sources(work, weights, counted):
     for path, counts in sorted(by_path.items()):
         yield {
             "path": path,
-            "num_bytes": inputs[path],
+            **inputs[path],
             "weight": round(weights.get(path, 1.0), 6),
             **_kept_and_dropped(counts),
         }

@@ -328,6 +328,8 @@ class _Worker:
                 1, self._context, _start_worker, self._arguments
             )
             self._pid = self._pool.submit(os.getpid).result()
+            if self._is_killed:  # While it started, and was not known yet.
+                self.kill()
 
     def kill(self):
         self._is_killed = True

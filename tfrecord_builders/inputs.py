@@ -25,6 +25,8 @@ _READ_BYTES = 1 << 20
 _INFLATED_BYTES = 1 << 22  # at a time
 # Four bytes of Zstandard may stand for a block of 128 KB.
 _ZSTD_SLICE_BYTES = 124
+# The most that `zstd --long=31` makes; memory is taken as it is filled.
+_ZSTD_WINDOW_BYTES = 1 << 31
 BOM = b"\xef\xbb\xbf"
 # The header of a bz2 stream and of its first block, at a byte boundary.
 _STREAM_START = re.compile(rb"BZh[1-9]1AY&SY")
@@ -246,7 +248,9 @@ def _unzstd(stream, blocks):
     del stream
     rest = b""
     while rest or (rest := next(blocks, b"")):
-        decompressor = zstandard.ZstdDecompressor().decompressobj()
+        decompressor = zstandard.ZstdDecompressor(
+            max_window_size=_ZSTD_WINDOW_BYTES
+        ).decompressobj()
         pieces, num_bytes = [], 0
         while not decompressor.eof:
             rest = rest or next(blocks, b"")

@@ -69,6 +69,9 @@ def read_sample(data_dir, manifest, vocab, num_examples):
     """Counts what the first examples of every training shard hold."""
     shards = manifest.splits[records.TRAIN].shards
     per_shard = -(-num_examples // max(1, len(shards)))
+    total = sum(min(per_shard, shard.num_examples) for shard in shards)
+    # Spread over all that is read; of a small set, each once.
+    is_decoded = {i * total // _NUM_DECODED for i in range(_NUM_DECODED)}
     lengths, fates = [], collections.Counter()
     token_counts = np.zeros(vocab.size, np.int64)
     num_predictions = num_maskable = 0
@@ -81,13 +84,13 @@ def read_sample(data_dir, manifest, vocab, num_examples):
     ):
         original = _original_ids(example)
         ids = original[example["attention_mask"] > 0]
-        lengths.append(len(ids))
         token_counts += np.bincount(ids, minlength=vocab.size)
         num_maskable += int((~vocab.is_special[ids]).sum())
         fates.update(_fates(example, vocab))
         num_predictions += int((example["masked_lm_weights"] > 0).sum())
-        if len(decoded) < _NUM_DECODED and len(lengths) % 7 == 1:
+        if len(lengths) in is_decoded:
             decoded.append(_decode(example, vocab))
+        lengths.append(len(ids))
     order = np.argsort(-token_counts, kind="stable")
     shown = [i for i in order if not vocab.is_special[i]][:_NUM_TOKENS_SHOWN]
     return Sample(

@@ -25,7 +25,9 @@ def read(stream, config):
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
     path = stream.span.path
     try:
-        records = archiveiterator.ArchiveIterator(_Reader(stream.chunks()))
+        records = archiveiterator.ArchiveIterator(
+            _Reader(stream.chunks()), no_record_parse=True
+        )
         for record in records:
             if record.rec_type == "conversion":
                 yield _plain(record)
@@ -50,7 +52,7 @@ def _plain(record):
 def _page(record):
     """The document of a page that was fetched, or why it is none."""
     name = _name(record)
-    headers = record.http_headers
+    headers = record.http_headers = _http_headers(record.raw_stream)
     if headers is None or headers.get_statuscode() != "200":
         return inputs.Dropped("not_fetched", name)
     content_type = headers.get_header("Content-Type") or ""
@@ -63,6 +65,21 @@ def _page(record):
     if not text:
         return inputs.Dropped("no_text", name)
     return inputs.Document(name, text)
+
+
+def _http_headers(stream):
+    """The headers that a server sent; None if it sent nothing.
+
+    warcio would read them itself, but fails on a record without an address.
+    """
+    from warcio import statusandheaders
+
+    try:
+        return statusandheaders.StatusAndHeadersParser([], verify=False).parse(
+            stream
+        )
+    except EOFError:
+        return None
 
 
 def _name(record):
