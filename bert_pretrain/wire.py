@@ -14,8 +14,9 @@ All of them are fields of one form: a tag, a length, and so many bytes.
 B = examples, W = values of a feature, F = features, V = values of an example.
 """
 
-import numba
 import numpy as np
+
+from bert_pretrain import machine_code
 
 _FLOAT_LIST, _INT64_LIST = 2, 3
 # A tag or a length takes at most so many bytes; of each feature there are
@@ -53,7 +54,7 @@ def serialize(features):
     ]
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _serialize(values_BV, bounds_F, kinds_F, names, name_bounds_F):
     """(bytes of all examples, where each ends: int64 [B])."""
     num_features = len(kinds_F)
@@ -93,18 +94,18 @@ def _serialize(values_BV, bounds_F, kinds_F, names, name_bounds_F):
     return out[:at], ends
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _entry_size(name_size, values_size):
     feature_size = _field_size(_field_size(values_size))
     return _field_size(name_size) + _field_size(feature_size)
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _field_size(size):
     return 1 + _varint_size(np.uint32(size)) + size
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _values_size(values, kind):
     if kind == _FLOAT_LIST:
         return 4 * len(values)
@@ -114,7 +115,7 @@ def _values_size(values, kind):
     return size
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _varint_size(value):
     # Without a branch, so that many are added at once.
     return (
@@ -126,13 +127,13 @@ def _varint_size(value):
     )
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _start_field(out, at, number, size):
     out[at] = number << 3 | 2
     return _write_varint(out, at + 1, np.uint32(size))
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _write_values(out, at, values, kind):
     if kind == _FLOAT_LIST:
         for value in values:
@@ -145,7 +146,7 @@ def _write_values(out, at, values, kind):
     return at
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _write_varint(out, at, value):
     """Seven bits a byte, the lowest first; the eighth: another follows."""
     while value > 127:

@@ -10,8 +10,9 @@ is followed, or preceded, by the rest of the chunk.
 N = sentences, D = documents, R = pairs.
 """
 
-import numba
 import numpy as np
+
+from bert_pretrain import machine_code
 
 # BERT, appendix A.2: one row in ten is shorter than need be, so that the
 # model sees short inputs too.
@@ -49,7 +50,7 @@ def pair(bounds_N, documents_D, capacity, pairing, seed):
     )
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _pair_next(bounds, documents, capacity, rng):
     parts = np.empty((2 * len(bounds), 2), np.int64)
     labels = np.empty(len(bounds), np.bool_)
@@ -90,7 +91,7 @@ def _pair_next(bounds, documents, capacity, rng):
     return parts[: 2 * num_pairs], labels[:num_pairs], num_cut, num_unpaired
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _pair_ordered(bounds, documents, capacity, rng):
     # A sentence alone makes a pair too.
     parts = np.empty((2 * len(bounds), 2), np.int64)
@@ -122,7 +123,7 @@ def _pair_ordered(bounds, documents, capacity, rng):
     return parts[: 2 * num_pairs], labels[:num_pairs], 0, num_unpaired
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _chunk(bounds, first, stop, capacity, rng):
     """(the row's capacity, the sentence behind those that go into it).
 
@@ -137,7 +138,7 @@ def _chunk(bounds, first, stop, capacity, rng):
     return its_capacity, end
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _fit(bounds, first, stop, capacity):
     """The sentence behind those that fit, from `first` on, before `stop`."""
     end = first
@@ -146,13 +147,13 @@ def _fit(bounds, first, stop, capacity):
     return end
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _divide(first, end, rng):
     """The sentence at which the second part starts."""
     return first + 1 + int(rng.random() * max(0, end - first - 1))
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _draw_part(bounds, documents, document, capacity, rng):
     """(start, end, tokens cut) in a document that is not `document`."""
     other = int(rng.random() * (len(documents) - 2))

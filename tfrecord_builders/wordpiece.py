@@ -12,10 +12,9 @@ H = slots of a hash table, N = sentences, T = tokens.
 
 import string
 
-import numba
 import numpy as np
 
-from bert_pretrain import vocabulary
+from bert_pretrain import machine_code, vocabulary
 
 # A longer word is [UNK], as google-research/bert has it.
 MAX_WORD_CHARS = 100
@@ -110,7 +109,7 @@ def _table(pieces):
     return hashes, ids
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _fill(text, bounds, piece_ids, hashes, ids):
     for i in range(len(piece_ids)):
         key = _EMPTY
@@ -120,7 +119,7 @@ def _fill(text, bounds, piece_ids, hashes, ids):
         hashes[slot], ids[slot] = key, piece_ids[i]
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _slot(hashes, key):
     """The slot that holds `key`, or the one that is free for it."""
     last = np.uint64(len(hashes) - 1)
@@ -130,7 +129,7 @@ def _slot(hashes, key):
     return slot
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _tokenize(text, num_sentences, classes, tables, settings, others):
     """(ids, splits) of sentences with a line feed behind each."""
     kinds, folded = classes
@@ -190,7 +189,7 @@ def _tokenize(text, num_sentences, classes, tables, settings, others):
     return ids[:num_tokens].copy(), splits
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _divide(prefixes, powers, tables, longest, unknown, ids):
     """Fills `ids` with the pieces of a word, or [UNK]; returns how many."""
     length = len(prefixes) - 1

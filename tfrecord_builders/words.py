@@ -10,8 +10,9 @@ N = texts, W = words of all texts, C = characters of all texts.
 import functools
 import unicodedata
 
-import numba
 import numpy as np
+
+from bert_pretrain import machine_code
 
 # Of a text only so much is looked at, which bounds the memory.
 MAX_CHARS = 1 << 20
@@ -160,7 +161,7 @@ def _kinds():
     return kinds
 
 
-@numba.njit(cache=True)
+@machine_code.compiled
 def _pick_characters(encoded, kinds, lower_case):
     """Of UTF-8 that of the characters in words, in lower case."""
     # Only U+023A and U+023E have more bytes in lower case: three for two.
