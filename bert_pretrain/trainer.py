@@ -160,7 +160,6 @@ class Trainer(orbit.StandardTrainer):
         self._strategy.run(
             self._replica_step, args=(self._next_batch(iterator),)
         )
-        self.state.num_examples.assign_add(self._config.global_batch_size)
 
     def train_loop_end(self):
         sums = {
@@ -224,6 +223,7 @@ class Trainer(orbit.StandardTrainer):
             is_good, self.state.adam, gradients, self.state.variables
         )
         self._count_bad_steps(is_good)
+        self.state.num_examples.assign_add(self._config.global_batch_size)
         self._num_tokens.update_state(batch["attention_mask"])
         self.state.num_predictions.assign_add(
             tf.where(is_good, tf.cast(counts["masked_lm"], tf.int64), 0)
