@@ -20,6 +20,7 @@ _OPENERS = "\"'(\\[{“‘«‹「『（【《〈¿¡„‚"
 _SURE = "。！？｡।॥؟۔։።៕။"
 _CASED = ".!?…"
 _LOWER = "a-zß-öø-ÿ\u03ac-\u03ce\u0430-\u045f"
+_SPACE = r"[^\S\n]"  # white space within a line
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 
 # The repetitions are bounded so that time is linear in hostile text too.
@@ -31,8 +32,9 @@ _CANDIDATE = re.compile(
     f"|[{_SURE}{_CASED}{_CLOSERS}]{{1,20}}(?!と|って|[，、；：,;:]))\\s*"
     f"|[{_CASED}{_CLOSERS}]{{0,20}}"
     # White space, then anything but a small letter; iPhone is no small letter.
-    f"(?:\\s+(?=[{_OPENERS}]{{0,5}}(?:[^\\s{_LOWER},;:]|[a-z][A-Z]))"
-    f"|(?<=\\s[.!?])\\s+(?![.,;:])"  # text that was tokenized before: "end . "
+    f"(?:{_SPACE}+(?=[{_OPENERS}]{{0,5}}(?:[^\\s{_LOWER},;:]|[a-z][A-Z]))"
+    # Text that was tokenized before: "end . "
+    f"|(?<={_SPACE}[.!?]){_SPACE}+(?![\n.,;:])"
     f"|(?<=[!?])(?=[{_OPENERS}]{{0,5}}[{_CJK}])"
     f"|(?<=……)[{_CLOSERS}]{{0,5}}(?![{_CLOSERS}，。、；：,])))"
 )
@@ -40,7 +42,7 @@ _CANDIDATE = re.compile(
 # What may stand before and after a full stop that ends no sentence.
 _LONGEST = 12
 _LAST_PIECE = re.compile(r"[^\W_]+(?:[.&][^\W_]+)*$")
-_NEXT_WORD = re.compile(f"[{_OPENERS}]{{0,5}}([^\\W_]+)(?=[\\s,'’])")
+_NEXT_WORD = re.compile(f"[{_OPENERS}]{{0,5}}([^\\W_]+)(?={_SPACE}|[,'’])")
 _DIGIT = re.compile(r"[#$£€]?\d")
 _I = re.compile(r"I\b")
 
@@ -82,35 +84,34 @@ def split(text):
 
     Joined, they hold every character of the text that is no white space.
     """
-    sentences = []
-    for paragraph in text.split("\n"):
-        start = 0
-        for match in _CANDIDATE.finditer(paragraph):
-            at, end = match.span()
-            if paragraph[at] == "." and not _is_end(paragraph, start, at, end):
-                continue
-            sentences.append(paragraph[start:end].strip())
-            start = end
-        if rest := paragraph[start:].strip():
-            sentences.append(rest)
-    return sentences
+    sentences, start = [], 0
+    for match in _CANDIDATE.finditer(text):
+        at, end = match.span()
+        if text[at] == "." and not _is_end(text, start, at, end):
+            continue
+        sentences += text[start:end].split("\n")
+        start = end
+    sentences += text[start:].split("\n")
+    return [tidy for sentence in sentences if (tidy := sentence.strip())]
 
 
-def _is_end(paragraph, start, at, end):
+def _is_end(text, start, at, end):
     """Does the full stop at `at` end a sentence?
 
-    The sentence began at `start`; the next one would begin at `end`.
+    The sentence began at `start`, or at a line feed since; the next one would
+    begin at `end`.
     """
-    space = paragraph.rfind(" ", max(start, at - _LONGEST), at)
+    start = max(start, text.rfind("\n", start, at) + 1)
+    space = text.rfind(" ", max(start, at - _LONGEST), at)
     if space < 0:
         if at - start > _LONGEST:
             return True
         space = start - 1
-    word = paragraph[space + 1 : at]
-    after = paragraph[at + 1]
-    if after in _CASED or paragraph[at - 2 : at] == ". ":
+    word = text[space + 1 : at]
+    after = text[at + 1]
+    if after in _CASED or text[at - 2 : at] == ". ":
         # "Well... I see" goes on; other capitals after an ellipsis do not.
-        return not _I.match(paragraph, end)
+        return not _I.match(text, end)
     piece = _LAST_PIECE.search(word)
     if piece is None:
         return True
@@ -118,7 +119,7 @@ def _is_end(paragraph, start, at, end):
     if piece in _BEFORE_A_NAME:
         return False
     if piece in _BEFORE_A_NUMBER:
-        return not _DIGIT.match(paragraph, end)
+        return not _DIGIT.match(text, end)
     if piece.isdigit():
         # "1. The first of a list", but "He scored 23. The others".
         return space + 1 > start or len(piece) > 3
@@ -130,6 +131,6 @@ def _is_end(paragraph, start, at, end):
         and "." in piece
         and piece[-1].isalpha()
     ):
-        following = _NEXT_WORD.match(paragraph, end)
+        following = _NEXT_WORD.match(text, end)
         return following is not None and following[1] in _STARTERS
     return True
