@@ -157,12 +157,11 @@ def _write_set(config, data_dir, seq_length, variant):
             :, :num_predictions
         ]
         features["masked_lm_weights"][:] = 1
-    serialized = records.serialize(features)
     shards = tuple(
         records.write_shard(
             f"{data_dir}/"
             + records.shard_name(records.TRAIN, index, config.num_shards),
-            serialized,
+            [features],
         )
         for index in range(config.num_shards)
     )

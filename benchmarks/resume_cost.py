@@ -98,16 +98,14 @@ def _write_noise(data_dir, num_shards, num_rows, width):
     widths = {"S": width, "1": 1, "P": num_predictions}
     shards = []
     for index in range(num_shards):
-        serialized = records.serialize(
-            {
-                name: rng.integers(
-                    1, 20_000, [num_rows, widths[feature.width]]
-                ).astype(feature.dtype)
-                for name, feature in records.features_of(False).items()
-            }
-        )
+        rows = {
+            name: rng.integers(
+                1, 20_000, [num_rows, widths[feature.width]]
+            ).astype(feature.dtype)
+            for name, feature in records.features_of(False).items()
+        }
         name = records.shard_name(records.TRAIN, index, num_shards)
-        shards.append(records.write_shard(f"{data_dir}/{name}", serialized))
+        shards.append(records.write_shard(f"{data_dir}/{name}", [rows]))
     empty = {
         field.name: 0
         for field in dataclasses.fields(records.Split)

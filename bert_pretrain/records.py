@@ -25,12 +25,13 @@ B = records in a batch, S = seq_length, P = max_predictions_per_seq.
 """
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 
-from bert_pretrain import errors, files, vocabulary, wire
+from bert_pretrain import errors, files, framing, vocabulary, wire
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -86,12 +87,18 @@ def serialize(features):
     Returns:
       A list of B byte strings.
     """
-    num_rows = len(features["input_ids"])
-    written = features_of("document_ids" in features)
     return [
-        record
-        for start in range(0, num_rows, _ROWS_AT_ONCE)
-        for record in wire.serialize(
+        content[start:end].tobytes()
+        for content, ends in _serialize(features)
+        for start, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
+
+
+def _serialize(features):
+    """Yields (the bytes of some records, where each of them ends)."""
+    written = features_of("document_ids" in features)
+    for start in range(0, len(features["input_ids"]), _ROWS_AT_ONCE):
+        yield wire.serialize(
             {
                 feature.file_name: np.asarray(
                     features[name][start : start + _ROWS_AT_ONCE], feature.dtype
@@ -99,27 +106,33 @@ def serialize(features):
                 for name, feature in written.items()
             }
         )
-    ]
 
 
-def write_shard(path, serialized):
-    """Writes records to a TFRecord file, aside and then renamed.
+def write_shard(path, batches):
+    """Writes rows to a TFRecord file, aside and then renamed.
+
+    Args:
+      batches: rows as `serialize` takes them, some at a time.
 
     Returns:
       The shard's entry in the manifest.
     """
-    num_examples = 0
+    num_examples = num_bytes = 0
+    checksum = hashlib.sha256()
     with files.replacing(path) as aside:
-        with tf.io.TFRecordWriter(aside) as writer:
-            for record in serialized:
-                writer.write(record)
-                num_examples += 1
-        checksum, num_bytes = files.sha256(aside), files.size(aside)
+        with tf.io.gfile.GFile(aside, "wb") as file:
+            for features in batches:
+                for content, ends in _serialize(features):
+                    framed = framing.frame(content, ends).tobytes()
+                    file.write(framed)
+                    checksum.update(framed)
+                    num_examples += len(ends)
+                    num_bytes += len(framed)
     return Shard(
         file=path.rpartition("/")[2],
         num_examples=num_examples,
         num_bytes=num_bytes,
-        sha256=checksum,
+        sha256=checksum.hexdigest(),
     )
 
 

@@ -32,10 +32,10 @@ def serialize(features):
       features: names to int32 or float32 [B, W]; no number is negative.
 
     Returns:
-      A list of B byte strings.
+      (uint8: the examples one after another; int64 [B]: where each ends).
     """
     names, arrays = zip(*sorted(features.items()), strict=True)
-    flat, ends = _serialize(
+    return _serialize(
         np.concatenate([array.view(np.uint32) for array in arrays], axis=1),
         np.cumsum([0, *(array.shape[1] for array in arrays)]),
         np.array(
@@ -47,11 +47,6 @@ def serialize(features):
         np.frombuffer("".join(names).encode(), np.uint8),
         np.cumsum([0, *(len(name.encode()) for name in names)]),
     )
-    flat, ends = flat.tobytes(), ends.tolist()
-    return [
-        flat[start:end]
-        for start, end in zip([0, *ends[:-1]], ends, strict=True)
-    ]
 
 
 @machine_code.compiled

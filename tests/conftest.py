@@ -148,13 +148,13 @@ def _write_split(data_dir, split, sizes, row_options, is_masked):
         for name in rows:
             if name.startswith("masked_lm"):
                 rows[name] = np.zeros_like(rows[name])
-    serialized = records.serialize(rows)
     shards, start = [], 0
     for index, size in enumerate(sizes):
         name = records.shard_name(split, index, len(sizes))
         shards.append(
             records.write_shard(
-                f"{data_dir}/{name}", serialized[start : start + size]
+                f"{data_dir}/{name}",
+                [{k: v[start : start + size] for k, v in rows.items()}],
             )
         )
         start += size

@@ -161,9 +161,7 @@ def test_a_packed_set_stays_packed_and_is_not_mixed_with_others(
         # Two documents a row.
         mask = features["attention_mask"]
         features["document_ids"] = mask + mask * (np.arange(SEQ_LENGTH) > 9)
-        records.write_shard(
-            f"{tmp_path}/{name}.tfrecord", records.serialize(features)
-        )
+        records.write_shard(f"{tmp_path}/{name}.tfrecord", [features])
     packed = (f"{tmp_path}/a.tfrecord",), (f"{tmp_path}/b.tfrecord",)
     inputs = dict(zip(("train_input", "eval_input"), packed, strict=True))
     manifest = adopt_set(theirs, f"{tmp_path}/set", **inputs)

@@ -236,12 +236,12 @@ def test_an_interrupted_build_goes_on_and_ends_the_same(text, monkeypatch):
     config = config_of(text, "disturbed")
     write_shard, num_written = records.write_shard, 0
 
-    def write_two(path, serialized):
+    def write_two(path, batches):
         nonlocal num_written
         num_written += 1
         if num_written > 2:
             raise KeyboardInterrupt
-        return write_shard(path, serialized)
+        return write_shard(path, batches)
 
     monkeypatch.setattr(records, "write_shard", write_two)
     with pytest.raises(KeyboardInterrupt):

@@ -135,7 +135,7 @@ def a_set(tmp_path):
     vocab.write(f"{tmp_path}/{vocabulary.FILE_NAME}")
     shard = records.write_shard(
         f"{tmp_path}/{records.shard_name('train', 0, 1)}",
-        records.serialize(random_features(num_rows=10)),
+        [random_features(num_rows=10)],
     )
     split = records.Split(
         num_documents=1,

@@ -12,6 +12,7 @@ SHARED = {
     "bert_pretrain",
     "bert_pretrain.errors",
     "bert_pretrain.files",
+    "bert_pretrain.framing",
     "bert_pretrain.machine_code",
     "bert_pretrain.options",
     "bert_pretrain.records",

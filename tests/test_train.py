@@ -222,7 +222,7 @@ def make_set_of_rows(make_set):
         (shard,) = manifest.splits["train"].shards
         shard = records.write_shard(
             f"{data_dir}/{shard.file}",
-            records.serialize({k: v[list(numbers)] for k, v in rows.items()}),
+            [{k: v[list(numbers)] for k, v in rows.items()}],
         )
         split = dataclasses.replace(
             manifest.splits["train"],

@@ -507,7 +507,7 @@ def _shard(work, sources, shards, unit, prefix, progress):
     bytes_per_row = shuffled.num_bytes // max(1, len(order))
     counts = collections.Counter()
 
-    def serialize():
+    def masked():
         for start in range(0, len(order), _ROWS_AT_ONCE):
             mine = shuffled.take(order[start : start + _ROWS_AT_ONCE])
             features = mine.features(
@@ -529,10 +529,10 @@ def _shard(work, sources, shards, unit, prefix, progress):
                 num_predictions=int(features["masked_lm_weights"].sum()),
                 num_random_next=int(features["next_sentence_labels"].sum()),
             )
-            yield from records.serialize(features)
+            yield features
             progress.add(bytes_per_row * len(mine), len(mine))
 
-    shard = records.write_shard(f"{work.output_dir}/{name}", serialize())
+    shard = records.write_shard(f"{work.output_dir}/{name}", masked())
     return {
         "split": split,
         "shard": dataclasses.asdict(shard),
