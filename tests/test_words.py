@@ -38,6 +38,7 @@ def test_the_characters_of_words_are_all_that_is_left():
     assert lengths == [15, 7, 0, 6, 18, 9, 0]
     found = words.characters("Ⅷ. Ⱥ—ÉΣ, Ж '𝔘' 𐐀𠀀!" + "\U0010ffff").decode()
     assert found == "ⅷⱥéσж𝔘𐐨𠀀"
+    assert hashes_of("ΟΔΥΣΣΕΥΣ") == hashes_of("οδυσσευς")
 
 
 def test_every_character_is_lowered_as_python_does():
@@ -45,6 +46,8 @@ def test_every_character_is_lowered_as_python_does():
         lower = chr(i).lower()
         is_in_word = unicodedata.category(chr(i))[0] in "LMN"
         expected = lower if len(lower) == 1 else chr(i)
+        # At a word's end the small sigma has another form.
+        expected = expected.replace("ς", "σ")
         found = words.characters(f"{chr(i)}.").decode()
         assert found == expected * is_in_word, hex(i)
 

@@ -9,13 +9,14 @@ more, here documents that are shorter are judged by their letters and lines.
 """
 
 import dataclasses
+import functools
 import importlib.util
 import re
 from typing import Literal
 
 import numpy as np
 
-from bert_pretrain import errors, options
+from bert_pretrain import errors, machine_code, options
 from tfrecord_builders import words
 
 # Letters and marks among the characters that are no white space. Gopher asks
@@ -42,8 +43,6 @@ LANGUAGE_CHARS = 1000
 # cannot be without its 5-grams, nor one of up to 4 without its 2-grams.
 _SUSPECT_REPEATS = min(MAX_REPEATED_NGRAMS.values()) / 5
 _SUSPECT_TOP = min(share / n for n, share in MAX_TOP_NGRAM.items())
-# To sort the n-grams of many texts at once: a text's number, then a hash.
-_HASH_BITS = 44
 
 # One of these stands in every text that has a line of boilerplate.
 _BOILERPLATE_HINTS = (
@@ -182,8 +181,8 @@ def remove_boilerplate(text):
     lines = text.split("\n")
     short = [line for line in lines if len(line) <= MAX_BOILERPLATE_CHARS]
     lower = "\n".join(short).lower()
-    # Twenty times cheaper than to match each line.
-    if not any(hint in lower for hint in _BOILERPLATE_HINTS):
+    # A hundred times cheaper than to match each line.
+    if not _holds_any(np.frombuffer(lower.encode(), np.uint8), *_hints()):
         return text, 0
     kept = [line for line in lines if not _is_boilerplate(line)]
     return "\n".join(kept), len(lines) - len(kept)
@@ -213,6 +212,44 @@ def judge(texts, its_words, config):
         else None
         for i, text in enumerate(texts)
     ]
+
+
+@functools.cache
+def _hints():
+    """_BOILERPLATE_HINTS in UTF-8, to find them by their first byte.
+
+    Returns:
+      (uint8: all of them, sorted; int64: where each begins, and the end;
+      int64 [257]: for each byte the first hint that does not begin below it;
+      bool [256, 256]: the first two bytes of any).
+    """
+    encoded = sorted(hint.encode() for hint in _BOILERPLATE_HINTS)
+    bounds = np.cumsum([0, *map(len, encoded)])
+    first = np.searchsorted([hint[0] for hint in encoded], np.arange(257))
+    begins = np.zeros((256, 256), bool)
+    for hint in encoded:
+        begins[hint[0], hint[1]] = True
+    return np.frombuffer(b"".join(encoded), np.uint8), bounds, first, begins
+
+
+@machine_code.compiled
+def _holds_any(text, hints, bounds, first, begins):
+    """Whether a text holds one of the `_hints`."""
+    for at in range(len(text) - 1):
+        if not begins[text[at], text[at + 1]]:
+            continue
+        for hint in range(first[text[at]], first[text[at] + 1]):
+            length = bounds[hint + 1] - bounds[hint]
+            if at + length <= len(text):
+                same = 1
+                while (
+                    same < length
+                    and text[at + same] == hints[bounds[hint] + same]
+                ):
+                    same += 1
+                if same == length:
+                    return True
+    return False
 
 
 def _is_boilerplate(line):
@@ -256,23 +293,31 @@ def _repeat_ngrams(its_words):
     ) | suspects(num_repeats_N >= _SUSPECT_REPEATS * num_words_N, _has_repeats)
 
 
+@machine_code.compiled
 def _count(ngrams_W, num_words_N):
     """(how often each text has its top n-gram, occurrences after the first).
 
-    All texts at once: one sort of the n-grams, each below its text's number.
+    int64 [N], twice.
     """
-    text_numbers_W = words.text_numbers(num_words_N).astype(np.uint64)
-    keys_W = np.sort(
-        text_numbers_W << np.uint64(_HASH_BITS)
-        | ngrams_W >> np.uint64(64 - _HASH_BITS)
-    )
-    begins = np.flatnonzero(np.diff(keys_W, prepend=~keys_W[:1]))
-    text_numbers = (keys_W[begins] >> np.uint64(_HASH_BITS)).astype(np.int64)
-    top_counts_N = np.zeros(len(num_words_N), np.int64)
-    counts = np.diff(begins, append=len(keys_W))
-    np.maximum.at(top_counts_N, text_numbers, counts)
-    num_different_N = np.bincount(text_numbers, minlength=len(num_words_N))
-    return top_counts_N, num_words_N - num_different_N
+    top_counts_N, num_repeats_N = np.zeros((2, len(num_words_N)), np.int64)
+    start = 0
+    for text, num_words in enumerate(num_words_N):
+        num_slots = 1
+        while num_slots < 2 * num_words:
+            num_slots *= 2
+        last = np.uint64(num_slots - 1)
+        counts = np.zeros(num_slots, np.int64)
+        keys = np.empty(num_slots, np.uint64)
+        for key in ngrams_W[start : start + num_words]:
+            slot = key & last
+            while counts[slot] and keys[slot] != key:
+                slot = (slot + np.uint64(1)) & last
+            keys[slot] = key
+            num_repeats_N[text] += counts[slot] > 0
+            counts[slot] += 1
+            top_counts_N[text] = max(top_counts_N[text], counts[slot])
+        start += num_words
+    return top_counts_N, num_repeats_N
 
 
 def _has_frequent(hashes_W):

@@ -4,7 +4,7 @@ A word is a run of letters, marks and digits, whatever its case. Scripts that
 put no spaces between words (Chinese, Japanese, Thai, Lao, Burmese, Khmer)
 have a word in each character.
 
-N = texts, W = words of all texts, C = characters of all texts.
+N = texts, W = words of all texts.
 """
 
 import functools
@@ -34,7 +34,7 @@ _UNSPACED = (
     (0x20000, 0x323AF),
 )
 # Odd, hence invertible modulo 2**64.
-_BASE = 0x9E3779B97F4A7C15
+_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Words:
@@ -46,14 +46,24 @@ class Words:
     def __init__(self, texts):
         self._texts = texts
 
-    @functools.cached_property
+    @property
     def hashes_W(self):
         """uint64."""
-        return _hash(self._code_points_C, *self._ranges)
+        return self._found[0]
 
-    @functools.cached_property
+    @property
     def num_words_N(self):
-        return np.diff(np.searchsorted(self._ranges[0], self._bounds))
+        return self._found[1]
+
+    @property
+    def num_letters_N(self):
+        """Letters and marks."""
+        return self._found[2]
+
+    @property
+    def num_visible_N(self):
+        """Characters that are no white space."""
+        return self._found[3]
 
     @functools.cached_property
     def shingles_W(self):
@@ -61,41 +71,18 @@ class Words:
         return ngrams(self.hashes_W, self.num_words_N, SHINGLE_WORDS)
 
     @functools.cached_property
-    def num_letters_N(self):
-        """Letters and marks."""
-        return self._count(_LETTER)
-
-    @functools.cached_property
-    def num_visible_N(self):
-        """Characters that are no white space."""
-        return self._count(_VISIBLE)
-
-    @functools.cached_property
-    def _lower(self):
-        return [text[:MAX_CHARS].lower() for text in self._texts]
-
-    @functools.cached_property
-    def _bounds(self):
-        return np.cumsum([0, *(len(text) + 1 for text in self._lower)])
-
-    @functools.cached_property
-    def _code_points_C(self):
-        # A line break behind each text, so that no word reaches into the next.
-        return _code_points("\n".join([*self._lower, ""]))
-
-    @functools.cached_property
-    def _kinds_C(self):
-        return _kinds().take(self._code_points_C, mode="clip")
-
-    @functools.cached_property
-    def _ranges(self):
-        """Where the words start and end: int64 [W], int64 [W]."""
-        return _find_words(self._kinds_C)
-
-    def _count(self, kind):
-        sums = np.zeros(len(self._kinds_C) + 1, np.int32)
-        np.cumsum(self._kinds_C & kind > 0, out=sums[1:])
-        return np.diff(sums[self._bounds])
+    def _found(self):
+        encoded = [
+            text[:MAX_CHARS].encode("utf-8", "surrogatepass")
+            for text in self._texts
+        ]
+        hashes_W, *counts_N = _find_words(
+            np.frombuffer(b"".join(encoded), np.uint8),
+            np.cumsum([len(text) for text in encoded], dtype=np.int64),
+            _kinds(),
+            _lower_case(),
+        )
+        return mix(hashes_W), *counts_N
 
 
 def characters(text):
@@ -112,20 +99,7 @@ def ngrams(hashes_W, num_words_N, n):
 
     At the end of a text they are shorter, so that a short text has some too.
     """
-    num_words, num_texts = len(hashes_W), len(num_words_N)
-    # Zeros between the texts, so that no n-gram reaches into the next.
-    places_W = np.arange(num_words) + (n - 1) * text_numbers(num_words_N)
-    padded = np.zeros(num_words + (n - 1) * num_texts, np.uint64)
-    padded[places_W] = hashes_W
-    sums_W = np.zeros(num_words, np.uint64)
-    for i, factor in enumerate(odd_factors(n)):
-        sums_W += padded[places_W + i] * factor
-    return mix(sums_W)
-
-
-def text_numbers(num_words_N):
-    """The number of the text that each word is in: int64 [W]."""
-    return np.repeat(np.arange(len(num_words_N)), num_words_N)
+    return mix(_sum_ngrams(hashes_W, np.asarray(num_words_N), odd_factors(n)))
 
 
 def odd_factors(count):
@@ -162,23 +136,54 @@ def _kinds():
 
 
 @machine_code.compiled
+def _find_words(encoded, ends_N, kinds, lower_case):
+    """Finds the words of texts in UTF-8, one after another.
+
+    Returns:
+      (sum(c[i] * BASE**i) over the characters of each word, in lower case:
+      uint64 [W]; and int64 [N], thrice: the words of each text, its letters,
+      and what is visible of it).
+    """
+    sums = np.empty(len(encoded), np.uint64)
+    num_words, num_letters, num_visible = np.zeros((3, len(ends_N)), np.int64)
+    at = size = 0
+    for text in range(len(ends_N)):
+        is_in_word = is_alone = False
+        first = size
+        power = np.uint64(1)
+        while at < ends_N[text]:
+            code, at = _decode(encoded, at)
+            kind = kinds[min(code, len(kinds) - 1)]
+            num_letters[text] += kind & _LETTER > 0
+            num_visible[text] += kind & _VISIBLE > 0
+            # A word begins where none was, and on both sides of a lone
+            # character.
+            was_in_word, was_alone = is_in_word, is_alone
+            is_in_word, is_alone = kind & _IN_WORD > 0, kind & _ALONE > 0
+            if not is_in_word:
+                continue
+            if not was_in_word or was_alone or is_alone:
+                sums[size] = 0
+                power = np.uint64(1)
+                size += 1
+            sums[size - 1] += np.uint64(lower_case[code]) * power
+            power *= _BASE
+        num_words[text] = size - first
+    return sums[:size].copy(), num_words, num_letters, num_visible
+
+
+@machine_code.compiled
 def _pick_characters(encoded, kinds, lower_case):
     """Of UTF-8 that of the characters in words, in lower case."""
     # Only U+023A and U+023E have more bytes in lower case: three for two.
     picked = np.empty(len(encoded) * 3 // 2 + 1, np.uint8)
     at = size = 0
     while at < len(encoded):
-        code = np.int32(encoded[at])
+        code, at = _decode(encoded, at)
         if code < 0x80:  # without a branch; _IN_WORD is 1
             picked[size] = lower_case[code]
             size += kinds[code] & _IN_WORD
-            at += 1
             continue
-        length = 2 + (code >= 0xE0) + (code >= 0xF0)
-        code &= 0x7F >> length
-        for byte in encoded[at + 1 : at + length]:
-            code = code << 6 | byte & 0x3F
-        at += length
         if code >= len(kinds) or not kinds[code] & _IN_WORD:
             continue
         code = lower_case[code]
@@ -195,6 +200,31 @@ def _pick_characters(encoded, kinds, lower_case):
     return picked[:size]
 
 
+@machine_code.compiled
+def _decode(encoded, at):
+    """(the code point at a place in UTF-8, the place of the next)."""
+    code = np.int32(encoded[at])
+    if code < 0x80:
+        return code, at + 1
+    length = 2 + (code >= 0xE0) + (code >= 0xF0)
+    code &= 0x7F >> length
+    for byte in encoded[at + 1 : at + length]:
+        code = code << 6 | byte & 0x3F
+    return np.int32(code), at + length
+
+
+@machine_code.compiled
+def _sum_ngrams(hashes_W, num_words_N, factors):
+    sums_W = np.zeros(len(hashes_W), np.uint64)
+    start = 0
+    for num_words in num_words_N:
+        for i in range(num_words):
+            for j in range(min(len(factors), num_words - i)):
+                sums_W[start + i] += hashes_W[start + i + j] * factors[j]
+        start += num_words
+    return sums_W
+
+
 @functools.cache
 def _lower_case():
     """The lower case of each code point, itself where that is several."""
@@ -202,40 +232,6 @@ def _lower_case():
     for i in range(_NUM_CODE_POINTS):
         if len(lower := chr(i).lower()) == 1:
             lower_case[i] = ord(lower)
+    # At a word's end the small sigma has another form, the capital has not.
+    lower_case[ord("ς")] = ord("σ")
     return lower_case
-
-
-def _code_points(text):
-    if text.isascii():
-        return np.frombuffer(text.encode(), np.uint8)
-    encoded = text.encode("utf-32-le", "surrogatepass")
-    return np.frombuffer(encoded, "<u4")
-
-
-def _find_words(kinds_C):
-    is_in_word = np.zeros(len(kinds_C) + 1, bool)
-    is_in_word[1:] = kinds_C & _IN_WORD
-    is_alone = np.zeros(len(kinds_C) + 1, bool)
-    is_alone[1:] = kinds_C & _ALONE
-    # A word begins where none was, and on both sides of a lone character.
-    begins = is_in_word[1:] & (~is_in_word[:-1] | is_alone[1:] | is_alone[:-1])
-    # The last character is a line break, and a word ends before the next.
-    ends = is_in_word[1:-1] & (~is_in_word[2:] | begins[1:])
-    return np.flatnonzero(begins), np.flatnonzero(ends) + 1
-
-
-def _hash(code_points_C, starts_W, ends_W):
-    """sum(c[i] * BASE**(i - start)) over each word, from one running sum."""
-    num_chars = len(code_points_C)
-    powers, inverses = _powers(1 << num_chars.bit_length())
-    sums = np.zeros(num_chars + 1, np.uint64)
-    np.cumsum(code_points_C * powers[:num_chars], out=sums[1:])
-    return mix((sums[ends_W] - sums[starts_W]) * inverses[starts_W])
-
-
-@functools.lru_cache(maxsize=2)
-def _powers(count):
-    factors = np.full((2, count), _BASE, np.uint64)
-    factors[1] = pow(_BASE, -1, 2**64)
-    factors[:, 0] = 1
-    return np.cumprod(factors, axis=1)
