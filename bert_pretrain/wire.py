@@ -84,7 +84,7 @@ def _serialize(values_BV, bounds_F, kinds_F, names, name_bounds_F):
             at = _start_field(out, at, kinds_F[i], list_size)
             at = _start_field(out, at, 1, sizes_F[i])
             values = values_BV[row, bounds_F[i] : bounds_F[i + 1]]
-            at = _write_values(out, at, values, kinds_F[i])
+            at = _write_values(out, at, values, sizes_F[i], kinds_F[i])
         ends[row] = at
     return out[:at], ends
 
@@ -129,12 +129,16 @@ def _start_field(out, at, number, size):
 
 
 @machine_code.compiled
-def _write_values(out, at, values, kind):
+def _write_values(out, at, values, size, kind):
     if kind == _FLOAT_LIST:
         for value in values:
             for shift in range(0, 32, 8):
                 out[at] = value >> np.uint32(shift) & np.uint32(255)
                 at += 1
+    elif size == len(values):  # A byte each, so that many are moved at once.
+        for i in range(len(values)):
+            out[at + i] = values[i]
+        at += size
     else:
         for value in values:
             at = _write_varint(out, at, value)

@@ -132,6 +132,32 @@ def test_ngrams_are_judged_as_gopher_s_rules_say():
         "Privacy Policy | Terms of Use",
         "版权所有 未经授权不得转载",
         "無断転載を禁じます",
+        "By using this website you agree to our Terms of Service.",
+        "The Daily News uses cookies.",
+        "Continue reading",
+        "Show more",
+        "Leave a reply",
+        "View comments",
+        "Story continues below",
+        "SPONSORED CONTENT",
+        "Contact us",
+        "Impressum",
+        "Datenschutzerklärung",
+        "Print this page",
+        "Register",
+        "Login",
+        "Sign in",
+        "Pin it",
+        "Post",
+        "Email this",
+        "E-mail",
+        "Like us",
+        "Find us on Facebook",
+        "(c) 2019 Reuters",
+        "No part of this article may not be reproduced without permission.",
+        "Get our newsletter",
+        "TOUS DROITS RÉSERVÉS",
+        "プライバシーポリシー",
     ],
 )
 def test_boilerplate_goes_and_is_counted_by_line(line):
@@ -151,11 +177,22 @@ def test_boilerplate_goes_and_is_counted_by_line(line):
         "Read more books, the teacher said.",
         "JavaScript is a language for the Web.",
         "Newsletters are the oldest form of news.",
+        "The school uses cookies as a reward for its pupils.",
+        "By using cookies of her own recipe she won the contest.",
+        "Registered nurses met on Monday.",
+        "Post offices will be closed.",
         "and",
     ],
 )
 def test_sentences_about_such_things_stay(line):
     assert filters.remove_boilerplate(line) == (line, 0)
+
+
+def test_each_line_is_told_by_itself():
+    text = "\n".join(["Tweet", NEWS, "Share", "", NEWS] * 20)
+    kept = "\n".join([NEWS, "", NEWS] * 20)
+    assert filters.remove_boilerplate(text) == (kept, 40)
+    assert filters.remove_boilerplate("Tweet") == ("", 1)
 
 
 def test_language_keeps_what_is_asked_for():

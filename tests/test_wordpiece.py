@@ -28,9 +28,9 @@ def peer(vocab):
 
 
 def tokenize(vocab, sentences):
-    ids, splits = wordpiece.WordPiece(vocab).tokenize(
-        sentences, [True] * len(sentences), *NOTHING
-    )
+    encoded = wordpiece.encode(sentences)
+    assert encoded.is_plain_N.all()
+    ids, splits = wordpiece.WordPiece(vocab).tokenize(encoded, *NOTHING)
     assert (ids.dtype, splits.dtype) == (np.int32, np.int64)
     return [part.tolist() for part in np.split(ids, splits[1:-1])]
 
@@ -83,8 +83,9 @@ def test_words_of_every_length_are_divided_as_by_huggingface():
 
 def test_every_plain_character_is_treated_as_by_huggingface():
     characters = [chr(i) for i in range(0x20, 0x7F)]
-    assert all(map(wordpiece.is_plain, characters))
-    assert not any(map(wordpiece.is_plain, "\t\n\0\x7f\xa0\xe9\u4eca"))
+    others = "\t\r\0\x7f\xa0\xe9\u4eca\ud800"
+    assert wordpiece.encode(["", *characters]).is_plain_N.all()
+    assert not wordpiece.encode(list(others)).is_plain_N.any()
     vocab = vocabulary.Vocabulary(
         (
             *vocabulary.SPECIAL_TOKENS,
@@ -103,10 +104,15 @@ def test_sentences_tokenized_elsewhere_stand_where_they_were():
     vocab = vocabulary.Vocabulary((*vocabulary.SPECIAL_TOKENS, "a", "b"), True)
     a, b = vocab.id("a"), vocab.id("b")
     ids, splits = wordpiece.WordPiece(vocab).tokenize(
-        ["x", "a b", "y", "z", "b", ""],
-        [False, True, False, False, True, True],
+        wordpiece.encode(["é", "a b", "今天", "b\0\na", "b", ""]),
         np.array([70, 71, 80], np.int32),
         np.array([0, 2, 2, 3]),
     )
     assert ids.tolist() == [70, 71, a, b, 80, b]
     assert splits.tolist() == [0, 2, 4, 4, 5, 6, 6]
+
+
+def test_a_line_feed_within_a_sentence_is_a_space():
+    vocab = vocabulary.Vocabulary((*vocabulary.SPECIAL_TOKENS, "a", "b"), True)
+    a, b = vocab.id("a"), vocab.id("b")
+    assert tokenize(vocab, ["a\nb", "\n", "b"]) == [[a, b], [], [b]]

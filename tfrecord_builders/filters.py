@@ -44,30 +44,14 @@ LANGUAGE_CHARS = 1000
 _SUSPECT_REPEATS = min(MAX_REPEATED_NGRAMS.values()) / 5
 _SUSPECT_TOP = min(share / n for n, share in MAX_TOP_NGRAM.items())
 
-# One of these stands in every text that has a line of boilerplate.
+# One of these stands in every line of boilerplate, in lower case; of those
+# with a line feed the line begins with the rest.
 _BOILERPLATE_HINTS = (
-    "cookie",
-    "rights reserved",
-    "copyright",
-    "©",
-    "share ",
-    "tweet",
-    "follow us",
-    "like us",
-    "subscribe",
-    "newsletter",
-    "sign up",
-    "log in",
+    " cookies",
     "javascript",
-    "advertisement",
-    "read more",
-    "click here",
-    "privacy policy",
-    "terms of",
-    "skip to",
-    "back to top",
+    "newsletter",
+    "rights reserved",
     "rechte vorbehalten",
-    "datenschutz",
     "tous droits",
     "derechos reservados",
     "diritti riservati",
@@ -76,7 +60,67 @@ _BOILERPLATE_HINTS = (
     "版權所有",
     "未经授权",
     "無断転載",
-    "プライバシー",
+    *(
+        f"\n{start}"
+        for start in (
+            "cookie",
+            "by browsing",
+            "by clicking",
+            "by closing",
+            "by continuing",
+            "by using",
+            "accept",
+            "allow",
+            "manage",
+            "reject",
+            "©",
+            "(c)",
+            "copyright",
+            "no part of this",
+            "this material",
+            "share",
+            "tweet",
+            "post",
+            "pin",
+            "mail",
+            "email",
+            "e-mail",
+            "like",
+            "follow",
+            "find us",
+            "join us",
+            "click here",
+            "read more",
+            "continue reading",
+            "show more",
+            "load more",
+            "learn more",
+            "see more",
+            "view comment",
+            "leave a ",
+            "back to top",
+            "skip to ",
+            "advertis",
+            "story continues",
+            "sponsored content",
+            "login",
+            "log in",
+            "signin",
+            "signup",
+            "sign in",
+            "sign up",
+            "register",
+            "subscribe",
+            "print",
+            "privacy",
+            "terms ",
+            "datenschutz",
+            "impressum",
+            "contact us",
+            "about us",
+            "プライバシー",
+        )
+    ),
 )
 _SITES = (
     r"(?:facebook|twitter|x|linkedin|pinterest|reddit|whatsapp|instagram|"
@@ -94,9 +138,10 @@ _BOILERPLATE = re.compile(
         [
             # Notices of cookies, scripts and blockers.
             r"(?:we|this (?:web)?site|our (?:web)?site|(?:the )?[\w. ]{1,40}) "
-            r"uses? cookies\b.*",
+            r"uses? cookies(?:[,.;:]| (?:and|for|in order|on|so|that|to|"
+            r"which)\b|$).*",
             r"by (?:continuing|using|browsing|clicking|closing)\b.{0,80}"
-            r"(?:cookies?|privacy policy|terms of)\b.*",
+            r"\byou (?:accept|acknowledge|agree|are agreeing|consent)\b.*",
             r"(?:accept|manage|reject|allow)(?: all)? cookies?\b.{0,40}",
             r"cookies? (?:policy|settings|notice|preferences|consent)"
             rf"(?: .{{0,40}})?{_MARK}",
@@ -178,14 +223,14 @@ def remove_boilerplate(text):
     Returns:
       (the text that is left, the number of lines removed).
     """
-    lines = text.split("\n")
-    short = [line for line in lines if len(line) <= MAX_BOILERPLATE_CHARS]
-    lower = "\n".join(short).lower()
-    # A hundred times cheaper than to match each line.
-    if not _holds_any(np.frombuffer(lower.encode(), np.uint8), *_hints()):
+    encoded = np.frombuffer(f"\n{text}\n".encode(), np.uint8)
+    suspects = _find_lines(encoded, *_hints()).tolist()
+    if not suspects:  # A hundred times cheaper than to match each line.
         return text, 0
-    kept = [line for line in lines if not _is_boilerplate(line)]
-    return "\n".join(kept), len(lines) - len(kept)
+    lines = text.split("\n")
+    removed = {i for i in suspects if _is_boilerplate(lines[i])}
+    kept = [line for i, line in enumerate(lines) if i not in removed]
+    return "\n".join(kept), len(removed)
 
 
 def judge(texts, its_words, config):
@@ -221,7 +266,8 @@ def _hints():
     Returns:
       (uint8: all of them, sorted; int64: where each begins, and the end;
       int64 [257]: for each byte the first hint that does not begin below it;
-      bool [256, 256]: the first two bytes of any).
+      bool [256, 256]: the first two bytes of any; uint8 [256]: the lower case
+      of each byte).
     """
     encoded = sorted(hint.encode() for hint in _BOILERPLATE_HINTS)
     bounds = np.cumsum([0, *map(len, encoded)])
@@ -229,27 +275,52 @@ def _hints():
     begins = np.zeros((256, 256), bool)
     for hint in encoded:
         begins[hint[0], hint[1]] = True
-    return np.frombuffer(b"".join(encoded), np.uint8), bounds, first, begins
+    return (
+        np.frombuffer(b"".join(encoded), np.uint8),
+        bounds,
+        first,
+        begins,
+        np.frombuffer(bytes(range(256)).lower(), np.uint8),
+    )
 
 
 @machine_code.compiled
-def _holds_any(text, hints, bounds, first, begins):
-    """Whether a text holds one of the `_hints`."""
+def _find_lines(text, hints, bounds, first, begins, lower_case):
+    """The numbers of the lines that hold one of the `_hints`, ascending.
+
+    Args:
+      text: a line feed, and lines with a line feed behind each.
+    """
+    found, size = np.empty(16, np.int64), 0
+    line = -1
     for at in range(len(text) - 1):
-        if not begins[text[at], text[at + 1]]:
+        line += text[at] == ord("\n")
+        byte = lower_case[text[at]]
+        if not begins[byte, lower_case[text[at + 1]]]:
             continue
-        for hint in range(first[text[at]], first[text[at] + 1]):
+        for hint in range(first[byte], first[byte + 1]):
             length = bounds[hint + 1] - bounds[hint]
-            if at + length <= len(text):
-                same = 1
-                while (
-                    same < length
-                    and text[at + same] == hints[bounds[hint] + same]
-                ):
-                    same += 1
-                if same == length:
-                    return True
-    return False
+            same = 2
+            while (
+                same < length
+                and at + same < len(text)
+                and lower_case[text[at + same]] == hints[bounds[hint] + same]
+            ):
+                same += 1
+            # The first two bytes may be another hint's.
+            if (
+                same < length
+                or hints[bounds[hint] + 1] != lower_case[text[at + 1]]
+            ):
+                continue
+            if size and found[size - 1] == line:
+                break
+            if size == len(found):
+                found = np.append(found, found)
+            found[size] = line
+            size += 1
+            break
+    return found[:size]
 
 
 def _is_boilerplate(line):

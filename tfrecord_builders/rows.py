@@ -18,11 +18,8 @@ from typing import Literal
 
 import numpy as np
 
-from bert_pretrain import errors, options, vocabulary
+from bert_pretrain import errors, machine_code, options, vocabulary
 from tfrecord_builders import packing, pairs
-
-# What is gathered at once: more would not fit the processor's cache.
-_PARTS_AT_ONCE = 4096
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,14 +202,7 @@ class Rows:
 
     def _gather(self, values):
         """Of `values` [T], those of the parts, one after another."""
-        gathered = np.empty(self.part_lengths.sum(), values.dtype)
-        start = 0
-        for first in range(0, len(self.part_lengths), _PARTS_AT_ONCE):
-            mine = slice(first, first + _PARTS_AT_ONCE)
-            places = _ranges(self.part_starts[mine], self.part_lengths[mine])
-            gathered[start : start + len(places)] = values[places]
-            start += len(places)
-        return gathered
+        return _copy(values, self.part_starts, self.part_lengths)
 
 
 def build(tokens, config, seed):
@@ -349,3 +339,15 @@ def _ranges(starts, lengths):
     places = np.repeat(starts - _starts(lengths), lengths)
     places += np.arange(len(places))
     return places
+
+
+@machine_code.compiled
+def _copy(values, starts, lengths):
+    """Of `values` what lies in all ranges [start, start + length)."""
+    copied = np.empty(lengths.sum(), values.dtype)
+    at = 0
+    for part in range(len(starts)):
+        for i in range(starts[part], starts[part] + lengths[part]):
+            copied[at] = values[i]
+            at += 1
+    return copied

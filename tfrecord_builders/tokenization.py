@@ -73,18 +73,16 @@ class Tokenizer:
           int32 [T], and int64 [N + 1]: sentence i is `ids[splits[i]:
           splits[i + 1]]`.
         """
-        is_plain = list(map(wordpiece.is_plain, sentences))
+        encoded = wordpiece.encode(sentences)
         others = [
-            sentence
-            for sentence, is_it in zip(sentences, is_plain, strict=True)
-            if not is_it
+            sentences[i] for i in np.flatnonzero(~encoded.is_plain_N).tolist()
         ]
         with tf.device("CPU"):
             tokens_of_others = _join(
                 self._tokenizer.tokenize(tf.constant(batch))
                 for batch in self._prepare(others)
             )
-        return self._wordpiece.tokenize(sentences, is_plain, *tokens_of_others)
+        return self._wordpiece.tokenize(encoded, *tokens_of_others)
 
     def tokenize_words(self, sentences, segment):
         """Tokenizes, and tells words where they have no spaces between them.

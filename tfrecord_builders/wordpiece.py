@@ -11,6 +11,7 @@ H = slots of a hash table, N = sentences, T = tokens.
 """
 
 import string
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,9 +19,7 @@ from bert_pretrain import machine_code, vocabulary
 
 # A longer word is [UNK], as google-research/bert has it.
 MAX_WORD_CHARS = 100
-# Stands for a sentence that others tokenize.
-_ELSEWHERE = "\0"
-_IN_WORD, _PUNCTUATION, _END, _OTHERS, _SPACE = range(5)  # kinds of bytes
+_IN_WORD, _PUNCTUATION, _SPACE = range(3)  # kinds of bytes
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd: no byte of a word is forgotten
 _SPREAD = np.uint64(0xD6E8FEB86659FD93)
 _TOP_BITS = np.uint64(32)
@@ -46,25 +45,20 @@ class WordPiece:
         self._unknown = vocab.id(vocabulary.UNK)
         self._kinds, self._folded = _classify(vocab.is_lower_case)
 
-    def tokenize(self, sentences, is_plain, other_ids, other_splits):
+    def tokenize(self, sentences, other_ids, other_splits):
         """Tokenizes N sentences, M of which were tokenized elsewhere.
 
         Args:
-          is_plain: bools [N], false for those of the M.
-          other_ids, other_splits: int32, int64 [M + 1]: their tokens.
+          sentences: `Sentences`, M of which are not plain.
+          other_ids, other_splits: int32, int64 [M + 1]: the tokens of those.
 
         Returns:
           int32 [T], and int64 [N + 1]: sentence i is `ids[splits[i]:
           splits[i + 1]]`.
         """
-        lines = [
-            sentence if is_it else _ELSEWHERE
-            for sentence, is_it in zip(sentences, is_plain, strict=True)
-        ]
-        text = "\n".join([*lines, ""]).encode("ascii")
         return _tokenize(
-            np.frombuffer(text, np.uint8),
-            len(sentences),
+            sentences.encoded,
+            sentences.is_plain_N,
             (self._kinds, self._folded),
             self._tables,
             (self._longest, self._unknown),
@@ -72,9 +66,22 @@ class WordPiece:
         )
 
 
-def is_plain(text):
-    """Whether `WordPiece` takes a text."""
-    return text.isascii() and text.isprintable()
+class Sentences(NamedTuple):
+    """Sentences as they are tokenized: in one array of bytes."""
+
+    encoded: np.ndarray  # uint8, UTF-8 with a line feed behind each
+    is_plain_N: np.ndarray  # bool, printable ASCII: what `WordPiece` takes
+
+
+def encode(sentences):
+    """Makes `Sentences` of a list of N strings."""
+    text = "\n".join([*sentences, ""])
+    if text.count("\n") > len(sentences):  # For BERT they are spaces.
+        text = "\n".join(
+            [*(sentence.replace("\n", " ") for sentence in sentences), ""]
+        )
+    encoded = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+    return Sentences(encoded, _find_plain(encoded, len(sentences)))
 
 
 def _classify(is_lower_case):
@@ -85,8 +92,6 @@ def _classify(is_lower_case):
         kinds[ord(letter)] = _IN_WORD
         folded[ord(letter)] = ord(letter.lower() if is_lower_case else letter)
     kinds[ord(" ")] = _SPACE
-    kinds[ord("\n")] = _END
-    kinds[ord(_ELSEWHERE)] = _OTHERS
     return kinds, folded
 
 
@@ -130,22 +135,65 @@ def _slot(hashes, key):
 
 
 @machine_code.compiled
-def _tokenize(text, num_sentences, classes, tables, settings, others):
+def _find_plain(encoded, num_sentences):
+    is_plain = np.ones(num_sentences, np.bool_)
+    number = 0
+    for byte in encoded:
+        if byte == ord("\n"):
+            number += 1
+        elif byte < ord(" ") or byte > ord("~"):
+            is_plain[number] = False
+    return is_plain
+
+
+@machine_code.compiled
+def _tokenize(text, is_plain_N, classes, tables, settings, others):
     """(ids, splits) of sentences with a line feed behind each."""
-    kinds, folded = classes
-    hashes, piece_ids = tables[0], tables[1]
-    longest, unknown = settings
     other_ids, other_splits = others
     # No token has less than a byte.
     ids = np.empty(len(text) + len(other_ids), np.int32)
-    splits = np.zeros(num_sentences + 1, np.int64)
+    splits = np.zeros(len(is_plain_N) + 1, np.int64)
     # The hash of a word's first 0, 1, 2, … bytes; of what is too long any.
     prefixes = np.zeros(128, np.uint64)
     powers = np.ones(128, np.uint64)
     for i in range(1, 128):
         powers[i] = powers[i - 1] * _BASE
-    at = num_tokens = num_ended = num_others = 0
-    while at < len(text):
+    at = num_tokens = num_others = 0
+    for sentence in range(len(is_plain_N)):
+        if is_plain_N[sentence]:
+            at, num_added = _tokenize_sentence(
+                text,
+                at,
+                classes,
+                tables,
+                settings,
+                (prefixes, powers),
+                ids[num_tokens:],
+            )
+        else:
+            start, end = other_splits[num_others], other_splits[num_others + 1]
+            num_added = end - start
+            ids[num_tokens : num_tokens + num_added] = other_ids[start:end]
+            num_others += 1
+            while text[at] != ord("\n"):
+                at += 1
+        at += 1
+        num_tokens += num_added
+        splits[sentence + 1] = num_tokens
+    return ids[:num_tokens].copy(), splits
+
+
+@machine_code.compiled
+def _tokenize_sentence(  # noqa: PLR0913 (a loop's state)
+    text, at, classes, tables, settings, hashing, ids
+):
+    """Fills `ids` with a sentence's; returns (its line feed, how many)."""
+    kinds, folded = classes
+    hashes, piece_ids = tables[0], tables[1]
+    prefixes, powers = hashing
+    longest, unknown = settings
+    num_tokens = 0
+    while text[at] != ord("\n"):
         kind = kinds[text[at]]
         if kind == _IN_WORD:
             key, length = _EMPTY, 0
@@ -177,16 +225,8 @@ def _tokenize(text, num_sentences, classes, tables, settings, others):
             slot = _slot(hashes, np.uint64(text[at]))
             ids[num_tokens] = piece_ids[slot] if hashes[slot] else unknown
             num_tokens += 1
-        elif kind == _END:
-            num_ended += 1
-            splits[num_ended] = num_tokens
-        elif kind == _OTHERS:
-            start, end = other_splits[num_others], other_splits[num_others + 1]
-            ids[num_tokens : num_tokens + end - start] = other_ids[start:end]
-            num_tokens += end - start
-            num_others += 1
         at += 1
-    return ids[:num_tokens].copy(), splits
+    return at, num_tokens
 
 
 @machine_code.compiled

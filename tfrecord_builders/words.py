@@ -33,6 +33,8 @@ _UNSPACED = (
     (0x1B000, 0x1B16F),
     (0x20000, 0x323AF),
 )
+_ASCII_LOWER_CASE = bytes(range(256)).lower()
+_ASCII_OUTSIDE_WORDS = bytes(i for i in range(128) if not chr(i).isalnum())
 # Odd, hence invertible modulo 2**64.
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 
@@ -90,8 +92,12 @@ def characters(text):
 
     UTF-8, each in its lower case.
     """
-    encoded = np.frombuffer(text.encode("utf-8"), np.uint8)
-    return _pick_characters(encoded, _kinds(), _lower_case()).tobytes()
+    encoded = text.encode("utf-8")
+    if text.isascii():  # four times as fast
+        return encoded.translate(_ASCII_LOWER_CASE, _ASCII_OUTSIDE_WORDS)
+    return _pick_characters(
+        np.frombuffer(encoded, np.uint8), _kinds(), _lower_case()
+    ).tobytes()
 
 
 def ngrams(hashes_W, num_words_N, n):
@@ -150,7 +156,7 @@ def _find_words(encoded, ends_N, kinds, lower_case):
     for text in range(len(ends_N)):
         is_in_word = is_alone = False
         first = size
-        power = np.uint64(1)
+        total, power = np.uint64(0), np.uint64(1)
         while at < ends_N[text]:
             code, at = _decode(encoded, at)
             kind = kinds[min(code, len(kinds) - 1)]
@@ -163,11 +169,11 @@ def _find_words(encoded, ends_N, kinds, lower_case):
             if not is_in_word:
                 continue
             if not was_in_word or was_alone or is_alone:
-                sums[size] = 0
-                power = np.uint64(1)
+                total, power = np.uint64(0), np.uint64(1)
                 size += 1
-            sums[size - 1] += np.uint64(lower_case[code]) * power
+            total += np.uint64(lower_case[code]) * power
             power *= _BASE
+            sums[size - 1] = total
         num_words[text] = size - first
     return sums[:size].copy(), num_words, num_letters, num_visible
 
