@@ -4,6 +4,7 @@ import gzip
 import io
 
 import pytest
+import trafilatura
 import zstandard
 from warcio import statusandheaders, warcwriter
 
@@ -107,6 +108,24 @@ def test_a_record_without_an_address_or_content_stops_no_other(tmp_path):
     once = [None, "not_fetched", "not_html", "no_text", None, None]
     assert reasons == [*once, "not_fetched", *once]
     assert found[4].id == "?" and PARAGRAPHS[2] in found[4].text
+
+
+def test_a_page_that_breaks_the_parser_stops_no_other(tmp_path, monkeypatch):
+    extract = trafilatura.extract
+
+    def break_on_one(page, **options):
+        if PARAGRAPHS[0].encode() in page:
+            # One of those that its core does not expect.
+            raise AttributeError("'NoneType' object has no attribute 'iter'")
+        return extract(page, **options)
+
+    monkeypatch.setattr(trafilatura, "extract", break_on_one)
+    path = f"{tmp_path}/a.warc"
+    files.write_bytes(path, archive(RECORDS, is_gzip=False))
+    found = read(path)
+    assert (found[0].id, found[0].reason) == ("http://a/1", "unparsable")
+    assert "AttributeError: 'NoneType'" in found[0].detail
+    assert PARAGRAPHS[2] in found[4].text and len(found) == 6
 
 
 def test_a_page_that_is_too_large_is_passed_over(tmp_path, monkeypatch):

@@ -61,7 +61,18 @@ def _page(record):
     content = _read(record)
     if content is None:
         return inputs.Dropped("too_long", name)
-    text = _main_text(content)
+    # Not within what is guarded: that it does not load is no page's fault.
+    import trafilatura
+
+    try:
+        text = trafilatura.extract(
+            content, include_comments=False, include_tables=False
+        )
+    # All errors: it expects some of them itself, but a dirty page raises
+    # others, and one page must not fail a whole unit.
+    except Exception as error:
+        detail = f"{name}: {type(error).__name__}: {error}"
+        return inputs.Dropped("unparsable", name, detail)
     if not text:
         return inputs.Dropped("no_text", name)
     return inputs.Document(name, text)
@@ -90,14 +101,6 @@ def _read(record):
     """The bytes of a record, or None if they are too many."""
     content = record.content_stream().read(_MAX_PAGE_BYTES + 1)
     return None if len(content) > _MAX_PAGE_BYTES else content
-
-
-def _main_text(page):
-    import trafilatura
-
-    return trafilatura.extract(
-        page, include_comments=False, include_tables=False
-    )
 
 
 class _Reader:
