@@ -210,6 +210,32 @@ def test_sources_are_one_for_all_or_one_for_each(tmp_path):
         documents.SourceConfig(source=("text", "csv"), input=("a", "b", "c"))
 
 
+@pytest.mark.parametrize(
+    "asked, told",
+    [
+        ({"weight": (2.0, 0.5)}, "weight=2, .*weight=0.5"),
+        ({"max_mb": (0.0, 3.0)}, r"max_mb=0\).*max_mb=3\)"),
+        ({"source": ("jsonl", "text")}, "source=jsonl.*source=text"),
+    ],
+)
+def test_a_file_of_two_inputs_that_ask_different_things_is_refused(
+    tmp_path, asked, told
+):
+    files.write_text(f"{tmp_path}/a.jsonl", JSON_LINES)
+    files.write_text(f"{tmp_path}/b.jsonl", JSON_LINES)
+    values = {"input": (f"{tmp_path}/b.jsonl", f"{tmp_path}/*.jsonl")}
+    values |= {"source": ("jsonl",), **asked}
+    with pytest.raises(errors.UserError, match=told) as caught:
+        documents.plan(documents.SourceConfig(**values), 100)
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path}/b.jsonl is in input=")
+    assert all(repr(pattern) in said for pattern in values["input"])
+    # The same of both, though said for each: it is read once.
+    same = {name: (value[0],) * 2 for name, value in asked.items()}
+    config = documents.SourceConfig(**values | same)
+    assert len(read_all(config)) == 2 * len(STORIES)
+
+
 def test_positions_grow_to_the_size_of_the_span(tmp_path):
     path = f"{tmp_path}/a.jsonl"
     files.write_text(path, JSON_LINES * 300)

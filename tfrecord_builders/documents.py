@@ -237,16 +237,36 @@ def _files(config):
     """(source, path, number of its --input) of each file, once."""
     found = {}
     for number, pattern in enumerate(config.input):
-        source = _of_input(config.source, number, None)
         for path in files.expand([pattern]):
-            found.setdefault((source, path), number)
-    for _, path in found:
+            _refuse_contradiction(
+                config, path, found.setdefault(path, number), number
+            )
+    for path in found:
         if path.lower().endswith(_UNREADABLE):
             raise errors.UserError(
                 f"{path}: {os.path.splitext(path)[1]} is not read; unpack it, "
                 "or compress it as .bz2, .gz, .xz or .zst."
             )
-    return [(*file, number) for file, number in found.items()]
+    return [
+        (_of_input(config.source, number, None), path, number)
+        for path, number in found.items()
+    ]
+
+
+def _refuse_contradiction(config, path, first, second):
+    """Refuses a file that two inputs name, but not for the same."""
+    asked = [
+        f"source={_of_input(config.source, number, None)}, "
+        f"weight={weight(config, number):g}, "
+        f"max_mb={_of_input(config.max_mb, number, 0.0):g}"
+        for number in (first, second)
+    ]
+    if asked[0] != asked[1]:
+        raise errors.UserError(
+            f"{path} is in input={config.input[first]!r} ({asked[0]}) and in "
+            f"input={config.input[second]!r} ({asked[1]}): ask the same of "
+            "both, or change one of the two so that the file is in one alone."
+        )
 
 
 def _spans(source, path, config, unit_bytes):
