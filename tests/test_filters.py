@@ -217,7 +217,7 @@ def test_mistakes_are_told(monkeypatch):
         filters.FiltersConfig(min_document_chars=0)
     monkeypatch.delitem(sys.modules, "py3langid", raising=False)
     monkeypatch.setattr(filters.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(errors.UserError, match="pip install py3langid"):
+    with pytest.raises(errors.UserError, match=r"pip install .*\[language\]"):
         filters.FiltersConfig(language=("en",))
 
 

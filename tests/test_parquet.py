@@ -133,6 +133,6 @@ def test_mistakes_name_the_file_and_the_remedy(tmp_path, monkeypatch):
         documents.importlib.util, "find_spec", lambda name: None
     )
     with pytest.raises(
-        errors.UserError, match="source=parquet needs .* pip install pyarrow"
+        errors.UserError, match=r"needs pyarrow: pip install .*\[parquet\]"
     ):
         read(path)

@@ -153,6 +153,6 @@ def test_mistakes_name_the_file_and_the_remedy(tmp_path, monkeypatch):
     )
     with pytest.raises(
         errors.UserError,
-        match="needs warcio and trafilatura, .* pip install warcio trafilatura",
+        match=r"needs warcio and trafilatura: pip install .*\[warc\]",
     ):
         read(path)

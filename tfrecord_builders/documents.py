@@ -33,7 +33,8 @@ _READERS = {
     "parquet": parquet.read,
     "warc": warc.read,
 }
-# Packages that a source needs and that are not installed without asking.
+# Packages that a source needs and that are not installed without asking; the
+# extra that does so has the source's name.
 _REQUIRED = {"parquet": ("pyarrow",), "warc": ("warcio", "trafilatura")}
 _UNREADABLE = (".7z", ".rar", ".tar", ".tgz", ".zip")
 _MAX_WEIGHT = 100
@@ -227,9 +228,8 @@ def _check_installed(source):
     ]
     if missing:
         raise errors.UserError(
-            f"source={source} needs {' and '.join(missing)}, which "
-            f"{'is' if len(missing) == 1 else 'are'} not installed: pip "
-            f"install {' '.join(missing)}."
+            f"source={source} needs {' and '.join(missing)}: pip install -c "
+            f"constraints.txt -e '.[{source}]'."
         )
 
 

@@ -422,8 +422,8 @@ def _has_repeats(hashes_W):
 def _check_languages(languages):
     if not importlib.util.find_spec("py3langid"):
         raise errors.UserError(
-            f"language={','.join(languages)} needs py3langid, which is not "
-            "installed: pip install py3langid."
+            f"language={','.join(languages)} needs py3langid: pip install -c "
+            "constraints.txt -e '.[language]'."
         )
     import py3langid
 
