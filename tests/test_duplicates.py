@@ -3,7 +3,11 @@
 import dataclasses
 import json
 import random
+import time
+import tracemalloc
+import types
 
+import numpy as np
 import pytest
 
 from bert_pretrain import errors, files, options, records, vocabulary
@@ -11,6 +15,7 @@ from tfrecord_builders import (
     build,
     deduplication,
     duplicates,
+    parts,
     stages,
 )
 
@@ -285,3 +290,73 @@ def test_too_many_documents_are_refused():
 
     with pytest.raises(errors.UserError, match="4,294,967,296 documents"):
         duplicates.plan([Part()], deduplication.DeduplicationConfig())
+
+
+class Part:
+    """A part with random keys, each of which is there twice."""
+
+    sources = (parts.Source("a.jsonl", 0),)
+
+    def __init__(self, number, num_documents, seed):
+        rng = np.random.default_rng(seed)
+        self.first_document = number * num_documents
+        self.num_documents = num_documents
+        keys = rng.integers(0, 2**64, num_documents, np.uint64)
+        self._keys = np.where(np.arange(num_documents) % 2, keys, keys[::-1])
+
+    def read_digests(self):
+        return np.repeat(self._keys, 2).view(np.uint8).reshape(-1, 16)
+
+    def read_band(self, number):
+        return self._keys
+
+    def read_fingerprints(self, num_bands):
+        return np.repeat(self.read_digests(), 2, axis=1)
+
+    def source_numbers(self):
+        return np.zeros(self.num_documents, int)
+
+    def read_documents(self, numbers):
+        return {i: (str(i), "text") for i in numbers}
+
+
+def test_a_unit_holds_what_fits_beside_tensorflow():
+    all_parts = [Part(i, 1 << 18, i) for i in range(16)]
+    config = deduplication.DeduplicationConfig()
+    progress = types.SimpleNamespace(add=lambda *_: None)
+    units = duplicates.plan(all_parts, config)
+    for unit in (units[0], units[-1]):
+        tracemalloc.start()
+        num_links = duplicates.find(
+            all_parts, config, unit, "ram://unit.links", progress
+        )
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert num_links > 100_000
+        # All are candidates; TensorFlow takes 700 MB of 1 GB.
+        assert peak < 250e6
+
+
+def test_links_in_many_files_are_resolved_as_fast_as_in_few(tmp_path):
+    rng = np.random.default_rng(5)
+    links = np.zeros(1 << 19, deduplication.LINK)
+    ends = np.sort(rng.integers(0, 1 << 20, (len(links), 2)), axis=1)
+    links["earlier"], links["later"] = ends.T
+    all_parts = [Part(i, 1 << 14, i) for i in range(64)]
+    seconds, found = [], []
+    for num_files in (2, 256):
+        names = [f"{tmp_path}/{num_files}-{i}" for i in range(num_files)]
+        for name, some in zip(
+            names, np.array_split(links, num_files), strict=True
+        ):
+            files.write_bytes(name, some.tobytes())
+        # Exact duplicates come first, in half of the files.
+        bands = np.repeat([-1, 0], num_files // 2).tolist()
+        units = [(band, 0, 1) for band in bands]
+        started = time.process_time()
+        path = f"{tmp_path}/dropped"
+        found.append(duplicates.resolve(all_parts, units, names, path))
+        seconds.append(time.process_time() - started)
+        found.append(files.read_bytes(path))
+    assert found[:2] == found[2:]
+    assert seconds[1] < 4 * seconds[0], seconds

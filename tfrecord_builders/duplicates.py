@@ -11,9 +11,10 @@ order of the inputs.
 
 A unit of `find` reads its keys from every part, 8 or 16 bytes a document, and
 the fingerprints of the parts that hold a candidate, 32 bytes a document. It
-holds 80 bytes for each document of its range, so 320 MB, and as much again for
-each candidate. `resolve` holds 50 bytes for each document that has a link: 50
-MB for a million of them.
+holds 80 bytes for each document of its range to find exact duplicates; near
+ones take 45, and 160 more for each candidate. So it is 85 MB for exact ones,
+130 MB if half of a range are candidates, and 215 MB if all are. `resolve`
+holds 2 bytes for each document, and 26 for each that has a link.
 """
 
 import collections
@@ -24,7 +25,7 @@ from bert_pretrain import errors, files
 from tfrecord_builders import deduplication, words
 
 MAX_EXAMPLES = 20
-_DOCUMENTS_PER_UNIT = 1 << 22
+_DOCUMENTS_PER_UNIT = 1 << 20
 _MAX_DOCUMENTS = 1 << 32
 _EXACT = -1  # In place of the number of a band.
 _EXAMPLE_CHARS = 300
@@ -78,22 +79,25 @@ def resolve(parts, units, link_paths, path):
        number of documents left out of each part,
        examples of near duplicates).
     """
-    linked = np.zeros(0, np.uint32)
+    # A mark for each document: merging the numbers that each of thousands of
+    # files holds into those of the files before would take ever longer.
+    _, num_documents = _bounds(parts[-1])
+    is_linked, is_exact = np.zeros((2, num_documents), bool)
     for link_path in link_paths:
-        links = _read_links(link_path)
-        linked = np.union1d(linked, np.union1d(*_ends(links)))
+        for numbers in _ends(_read_links(link_path)):
+            is_linked[numbers] = True
+    linked = np.flatnonzero(is_linked).astype(np.uint32)
     components = deduplication.Components(linked)
-    exact = np.zeros(0, np.uint32)
     examples = _Examples()
     for (band, _, _), link_path in zip(units, link_paths, strict=True):
         links = _read_links(link_path)
         components.connect(links)
         if band == _EXACT:
-            exact = np.union1d(exact, links["later"])
-        else:
-            examples.add(links[~np.isin(links["later"], exact)])
+            is_exact[links["later"]] = True
+        else:  # All exact ones come before.
+            examples.add(links[~is_exact[links["later"]]])
     dropped = components.later_members()
-    counts, num_dropped = _write_dropped(parts, dropped, exact, path)
+    counts, num_dropped = _write_dropped(parts, dropped, is_exact, path)
     return counts, num_dropped, examples.read(parts)
 
 
@@ -184,7 +188,7 @@ def _ends(links):
     return links["later"], links["earlier"]
 
 
-def _write_dropped(parts, dropped, exact, path):
+def _write_dropped(parts, dropped, is_exact, path):
     """Writes an index, then the documents to leave out part after part."""
     counts = collections.defaultdict(collections.Counter)
     num_dropped, blobs = [], []
@@ -192,12 +196,12 @@ def _write_dropped(parts, dropped, exact, path):
         first, past = np.searchsorted(dropped, _bounds(part))
         mine = dropped[first:past]
         places = mine - np.uint32(part.first_document)
-        is_exact = np.isin(mine, exact, assume_unique=True)
         sources = part.source_numbers()[places]
         for i in np.unique(sources).tolist():
             of_source = counts[part.sources[i].path]
-            of_source["duplicate"] += int(is_exact[sources == i].sum())
-            of_source["near_duplicate"] += int((~is_exact)[sources == i].sum())
+            are_exact = is_exact[mine[sources == i]]
+            of_source["duplicate"] += int(are_exact.sum())
+            of_source["near_duplicate"] += int((~are_exact).sum())
         num_dropped.append(len(mine))
         blobs.append(places.astype("<u4").tobytes())
     offsets = np.cumsum([8 * (len(parts) + 1), *map(len, blobs)])
