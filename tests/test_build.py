@@ -359,6 +359,31 @@ def test_a_folder_that_no_build_made_is_not_removed(text):
     assert not os.path.exists(f"{text}/set/work")
 
 
+def test_a_finished_set_loses_nothing_but_what_its_build_left(
+    text, monkeypatch
+):
+    config, mine = config_of(text), f"{text}/set/work/thesis.txt"
+    rmtree, removed = tf.io.gfile.rmtree, []
+
+    def stop_at_the_second(path):
+        removed.append(path)
+        if len(removed) == 2:
+            raise KeyboardInterrupt
+        rmtree(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.io.gfile, "rmtree", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            build.main(config)
+    assert os.path.exists(f"{text}/set/manifest.json")
+    assert os.path.exists(f"{text}/set/work")
+    build.main(config)
+    assert not os.path.exists(f"{text}/set/work")
+    files.write_text(mine, "years")
+    build.main(config)
+    assert files.read_text(mine) == "years"
+
+
 def test_a_second_build_in_the_folder_of_another_refuses(text):
     first = subprocess.Popen(
         command(text, "--num_workers=1"), stderr=subprocess.DEVNULL

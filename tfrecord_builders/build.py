@@ -142,11 +142,17 @@ def _with_own_vocabulary(work, vocab):
 
 
 def _tidy(work):
-    """Removes what is no part of a finished set."""
+    """Removes what a build left that is no part of a finished set."""
     with errors.naming(work.dir):
-        if tf.io.gfile.exists(work.dir):
-            files.remove_asides(work.output_dir)
-            tf.io.gfile.rmtree(work.dir)
+        if not tf.io.gfile.exists(_origin_path(work)):
+            return
+        files.remove_asides(work.output_dir)
+        # The origin last: without it a build that was killed here would leave
+        # the rest for good.
+        for name in tf.io.gfile.listdir(work.dir):
+            if tf.io.gfile.isdir(f"{work.dir}/{name}"):
+                tf.io.gfile.rmtree(f"{work.dir}/{name}")
+        tf.io.gfile.rmtree(work.dir)
 
 
 def _why_none_is_kept(work, extracted):
