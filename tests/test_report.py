@@ -4,7 +4,10 @@
 the page about that set and takes the picture that the README shows.
 """
 
+import dataclasses
+import functools
 import html.parser
+import http.server
 import json
 import os
 import pathlib
@@ -12,6 +15,8 @@ import random
 import re
 import shutil
 import subprocess
+import tempfile
+import threading
 
 import numpy as np
 import pytest
@@ -24,19 +29,27 @@ REPORT_OF = os.environ.get("REPORT_OF")
 README_PICTURE = pathlib.Path(__file__).parents[1] / "docs" / "report.png"
 
 
+WORDS = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A set of made-up news with repeats, and the page about it."""
     folder = tmp_path_factory.mktemp("report")
-    words = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
+    write_text(folder, num_documents=200)
+    make_page(folder)
+    return folder
+
+
+def write_text(folder, num_documents):
     vocabulary.Vocabulary(
-        (*vocabulary.SPECIAL_TOKENS, ".", "<b>", *words), is_lower_case=True
+        (*vocabulary.SPECIAL_TOKENS, ".", "<b>", *WORDS), is_lower_case=True
     ).write(f"{folder}/vocab.txt")
     rng = random.Random(0)
     lines = []
-    for _ in range(200):
+    for _ in range(num_documents):
         text = " ".join(
-            " ".join(rng.choices(words, k=rng.randint(5, 30))) + "."
+            " ".join(rng.choices(WORDS, k=rng.randint(5, 30))) + "."
             for _ in range(rng.randint(2, 12))
         )
         lines += [text, text] if rng.random() < 0.1 else [text]
@@ -44,6 +57,10 @@ def built(tmp_path_factory):
         f"{folder}/news.jsonl",
         "\n".join(json.dumps({"text": line}) for line in lines),
     )
+
+
+def make_page(folder, rows=(), masking=(), source=(), **values):
+    """Builds a set of the text in a folder, and returns the page about it."""
     build.main(
         options.from_dict(
             build.BuildConfig,
@@ -52,15 +69,17 @@ def built(tmp_path_factory):
                     "source": {
                         "source": ("jsonl",),
                         "input": (f"{folder}/news.jsonl",),
+                        **dict(source),
                     },
-                    "rows": {"seq_length": 64},
-                    "masking": {},
+                    "rows": {"seq_length": 64, **dict(rows)},
+                    "masking": dict(masking),
                     "filters": {"filters": "none"},
                     "deduplication": {},
                     "vocab_file": f"{folder}/vocab.txt",
                     "eval_fraction": 0.1,
                     "test_fraction": 0.05,
                     "num_shards": 4,
+                    **values,
                 },
                 "output_dir": f"{folder}/set",
                 "num_workers": 1,
@@ -72,7 +91,11 @@ def built(tmp_path_factory):
             data_dir=f"{folder}/set", output_file=f"{folder}/report.html"
         )
     )
-    return folder
+    return (folder / "report.html").read_text()
+
+
+def section(page, title):
+    return page.split(f"{title}</h2>")[1].split("</section>")[0]
 
 
 class Page(html.parser.HTMLParser):
@@ -138,8 +161,7 @@ def test_masks_found_are_near_those_asked(built):
 
 def test_twenty_examples_show_their_masks_in_colour(built):
     text = (built / "report.html").read_text()
-    section = text.split("20 examples</h2>")[1].split("</section>")[0]
-    examples = section.split("<p>")[1:]
+    examples = section(text, "20 examples").split("<p>")[1:]
     assert len(examples) == 20
     assert all("[CLS]" in example for example in examples)
     assert sum('class="mask"' in example for example in examples) >= 19
@@ -162,8 +184,193 @@ def test_examples_are_from_all_over_the_set(
     vocab = vocabulary.read(f"{data_dir}/{vocabulary.FILE_NAME}")
     paths = files.expand([f"{data_dir}/train-*"])
     rows = list(records.read_examples(paths))
-    sample = report.read_sample(data_dir, manifest, vocab, num_examples)
+    sample = report.read_sample(
+        data_dir, manifest, records.TRAIN, vocab, num_examples
+    )
     assert sample.decoded == [report._decode(rows[i], vocab) for i in positions]
+
+
+def test_repeated_documents_are_not_counted_as_kept_twice(tmp_path):
+    write_text(tmp_path, num_documents=60)
+    page = make_page(tmp_path, source={"weight": (2.0,)})
+    manifest = records.read_manifest(f"{tmp_path}/set")
+    splits = manifest.splits
+    held_out = splits["eval"].num_documents + splits["test"].num_documents
+    once = manifest.documents["kept"] - held_out
+    assert splits["train"].num_documents == 2 * once
+    assert f">train {once}<" in section(page, "Where the documents went")
+    assert f"{once} training documents are in the set {2 * once} times" in page
+    assert f"<td>{once}</td><td>{2 * once}</td>" in section(page, "Splits")
+
+
+def with_sources(built, sources):
+    """The page about the set with other sources in its manifest."""
+    manifest = records.read_manifest(f"{built}/set")
+    sources = tuple(
+        {"read": kept + sum(dropped.values()), "kept": kept, "dropped": dropped}
+        | names
+        for names, kept, dropped in sources
+    )
+    counts = {
+        "read": sum(source["read"] for source in sources),
+        "kept": sum(source["kept"] for source in sources),
+        "dropped": {},
+    }
+    for source in sources:
+        for reason, count in source["dropped"].items():
+            counts["dropped"][reason] = count + counts["dropped"].get(reason, 0)
+    sample = report.Sample(0, {}, 0, 0, {}, [], [])
+    return report.render(
+        "set",
+        dataclasses.replace(manifest, sources=sources, documents=counts),
+        {records.TRAIN: sample},
+        [],
+    )
+
+
+def test_the_files_of_an_input_are_one_source(built):
+    page = with_sources(
+        built,
+        [
+            *(
+                ({"path": f"wiki/{i}", "input": "wiki/*"}, 100, {"redirect": 7})
+                for i in range(50)
+            ),
+            ({"path": "news.txt", "input": "news.txt"}, 10, {"too_short": 3}),
+        ],
+    )
+    sources = section(page, "Sources")
+    assert sources.count("<svg") == 2
+    assert (
+        "50 files: 5,350 read, 5,000 kept (93.5%), dropped: redirect 350<"
+        in sources
+    )
+    assert "13 read, 10 kept (76.9%), dropped: too short 3<" in sources
+    flow = section(page, "Where the documents went")
+    for label in ("wiki/* 5,350", "news.txt 13", "redirect 350", "too short 3"):
+        assert f">{label}<" in flow
+    # Each input to what became of it, and kept to three splits.
+    assert flow.count("<path") == 4 + 3
+
+
+def test_of_many_sources_the_largest_are_shown_and_all_are_counted(built):
+    page = with_sources(
+        built,
+        [({"path": f"file{i}"}, 1000 + i, {"redirect": 1}) for i in range(400)],
+    )
+    sources = section(page, "Sources")
+    assert sources.count("<svg") == 21
+    assert "file399<" in sources and "file379<" not in sources
+    assert "and 380 more<" in sources
+    assert "380 files: 452,390 read, 452,010 kept" in sources
+    assert ">and 392 more 469,028<" in section(page, "Where the documents went")
+
+
+@pytest.mark.parametrize("eval_fraction", [0.1, 0])
+def test_examples_without_masks_are_no_riddle(tmp_path, eval_fraction):
+    write_text(tmp_path, num_documents=60)
+    page = make_page(
+        tmp_path,
+        masking={"masking": "none"},
+        eval_fraction=eval_fraction,
+        test_fraction=0,
+    )
+    examples = section(page, "20 examples")
+    masks = section(page, "Masks: asked and found")
+    assert "The training rows are whole" in masks
+    if eval_fraction:
+        assert "From eval: the training rows hold no masks" in examples
+        assert examples.count('class="mask"') > 20
+        assert "found in eval" in masks
+    else:
+        assert "They hold no masks" in examples
+        assert 'class="mask"' not in examples
+
+
+def test_a_packed_set_says_what_packing_saves_and_how_documents_lie(tmp_path):
+    write_text(tmp_path, num_documents=60)
+    page = make_page(tmp_path, rows={"packing": True, "seq_length": 256})
+    train = records.read_manifest(f"{tmp_path}/set").splits["train"]
+    before = f"{train.unpacked_padding_fraction:.1%}"
+    after = f"{train.padding_fraction:.1%}"
+    assert f"<b>{after}</b>padding, {before} if not packed" in page
+    assert f"<td>{after}</td><td>{before}</td>" in section(page, "Splits")
+    assert f"With one document a row, {before}" in section(page, "Lengths")
+    drawn = histograms(page)
+    num_documents = sum(
+        int(name) * count
+        for name, count in drawn["documents in an example"].items()
+    )
+    assert num_documents > train.num_examples
+    assert num_documents == sum(
+        drawn["tokens of a document in an example"].values()
+    )
+
+
+def test_pairs_have_a_histogram_for_each_part(tmp_path):
+    write_text(tmp_path, num_documents=60)
+    drawn = histograms(make_page(tmp_path, rows={"pairing": "nsp"}))
+    train = records.read_manifest(f"{tmp_path}/set").splits["train"]
+    assert set(drawn) == {
+        "tokens of an example",
+        "tokens of the first part",
+        "tokens of the second part",
+        "predictions in an example",
+    }
+    for counts in drawn.values():
+        assert sum(counts.values()) == train.num_examples
+
+
+def histograms(page):
+    """The bins of each: {title: {name: count}}."""
+    return {
+        title: {
+            name: int(count.replace(",", ""))
+            for name, count in re.findall(r"<title>([^<:]+): ([\d,]+)<", drawn)
+        }
+        for title, drawn in re.findall(
+            r"<h3>([^<]+)</h3>(.*?)</svg>", section(page, "Lengths")
+        )
+    }
+
+
+def test_each_number_is_in_the_bin_of_its_name():
+    values = np.array([1, 2, 2, 3, 4, 64])
+    bins = report._bins(values)
+    assert len(bins) == 32
+    assert bins[:2] == [("1 – 2", 3), ("3 – 4", 2)]
+    assert bins[-1] == ("63 – 64", 1)
+    assert report._bins(np.array([0, 2, 2])) == [("0", 1), ("1", 0), ("2", 2)]
+    # The last bin ends with the largest.
+    assert report._bins(np.arange(1, 36))[-1] == ("35", 1)
+
+
+def test_what_a_dropped_document_is_like_is_not_called_kept(built):
+    def document(name):
+        return {"id": name, "text": f"The text of {name}."}
+
+    # Of the chain a, b, c only a was kept.
+    pairs = [
+        {"similarity": 0.9, "earlier": document("a"), "later": document("b")},
+        {"similarity": 0.9, "earlier": document("b"), "later": document("c")},
+    ]
+    shown = report._near_duplicates(pairs)
+    assert "kept" not in shown
+    assert "<small>earlier: b</small>" in shown
+    assert "<small>dropped: c</small>" in shown
+    assert "which was dropped too if it is like one before it" in shown
+
+
+def test_records_of_another_builder_have_a_page(make_set):
+    data_dir = make_set()
+    manifest = records.read_manifest(data_dir)
+    output_file = f"{data_dir}/report.html"
+    report.main(report.ReportConfig(data_dir=data_dir, output_file=output_file))
+    page = pathlib.Path(output_file).read_text()
+    for title in ("Where the documents went", "Sources"):
+        assert "another builder made" in section(page, title)
+    assert "documents kept" not in page
+    assert f"<td>{manifest.splits['train'].num_documents}</td>" in page
 
 
 def test_a_set_that_is_not_whole_is_refused(built, tmp_path):
@@ -199,43 +406,111 @@ def test_text_cannot_become_markup():
     assert "&amp;" in shown
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_chromium_opens_it_and_nothing_fails_to_load(built, tmp_path):
-    log, page = tmp_path / "log", built / "report.html"
-    screenshot = tmp_path / "report.png"
-    if REPORT_OF:
-        page, screenshot = tmp_path / "report.html", README_PICTURE
-        report.main(
-            report.ReportConfig(data_dir=REPORT_OF, output_file=str(page))
-        )
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="Chromium is not installed"
+)
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Opens a page in Chromium.
+
+    `browse(text)` -> (addresses that the page asked for, lines that it wrote
+    to the console, a picture of it). A server of our own has the page, for
+    what a file asks of other files is in no log.
+    """
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=folder
+    )
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        address = f"http://127.0.0.1:{server.server_port}/report.html"
+
+        def open_page(text):
+            (folder / "report.html").write_text(text)
+            # A profile of its own, lest an earlier page is in its cache.
+            return run_chromium(address, tempfile.mkdtemp(dir=tmp_path))
+
+        yield open_page
+        server.shutdown()
+
+
+def run_chromium(address, folder):
+    log, screenshot = f"{folder}/netlog.json", f"{folder}/report.png"
     done = subprocess.run(
         [
             CHROMIUM,
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
-            "--disable-quic",
             "--no-first-run",
             "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            f"--user-data-dir={tmp_path}/profile",
+            "--enable-logging=stderr",
+            f"--user-data-dir={folder}/profile",
             f"--log-net-log={log}",
+            "--hide-scrollbars",
             "--window-size=1000,1400",
             f"--screenshot={screenshot}",
-            f"file://{page}",
+            address,
         ],
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert "CONSOLE" not in done.stderr  # Refused loads are logged there.
-    picture = screenshot.read_bytes()
+    events = [
+        event["params"]
+        for event in json.loads(files.read_text(log))["events"]
+        if "initiator" in event.get("params", {})
+    ]
+    # What the browser asks for by itself, the page included, no origin began.
+    asked = {is_page: [] for is_page in (False, True)}
+    for params in events:
+        asked[params["initiator"] != "not an origin"].append(params["url"])
+    assert address in asked[False]
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return asked[True], console, files.read_bytes(screenshot)
+
+
+@needs_chromium
+def test_chromium_opens_it_and_it_asks_for_nothing(built, browse, tmp_path):
+    page = built / "report.html"
+    if REPORT_OF:
+        page = tmp_path / "report.html"
+        report.main(
+            report.ReportConfig(data_dir=REPORT_OF, output_file=str(page))
+        )
+    asked, console, picture = browse(page.read_text())
+    assert asked == [] and console == []
     assert picture.startswith(b"\x89PNG") and len(picture) > 20_000
-    # Every address that the browser was asked for, the page's own included.
-    asked = set(
-        re.findall(r'"url":"((?:file|https?)://[^"]+)"', log.read_text())
-    )
-    folder = page.parent.name
-    assert {url for url in asked if folder in url} <= {f"file://{page}"}
+    if REPORT_OF:
+        README_PICTURE.write_bytes(picture)
+
+
+@needs_chromium
+@pytest.mark.parametrize(
+    "broken, asked_for",
+    [
+        ('<img src="https://elsewhere.test/a.png">', "elsewhere.test/a.png"),
+        ('<img src="missing.png">', "/missing.png"),
+        ('<link rel="stylesheet" href="missing.css">', "/missing.css"),
+        ('<iframe src="http://elsewhere.test/"></iframe>', "elsewhere.test/"),
+        ('<script>console.error("a fault")</script>', None),
+        ("<script>throw Error('a fault')</script>", None),
+    ],
+)
+def test_chromium_tells_of_a_page_that_is_broken(
+    built, browse, broken, asked_for
+):
+    page = (built / "report.html").read_text()
+    page = page.replace("</main>", f"{broken}</main>")
+    # The policy keeps all of it from happening, and says so.
+    asked, console, _ = browse(page)
+    assert asked == [] and "Content Security Policy" in console[0]
+    asked, console, _ = browse(re.sub("<meta http-equiv[^>]*>", "", page))
+    if asked_for:
+        assert any(asked_for in url for url in asked)
+    else:
+        assert asked == [] and "a fault" in console[0]

@@ -11,6 +11,7 @@ import dataclasses
 import html
 import itertools
 import math
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +22,10 @@ from tfrecord_builders import charts
 _NUM_DECODED = 20
 _NUM_TOKENS_SHOWN = 30
 _NUM_BINS = 32
+_NUM_INPUTS_SHOWN = 20
+_NUM_INPUTS_DRAWN = 8  # where bands from each to each outcome can be told
+_TOKENS = "tokens of an example"
+_NAME_CHARS = 32  # of an input's name, beside the diagram
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,21 +48,27 @@ def main(config):
     manifest = records.read_manifest(config.data_dir)
     records.check_set(config.data_dir, manifest)
     vocab = vocabulary.read(f"{config.data_dir}/{vocabulary.FILE_NAME}")
-    sample = read_sample(config.data_dir, manifest, vocab, config.num_examples)
+    samples = {
+        split: read_sample(
+            config.data_dir, manifest, split, vocab, config.num_examples
+        )
+        for split in {records.TRAIN, _split_with_masks(manifest)}
+    }
     path = f"{config.data_dir}/{records.NEAR_DUPLICATES_NAME}"
     pairs = files.read_json(path) if tf.io.gfile.exists(path) else []
     files.write_text(
-        config.output_file, render(config.data_dir, manifest, sample, pairs)
+        config.output_file, render(config.data_dir, manifest, samples, pairs)
     )
-    print(f"Wrote {config.output_file}, from {sample.num_examples:,} examples.")
+    num_examples = samples[records.TRAIN].num_examples
+    print(f"Wrote {config.output_file}, from {num_examples:,} examples.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """What was counted in some of the training examples."""
+    """What was counted in some of the examples of a split."""
 
     num_examples: int
-    lengths: np.ndarray  # tokens of each example
+    values: dict  # what has a histogram: its numbers, in all the examples
     num_predictions: int
     num_maskable: int  # tokens that may be predicted
     fates: dict  # what stands at the predicted positions: counts
@@ -65,42 +76,71 @@ class Sample:
     decoded: list  # examples as HTML
 
 
-def read_sample(data_dir, manifest, vocab, num_examples):
-    """Counts what the first examples of every training shard hold."""
-    shards = manifest.splits[records.TRAIN].shards
+def _split_with_masks(manifest):
+    """Training, or where its rows have no masks a split whose rows do."""
+    if manifest.masking == "none":
+        for name in (records.EVAL, records.TEST):
+            if manifest.splits[name].num_examples:
+                return name
+    return records.TRAIN
+
+
+def read_sample(data_dir, manifest, split, vocab, num_examples):
+    """Counts what the first examples of every shard of a split hold."""
+    shards = manifest.splits[split].shards
     per_shard = -(-num_examples // max(1, len(shards)))
     total = sum(min(per_shard, shard.num_examples) for shard in shards)
     # Spread over all that is read; of a small set, each once.
     is_decoded = {i * total // _NUM_DECODED for i in range(_NUM_DECODED)}
-    lengths, fates = [], collections.Counter()
+    values, fates = collections.defaultdict(list), collections.Counter()
     token_counts = np.zeros(vocab.size, np.int64)
-    num_predictions = num_maskable = 0
+    num_maskable = 0
     decoded = []
-    for example in itertools.chain.from_iterable(
-        itertools.islice(
-            records.read_examples([f"{data_dir}/{shard.file}"]), per_shard
+    for number, example in enumerate(
+        itertools.chain.from_iterable(
+            itertools.islice(
+                records.read_examples([f"{data_dir}/{shard.file}"]), per_shard
+            )
+            for shard in shards
         )
-        for shard in shards
     ):
         original = _original_ids(example)
         ids = original[example["attention_mask"] > 0]
         token_counts += np.bincount(ids, minlength=vocab.size)
         num_maskable += int((~vocab.is_special[ids]).sum())
         fates.update(_fates(example, vocab))
-        num_predictions += int((example["masked_lm_weights"] > 0).sum())
-        if len(lengths) in is_decoded:
+        for name, numbers in _measure(example, manifest.pairing):
+            values[name] += numbers
+        if number in is_decoded:
             decoded.append(_decode(example, vocab))
-        lengths.append(len(ids))
     order = np.argsort(-token_counts, kind="stable")
     shown = [i for i in order if not vocab.is_special[i]][:_NUM_TOKENS_SHOWN]
     return Sample(
-        num_examples=len(lengths),
-        lengths=np.array(lengths),
-        num_predictions=num_predictions,
+        num_examples=total,
+        values={name: np.array(numbers) for name, numbers in values.items()},
+        num_predictions=sum(fates.values()),
         num_maskable=num_maskable,
         fates=dict(fates),
         tokens=[(vocab.tokens[i], int(token_counts[i])) for i in shown],
         decoded=decoded,
+    )
+
+
+def _measure(example, pairing):
+    """Yields (what has a histogram, its numbers in an example)."""
+    num_tokens = int(example["attention_mask"].sum())
+    yield _TOKENS, [num_tokens]
+    if "document_ids" in example:
+        lengths = np.bincount(example["document_ids"])[1:]
+        yield "documents in an example", [len(lengths)]
+        yield "tokens of a document in an example", lengths.tolist()
+    if pairing != "none":
+        num_second = int(example["token_type_ids"].sum())
+        yield "tokens of the first part", [num_tokens - num_second]
+        yield "tokens of the second part", [num_second]
+    yield (
+        "predictions in an example",
+        [int((example["masked_lm_weights"] > 0).sum())],
     )
 
 
@@ -165,19 +205,27 @@ def _decode(example, vocab):
 # ------------------------------------------------------------------ the page
 
 
-def render(data_dir, manifest, sample, near_duplicates):
-    """The page as a string."""
+def render(data_dir, manifest, samples, near_duplicates):
+    """The page as a string.
+
+    Args:
+      samples: by split: training, and the one whose rows have masks.
+    """
+    sample = samples[records.TRAIN]
+    split = _split_with_masks(manifest)
+    decoded = samples[split].decoded
     sections = [
         ("Where the documents went", _flow(manifest)),
         ("Sources", _sources(manifest)),
         ("Splits", _splits(manifest)),
-        ("Tokens of an example", _lengths(manifest, sample)),
-        ("Masks: asked and found", _masks(manifest, sample)),
+        ("Lengths", _lengths(manifest, sample)),
+        ("Masks: asked and found", _masks(manifest, split, samples[split])),
         ("Most frequent tokens", charts.bars(sample.tokens)),
         ("Near-duplicates", _near_duplicates(near_duplicates)),
         (
-            f"{len(sample.decoded)} examples",
-            _legend() + "".join(f"<p>{text}</p>" for text in sample.decoded),
+            f"{len(decoded)} examples",
+            _legend(manifest, split)
+            + "".join(f"<p>{text}</p>" for text in decoded),
         ),
         ("Options", _options(manifest)),
     ]
@@ -206,14 +254,19 @@ def _tiles(manifest):
         for split in manifest.splits.values()
         for shard in split.shards
     )
+    padding = "padding"
+    if train.unpacked_padding_fraction is not None:
+        padding += f", {train.unpacked_padding_fraction:.1%} if not packed"
     tiles = [
-        ("documents kept", f"{manifest.documents['kept']:,}"),
-        ("training examples", f"{train.num_examples:,}"),
+        ("training examples", _in_short(train.num_examples)),
         ("training tokens", f"{train.num_tokens / 1e6:,.1f} M"),
-        ("padding", f"{train.padding_fraction:.1%}"),
+        (padding, f"{train.padding_fraction:.1%}"),
         ("on disk", f"{num_bytes / 2**20:,.1f} MB"),
         ("vocabulary", f"{manifest.vocab_size:,}"),
     ]
+    if _are_documents_known(manifest):
+        kept = _in_short(manifest.documents["kept"])
+        tiles.insert(0, ("documents kept", kept))
     return (
         '<div class="tiles">'
         + "".join(f"<div><b>{value}</b>{name}</div>" for name, value in tiles)
@@ -221,81 +274,234 @@ def _tiles(manifest):
     )
 
 
-def _flow(manifest):
-    counts = manifest.documents
-    outcomes = [("kept", counts["kept"])]
-    outcomes += [
-        (reason.replace("_", " "), count)
+def _in_short(count):
+    """A count that fits into a tile."""
+    return f"{count / 1e6:,.1f} M" if count >= 1e7 else f"{count:,}"
+
+
+def _are_documents_known(manifest):
+    """Whether the builder counted them; adopted records come without."""
+    return bool(manifest.documents.get("read"))
+
+
+class _Input(NamedTuple):
+    """An --input, and what became of its documents."""
+
+    name: str
+    num_files: int
+    outcomes: collections.Counter
+
+
+def _outcomes(counts):
+    """How many documents were kept and dropped, by reasons as people read."""
+    dropped = {
+        reason.replace("_", " "): count
         for reason, count in counts["dropped"].items()
+    }
+    return collections.Counter(kept=counts["kept"], **dropped)
+
+
+def _parts(outcomes):
+    """What was kept, then what was dropped, the most frequent first."""
+    return [
+        charts.Part("kept", outcomes["kept"]),
+        *(
+            charts.Part(reason, count, is_dropped=True)
+            for reason, count in outcomes.most_common()
+            if reason != "kept" and count
+        ),
     ]
+
+
+def _inputs(manifest, at_most):
+    """The largest inputs, and all others as one."""
+    num_files = collections.Counter()
+    outcomes = collections.defaultdict(collections.Counter)
+    for source in manifest.sources:
+        # Sets of earlier builders do not tell which --input a file is of.
+        name = source.get("input", source["path"])
+        num_files[name] += 1
+        outcomes[name] += _outcomes(source)
+    inputs = sorted(
+        (
+            _Input(name, num_files[name], counts)
+            for name, counts in outcomes.items()
+        ),
+        key=lambda one: -one.outcomes.total(),
+    )
+    shown, others = inputs[:at_most], inputs[at_most:]
+    if others:
+        shown.append(
+            _Input(
+                f"and {len(others):,} more",
+                sum(one.num_files for one in others),
+                sum((one.outcomes for one in others), collections.Counter()),
+            )
+        )
+    return shown
+
+
+def _num_documents(manifest):
+    """The documents of each split, those that a weight repeats once."""
+    counts = {
+        name: manifest.splits[name].num_documents for name in records.SPLITS
+    }
+    if _are_documents_known(manifest):
+        # Only training documents are repeated.
+        held_out = counts[records.EVAL] + counts[records.TEST]
+        once = manifest.documents["kept"] - held_out
+        counts[records.TRAIN] = min(counts[records.TRAIN], once)
+    return counts
+
+
+def _flow(manifest):
+    if not _are_documents_known(manifest):
+        return "<p>Not known: another builder made the records.</p>"
+    counts = manifest.documents
+    inputs = _inputs(manifest, _NUM_INPUTS_DRAWN)
+    outcomes = _parts(_outcomes(counts))
+    num_documents = _num_documents(manifest)
     # Documents of which no token is left are in no split.
-    splits = [
-        (name, manifest.splits[name].num_documents)
-        for name in records.SPLITS
-        if manifest.splits[name].num_documents
+    splits = [charts.Part(*item) for item in num_documents.items() if item[1]]
+    into_outcomes = [
+        (0, i, number, one.outcomes[part.name])
+        for i, one in enumerate(inputs)
+        for number, part in enumerate(outcomes)
+        if one.outcomes[part.name]
     ]
-    return charts.flow(("read", counts["read"]), outcomes, splits)
+    into_splits = [(1, 0, i, part.count) for i, part in enumerate(splits)]
+    once = num_documents[records.TRAIN]
+    repeated = manifest.splits[records.TRAIN].num_documents
+    return charts.flow(
+        [
+            (
+                f"read {counts['read']:,}",
+                [
+                    charts.Part(_shorten(one.name), one.outcomes.total())
+                    for one in inputs
+                ],
+            ),
+            (
+                f"kept {counts['kept']:,}, "
+                f"dropped {counts['read'] - counts['kept']:,}",
+                outcomes,
+            ),
+            ("in the set", splits),
+        ],
+        into_outcomes + into_splits,
+    ) + (
+        f"<p>By their weights the {once:,} training documents are in the set "
+        f"{repeated:,} times.</p>"
+        if repeated > once
+        else ""
+    )
+
+
+def _shorten(name):
+    """The end of a long name, which tells files of one folder apart."""
+    if len(name) <= _NAME_CHARS:
+        return name
+    return "…" + name[1 - _NAME_CHARS :]
 
 
 def _sources(manifest):
-    reasons = sorted(
-        {name for source in manifest.sources for name in source["dropped"]}
+    """A bar for each input, as wide for all, and its numbers."""
+    return (
+        "".join(
+            f'<div class="source">{html.escape(one.name)}'
+            f"{charts.shares(_parts(one.outcomes))}"
+            f"<small>{html.escape(_describe(one))}</small></div>"
+            for one in _inputs(manifest, _NUM_INPUTS_SHOWN)
+        )
+        or "<p>Not known: another builder made the records.</p>"
     )
-    rows = [
-        [
-            source["path"],
-            f"{source['read']:,}",
-            f"{source['kept']:,}",
-            *(f"{source['dropped'].get(reason, 0):,}" for reason in reasons),
-        ]
-        for source in manifest.sources
-    ]
-    head = ["input", "read", "kept", *(r.replace("_", " ") for r in reasons)]
-    return _table(head, rows)
+
+
+def _describe(one):
+    kept, *dropped = _parts(one.outcomes)
+    num_read = one.outcomes.total()
+    return (
+        (f"{one.num_files:,} files: " if one.num_files > 1 else "")
+        + f"{num_read:,} read, {kept.count:,} kept "
+        f"({kept.count / max(1, num_read):.1%})"
+        + (", dropped: " if dropped else "")
+        + ", ".join(f"{part.name} {part.count:,}" for part in dropped)
+    )
 
 
 def _splits(manifest):
-    head = "split documents examples tokens padding predictions shards".split()
+    num_documents = _num_documents(manifest)
+    train = manifest.splits[records.TRAIN]
+    is_repeated = train.num_documents > num_documents[records.TRAIN]
+    is_packed = train.unpacked_padding_fraction is not None
     rows = [
-        [
-            name,
-            f"{split.num_documents:,}",
-            f"{split.num_examples:,}",
-            f"{split.num_tokens:,}",
-            f"{split.padding_fraction:.1%}",
-            f"{split.num_predictions:,}",
-            f"{len(split.shards):,}",
-        ]
+        {
+            "split": name,
+            "documents": f"{num_documents[name]:,}",
+            **(
+                {"with copies": f"{split.num_documents:,}"}
+                if is_repeated
+                else {}
+            ),
+            "examples": f"{split.num_examples:,}",
+            "tokens": f"{split.num_tokens:,}",
+            "padding": f"{split.padding_fraction:.1%}",
+            **(
+                {"if not packed": f"{split.unpacked_padding_fraction:.1%}"}
+                if is_packed
+                else {}
+            ),
+            "predictions": f"{split.num_predictions:,}",
+            "shards": f"{len(split.shards):,}",
+        }
         for name in records.SPLITS
         for split in [manifest.splits[name]]
     ]
-    return _table(head, rows)
+    return _table(list(rows[0]), [row.values() for row in rows])
 
 
 def _lengths(manifest, sample):
-    counts, edges = np.histogram(
-        sample.lengths,
-        bins=min(_NUM_BINS, manifest.seq_length),
-        range=(0, manifest.seq_length),
+    drawn = "".join(
+        f"<div><h3>{html.escape(name)}</h3>"
+        f"{charts.histogram(_bins(values))}</div>"
+        for name, values in sample.values.items()
+        if values.any()
     )
-    bins = [
-        (f"{low + 1:.0f} – {high:.0f} tokens", int(count))
-        for low, high, count in zip(
-            np.floor(edges[:-1]), np.floor(edges[1:]), counts, strict=True
-        )
-    ]
-    mean = sample.lengths.mean() if len(sample.lengths) else 0
+    mean = sample.values[_TOKENS].mean() if sample.num_examples else 0
+    before = manifest.splits[records.TRAIN].unpacked_padding_fraction
     return (
-        charts.histogram(bins, f"0 to {manifest.seq_length} tokens")
-        + f"<p>Mean {mean:.1f} of {manifest.seq_length}; "
-        f"{1 - mean / manifest.seq_length:.1%} of the positions are padding, "
-        f"in {sample.num_examples:,} examples.</p>"
+        f'<div class="charts">{drawn}</div>'
+        f"<p>Mean {mean:.1f} of {manifest.seq_length} tokens, special ones "
+        f"included; {1 - mean / manifest.seq_length:.1%} of the positions are "
+        f"padding, in {sample.num_examples:,} training examples."
+        + (
+            f" With one document a row, {before:.1%} would be."
+            if before is not None
+            else ""
+        )
+        + "</p>"
     )
 
 
-def _masks(manifest, sample):
-    if manifest.masking == "none":
-        return "<p>The training rows are whole: the trainer masks them.</p>"
+def _bins(values):
+    """(the numbers that a bin is of, how many values), up to the largest."""
+    first, last = min(1, values.min()), values.max()
+    width = -(-(last - first + 1) // _NUM_BINS)
+    counts = np.bincount((values - first) // width)
+    return [
+        (f"{low}" if low == high else f"{low} – {high}", int(count))
+        for low, count in zip(
+            range(first, last + 1, width), counts, strict=True
+        )
+        for high in [min(low + width - 1, last)]
+    ]
+
+
+def _masks(manifest, split, sample):
+    is_whole = manifest.masking == "none"
+    note = "<p>The training rows are whole: the trainer masks them.</p>"
+    if is_whole and split == records.TRAIN:
+        return note
     asked = manifest.options
     if "masked_fraction" not in asked:  # Another builder made the records.
         asked = dict.fromkeys(
@@ -325,9 +531,12 @@ def _masks(manifest, sample):
         ]
         for name, share in expected.items()
     ]
+    # Held-out rows are masked by token where those of training are not.
+    masking = "token" if is_whole else manifest.masking.replace("_", " ")
     return (
-        _table(["", "asked", "found"], rows)
-        + f"<p>Masked by {manifest.masking.replace('_', ' ')}, at most "
+        (note if is_whole else "")
+        + _table(["", "asked", f"found in {split}"], rows)
+        + f"<p>Masked by {masking}, at most "
         f"{manifest.max_predictions_per_seq} predictions in an example.</p>"
     )
 
@@ -337,26 +546,40 @@ def _percentage(share):
 
 
 def _near_duplicates(pairs):
-    """What was kept beside what was dropped, two texts a pair."""
+    """What was dropped beside the earlier text it is like."""
     if not pairs:
         return "<p>None was found, or they were not looked for.</p>"
-    return "".join(
+    return (
+        "<p>Right what was dropped, left the earlier document that it is "
+        "like; which was dropped too if it is like one before it.</p>"
+    ) + "".join(
         f"<p>Similarity {pair['similarity']:.2f}</p>"
         '<div class="pair">'
         + "".join(
             f"<div><small>{name}: {html.escape(pair[key]['id'])}</small>"
             f"{html.escape(pair[key]['text'])}</div>"
-            for name, key in (("kept", "earlier"), ("dropped", "later"))
+            for name, key in (("earlier", "earlier"), ("dropped", "later"))
         )
         + "</div>"
         for pair in pairs
     )
 
 
-def _legend():
+def _legend(manifest, split):
+    origin = ""
+    if manifest.masking == "none":
+        if split == records.TRAIN:
+            return (
+                "<p>They hold no masks: the trainer masks the rows that it "
+                "reads, and none are held out.</p>"
+            )
+        origin = (
+            f"<p>From {split}: the training rows hold no masks, the trainer "
+            "masks them.</p>"
+        )
     return (
-        '<p class="legend"><span class="mask">[MASK]<b>answer</b></span> '
-        '<span class="random">replaced<b>answer</b></span> '
+        f'{origin}<p class="legend"><span class="mask">[MASK]<b>answer</b>'
+        '</span> <span class="random">replaced<b>answer</b></span> '
         '<span class="kept">kept</span></p>'
     )
 
@@ -400,7 +623,13 @@ h1 { font-size: 1.5rem; overflow-wrap: anywhere }
 h2 { font-size: 1.05rem; margin: 0 0 .8rem }
 section { background: var(--paper); border: 1px solid var(--line);
   border-radius: 10px; padding: 1.2rem 1.4rem; margin-top: 1rem }
+h3 { font-size: .9rem; font-weight: 600; color: var(--soft); margin: 0 0 .4rem }
 section p { margin: .8rem 0 0 }
+.charts { display: grid; gap: 1.2rem 2rem;
+  grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)) }
+.source { overflow-wrap: anywhere; font-size: .9rem }
+.source + .source { margin-top: .9rem }
+.source svg { margin: .25rem 0 }
 .tiles { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)) }
 .tiles div { background: var(--paper); border: 1px solid var(--line);
