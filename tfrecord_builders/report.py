@@ -25,7 +25,7 @@ _NUM_BINS = 32
 _NUM_INPUTS_SHOWN = 20
 _NUM_INPUTS_DRAWN = 8  # where bands from each to each outcome can be told
 _TOKENS = "tokens of an example"
-_NAME_CHARS = 32  # of an input's name, beside the diagram
+_NAME_CHARS = 35  # of an input's name, beside the diagram
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
