@@ -427,16 +427,18 @@ def _our_step(config, precision, rows):
             schedule.Schedule(schedule.ScheduleConfig(total_steps=100_000)),
             bert.trainable_variables,
         )
-        bert_trainer = trainer.Trainer(
-            trainer.new_state(bert, adam),
-            batches,
-            trainer.UpdateConfig(
-                global_batch_size=config.num_rows,
-                dtype=tf.as_dtype(precision),
-                max_gradient_norm=1.0,
-                seed=0,
-            ),
-        )
+        state = trainer.new_state(bert, adam)
+    bert_trainer = trainer.Trainer(
+        strategy,
+        state,
+        batches,
+        trainer.UpdateConfig(
+            global_batch_size=config.num_rows,
+            dtype=tf.as_dtype(precision),
+            max_gradient_norm=1.0,
+            seed=0,
+        ),
+    )
     return lambda steps: bert_trainer.train(tf.constant(steps))
 
 

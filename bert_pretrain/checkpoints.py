@@ -187,7 +187,16 @@ class Saver:
         Raises:
           UserError: if there are some, and none can be read.
         """
-        return self._restore(_whole(self._folder, warn=True))
+        if self._restore(_whole(self._folder, warn=True)):
+            return True
+        # The first one, of step 0, may have been torn while it was written.
+        if any(int(_PART.match(name)[1]) for name in _parts(self._folder)):
+            raise errors.UserError(
+                f"{self._folder} holds checkpoints, and none of them is "
+                "whole: bring back the files that the warnings name, or give "
+                "another --model_dir to begin anew."
+            )
+        return False
 
     def go_back(self):
         """Restores the newest checkpoint of a step whose update was applied.
@@ -368,6 +377,8 @@ def _whole(folder, warn=False):
         try:
             yield path, _read_facts(path)
         except errors.UserError as error:
+            if errors.is_transient(error):
+                raise  # It may be whole all the same.
             if warn:
                 _warn(f"{error} The one before is used.")
 

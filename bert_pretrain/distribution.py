@@ -106,8 +106,11 @@ def build_strategy(config):
     """The `tf.distribute` strategy over the devices that `config` names."""
     if config.tpu:
         return _tpu_strategy(config.tpu)
-    if tf.config.list_physical_devices("GPU"):
+    num_gpus = len(tf.config.list_physical_devices("GPU"))
+    if num_gpus > 1:
         return tf.distribute.MirroredStrategy()
+    if num_gpus:
+        return tf.distribute.OneDeviceStrategy("/gpu:0")
     if config.num_cpu_replicas > 1:
         return _cpu_strategy(config.num_cpu_replicas)
     return tf.distribute.OneDeviceStrategy("/cpu:0")

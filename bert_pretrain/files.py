@@ -92,6 +92,13 @@ def remove_asides(directory):
                 tf.io.gfile.remove(f"{directory}/{name}")
 
 
+def remove(path):
+    """Removes a file, if it is there."""
+    with errors.naming(path):
+        if tf.io.gfile.exists(path):
+            tf.io.gfile.remove(path)
+
+
 def list_finished(directory):
     """The names in a directory but for what killed writers left, sorted."""
     with errors.naming(directory):

@@ -1,10 +1,11 @@
 """From shards to batches, in an order that follows from the seed alone.
 
-The shards of all epochs, each epoch's permuted by (seed, epoch), are dealt in
-turn to V streams, where V does not depend on the hardware; a stream is its
-shards' examples one after the other. The global example t is the next one of
-stream t mod V. So what has been consumed at any count of examples follows by
-arithmetic, and a run goes on from there, on another number of hosts too.
+In each epoch the shards, permuted by (seed, epoch), are one sequence of
+examples, which is cut into V ranges, where V does not depend on the hardware:
+a stream each. The global example t is the next one of stream t mod V. So every
+epoch holds each example once, what has been consumed at any count of examples
+follows by arithmetic, and a run goes on from there, on another number of hosts
+too.
 
 Input pipeline i of n (one a host) serves the examples t with t mod n = i. The
 rows were shuffled when they were written, so there is no shuffle buffer.
@@ -30,10 +31,11 @@ _NUM_BATCHES_READY = 8
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """Shards of one stream, in order: their indexes, and what to pass over."""
+    """What one stream reads, in order: ranges of shards, all int64 arrays."""
 
-    shards: np.ndarray
-    skips: np.ndarray  # examples at the start; all but the first are 0
+    shards: np.ndarray  # their indexes
+    skips: np.ndarray  # examples to pass over at the start
+    takes: np.ndarray  # examples to read then
 
 
 def train_batches(  # noqa: PLR0913 (as many as what is read depends on)
@@ -171,22 +173,25 @@ def _train_records(data_dir, shards, seed, examples, context):
     paths = tf.constant([f"{data_dir}/{shard.file}" for shard in shards])
     # All streams in one row of tensors, since a dataset's function can only
     # be given its stream's number.
-    bounds = np.cumsum([0] + [len(segment.shards) for segment in segments])
-    indexes = tf.constant(
-        np.concatenate([segment.shards for segment in segments])
+    bounds = tf.constant(
+        np.cumsum([0] + [len(segment.shards) for segment in segments])
     )
-    skips = tf.constant(np.concatenate([segment.skips for segment in segments]))
-    bounds = tf.constant(bounds)
+    indexes, skips, takes = (
+        tf.constant(np.concatenate([getattr(s, name) for s in segments]))
+        for name in ("shards", "skips", "takes")
+    )
 
     def stream(number):
-        start, end = bounds[number], bounds[number + 1]
-        shards = tf.data.Dataset.from_tensor_slices(
-            (indexes[start:end], skips[start:end])
+        mine = slice(bounds[number], bounds[number + 1])
+        ranges = tf.data.Dataset.from_tensor_slices(
+            (indexes[mine], skips[mine], takes[mine])
         )
-        return shards.flat_map(
-            lambda index, skip: tf.data.TFRecordDataset(
-                tf.gather(paths, index)
-            ).skip(skip)
+        return ranges.flat_map(
+            lambda index, skip, take: (
+                tf.data.TFRecordDataset(tf.gather(paths, index))
+                .skip(skip)
+                .take(take)
+            )
         )
 
     num_streams = len(segments)
@@ -216,20 +221,25 @@ def plan(shard_sizes, seed, examples, pipeline_index, num_pipelines):
     """
     num_streams = _num_streams(len(shard_sizes))
     shard_sizes = np.asarray(shard_sizes, np.int64)
-    start, stop = examples.start, examples.stop
+    start = examples.start
     # The pipeline's first examples of the range are one of each stream.
     first_turns = range(
         start + (pipeline_index - start) % num_pipelines,
         start + num_streams,
         num_pipelines,
     )
-    stream_end = -(-stop // num_streams)
-    dealt = _deal(shard_sizes, seed, num_streams, stream_end)
+    epoch_size = int(shard_sizes.sum())
+    ranges = [
+        _of_epoch(shard_sizes, seed, epoch, examples, num_streams)
+        for epoch in range(start // epoch_size, -(-examples.stop // epoch_size))
+    ]
     return [
-        _seek(
-            dealt[:, t % num_streams], shard_sizes, t // num_streams, stream_end
+        Segment(
+            *np.concatenate(
+                [of_epoch[turn % num_streams] for of_epoch in ranges], axis=1
+            )
         )
-        for t in first_turns
+        for turn in first_turns
     ]
 
 
@@ -238,35 +248,43 @@ def _num_streams(num_shards):
     return min(_MAX_STREAMS, 1 << (max(num_shards, 1).bit_length() - 1))
 
 
-def _deal(shard_sizes, seed, num_streams, num_needed):
-    """Shard indexes [rounds, V], as many as give each stream `num_needed`."""
-    num_shards = len(shard_sizes)
-    # Begin with what is needed if all shards were the mean one.
-    num_epochs = 1 + num_needed * num_streams // max(1, shard_sizes.sum())
-    while True:
-        order = np.concatenate(
-            [
-                np.random.default_rng((seed, epoch)).permutation(num_shards)
-                for epoch in range(num_epochs)
-            ]
+def _of_epoch(shard_sizes, seed, epoch, examples, num_streams):
+    """What each stream reads of an epoch: int64 [3, ranges] a stream.
+
+    The rows are those of a `Segment`.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(len(shard_sizes))
+    bounds = np.cumsum([0, *shard_sizes[order]])
+    epoch_start = epoch * bounds[-1]
+    epoch_end = epoch_start + bounds[-1]
+    # How many examples each stream has had at the epoch's start and end, and
+    # where its part of `examples` begins and ends.
+    before, first, last, after = (
+        -(-(t - np.arange(num_streams)) // num_streams)
+        for t in (
+            epoch_start,
+            max(epoch_start, examples.start),
+            min(epoch_end, examples.stop),
+            epoch_end,
         )
-        rounds = len(order) // num_streams
-        dealt = order[: rounds * num_streams].reshape(rounds, num_streams)
-        if shard_sizes[dealt].sum(axis=0).min() >= num_needed:
-            return dealt
-        num_epochs += 1 + num_epochs // 8
+    )
+    # The epoch's sequence is cut into one range after the other.
+    shifts = np.cumsum(after - before) - after
+    return [
+        _cut(order, bounds, *part)
+        for part in np.stack([first + shifts, last + shifts], axis=1)
+    ]
 
 
-def _seek(stream_shards, shard_sizes, start, end):
-    """The `Segment` of a stream that holds its examples [start, end)."""
-    ends = np.cumsum(shard_sizes[stream_shards])
-    first = np.searchsorted(ends, start, side="right")
-    last = np.searchsorted(ends, end, side="left")
-    shards = stream_shards[first : last + 1]
-    skips = np.zeros(len(shards), np.int64)
-    if len(shards):
-        skips[0] = start - (ends[first - 1] if first else 0)
-    return Segment(shards, skips)
+def _cut(order, bounds, start, stop):
+    """[shards, skips, takes] of the examples [start, stop) of an epoch."""
+    begins, ends = bounds[:-1], bounds[1:]
+    mine = np.flatnonzero((begins < stop) & (ends > start) & (start < stop))
+    begins, ends = begins[mine], ends[mine]
+    starts = np.maximum(begins, start)
+    return np.stack(
+        [order[mine], starts - begins, np.minimum(ends, stop) - starts]
+    )
 
 
 def _batch(serialized, manifest, context, global_batch_size):

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+import tensorflow as tf
 import tf_keras
 from official.modeling import optimization
 
@@ -88,7 +89,7 @@ def reset(adam):
     """Forgets the means of gradients and squares; the step stays."""
     for variable in adam.variables():
         if variable.shape.rank:
-            variable.assign(variable * 0)
+            variable.assign(tf.zeros_like(variable))
 
 
 def _is_legacy(adam):

@@ -7,7 +7,8 @@ file, a YAML list, says what changes at which later step:
       data_dir: gs://bucket/records-512
       global_batch_size: 256
 
-What an entry does not name stays as it was in the phase before. Weights, the
+What an entry does not name stays as it was in the phase before; a
+`masked_fraction` that is null is the set's own again. Weights, the
 optimizer's state and the step are carried over; `reset_optimizer` alone makes
 an exception.
 """
@@ -140,6 +141,9 @@ def _entry(path, number, entry):
         kind = _KEYS[name]
         try:
             # YAML takes 5e-5, which has no point, for a string.
+            if name == "masked_fraction" and value is None:
+                values[name] = None
+                continue
             values[name] = (
                 float(value) if kind is float else options.tidy(name, value)
             )

@@ -64,7 +64,7 @@ class Program:
         Returns:
           The `Outcome`.
         """
-        state, evaluation, totals = self.state, None, []
+        state, totals = self.state, []
         while True:
             phase = phases.at_step(self.plan, state.step)
             progress, training = self._enter(phase, raise_if_asked)
@@ -77,13 +77,14 @@ class Program:
                 if not is_restored and not state.step:
                     training.evaluate()
                     self.saver.save()
-                evaluation = training.train(phase.until_step) or evaluation
+                evaluation = training.train(phase.until_step)
                 is_complete = (
                     state.step >= self.config.schedule.total_steps
                     or training.is_over()
                 )
                 if is_complete:
-                    # A run that had ended already has evaluated nothing.
+                    # Not evaluated yet are a run that had ended already, and
+                    # one that its end met while it went back.
                     evaluation = evaluation or training.evaluate()
             totals.append(progress.totals())
             if is_complete:
@@ -117,8 +118,8 @@ class Program:
             records.EVAL,
             phase.global_batch_size,
         )
+        bert_trainer = self._trainer(phase, dtype)
         with self.strategy.scope():
-            bert_trainer = self._trainer(phase, dtype)
             bert_evaluator = evaluator.Evaluator(
                 state.bert, eval_batches, dtype=dtype
             )
@@ -166,11 +167,13 @@ class Program:
             from_step=phase.from_step,
             set_start_step=phases.set_start(self.plan, phase),
             is_over=lambda: self._is_over(phase),
+            is_evaluated=self._is_evaluated,
         )
 
     def _trainer(self, phase, dtype):
         config = self.config
         return trainer.Trainer(
+            self.strategy,
             self.state,
             self._batches(phase),
             trainer.UpdateConfig(
@@ -223,22 +226,33 @@ class Program:
     def _peak_examples_per_second(self, phase, dtype):
         """What the accelerators compute at the most; None if not known."""
         peak_flops = hardware.peak_flops(self.strategy, dtype)
+        predicting = phase.masking or phase.manifest
         return peak_flops and peak_flops / flops.per_example(
             self.state.bert.config,
             phase.manifest.seq_length,
-            phase.manifest.max_predictions_per_seq,
+            predicting.max_predictions_per_seq,
             model.has_pairs(self.state.bert),
         )
 
     def _is_over(self, phase):
-        """Whether the time is used up, or the held-out loss stands still."""
+        """Whether the time is used up, or the held-out loss stands still.
+
+        While updates fail it stands still too, which is for recovery.py.
+        """
+        if self.state.clock.is_over:
+            return True
+        if self.state.bad_steps_in_row.numpy():
+            return False
         since = phases.set_start(self.plan, phase)
         losses = [
             run.held_out_loss(record)
-            for record in self.log.records
-            if record["kind"] == "eval"
-            and (record["step"] > since or not since)
+            for record in self.log.evaluations()
+            if record["step"] > since or not since
         ]
-        return self.state.clock.is_over or early_stopping.is_due(
+        return early_stopping.is_due(
             losses, self.config.early_stopping_patience
         )
+
+    def _is_evaluated(self):
+        step = self.state.step
+        return any(record["step"] == step for record in self.log.evaluations())

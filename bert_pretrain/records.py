@@ -121,6 +121,7 @@ def write_shard(path, batches):
     checksum = hashlib.sha256()
     with files.replacing(path) as aside:
         with tf.io.gfile.GFile(aside, "wb") as file:
+            file.write(b"")  # Else there is no file where there is no row.
             for features in batches:
                 for content, ends in _serialize(features):
                     framed = framing.frame(content, ends).tobytes()

@@ -3,7 +3,8 @@
 Loops end at the same steps wherever a run was entered. After each one, in
 this order: going back if its updates failed, evaluating and saving if due,
 leaving if asked. So all that was logged of the steps that a checkpoint holds
-was logged before, and nothing of them has to be logged again.
+was logged before, and nothing of them has to be logged again. Only who is
+asked to leave before an evaluation leaves it to the process that resumes.
 """
 
 import contextlib
@@ -33,6 +34,7 @@ class Run:
     from_step: int  # of the phase
     set_start_step: int  # from which on evaluations compare
     is_over: Callable  # whether the run has reached an end before its last step
+    is_evaluated: Callable  # whether the present step's evaluation is logged
 
     def train(self, until):
         """Trains to the step `until`, and saves there.
@@ -54,6 +56,8 @@ class Run:
     def _train(self, until):
         state = self.trainer.state
         output = None
+        if self._is_eval_due() and not self.is_evaluated():
+            output = self._evaluate_and_keep()  # Left out at an interruption.
         while self.from_step <= state.step < until and not self.is_over():
             self.raise_if_asked()
             earlier = state.step
@@ -61,13 +65,20 @@ class Run:
             with self.profiler.tracing(earlier, stop):
                 self.controller.train(stop, checkpoint_at_completion=False)
             if self.recovery.go_back_if_needed(self.batches_after_going_back):
+                output = None
                 continue
-            if state.step == until or self._is_eval_due() or self.is_over():
-                output = self.evaluate()
-                self.saver.save_if_best(
-                    held_out_loss(output), self.set_start_step
-                )
+            if state.step == until or self.is_over():
+                output = self._evaluate_and_keep()
+            elif self._is_eval_due():
+                # Who is about to be killed has no time for it.
+                self.raise_if_asked()
+                output = self._evaluate_and_keep()
             self.saver.save_if_due(earlier)
+        return output
+
+    def _evaluate_and_keep(self):
+        output = self.evaluate()
+        self.saver.save_if_best(held_out_loss(output), self.set_start_step)
         return output
 
     def evaluate(self):

@@ -225,6 +225,18 @@ class MetricsLog:
         """What is logged, in order."""
         return tuple(self._records)
 
+    def evaluations(self):
+        """The records of evaluations that led to the present step.
+
+        Those of steps that the run has gone back over are not among them.
+        """
+        found = []
+        for record in self._records:
+            if record["kind"] == "eval":
+                found = [old for old in found if old["step"] < record["step"]]
+                found.append(record)
+        return [old for old in found if old["step"] <= self._state.step]
+
 
 def read_log(path):
     """The records of a `MetricsLog`, up to the first line that is torn."""

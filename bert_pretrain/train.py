@@ -140,6 +140,7 @@ def train(config):
     try:
         with interruption.watching() as raise_if_asked:
             with files.locked(model_dir):
+                files.remove_asides(model_dir)
                 _train(config, raise_if_asked)
     except interruption.Interrupted as interrupted:
         return interrupted.code
@@ -172,6 +173,8 @@ def _train(config, raise_if_asked):
             f"{model_dir}/{telemetry.LOG_NAME}", state, follow
         )
         log.resume(is_restored)
+        # Until this process, too, has come to the end.
+        files.remove(f"{model_dir}/{telemetry.TRAIN_RESULTS_NAME}")
         _announce(config, plan, state, strategy)
         outcome = program.Program(
             config, plan, strategy, state, saver, log

@@ -110,25 +110,30 @@ def new_state(bert, adam, variables=None, clock=None):
 class Trainer(orbit.StandardTrainer):
     """Updates a `State`; many steps inside one `tf.function`."""
 
-    def __init__(self, state, batches, config):
-        """Prepares the training; call it in the strategy's scope.
+    def __init__(self, strategy, state, batches, config):
+        """Prepares the training; call it outside of the strategy's scope.
 
         Args:
+          state: made in that scope.
           batches: distributed batches of `records.parse`'s features.
         """
         super().__init__(batches)
-        self._strategy = tf.distribute.get_strategy()
+        self._strategy = strategy
         self.state = state
         self._config = config
         names = ["steps", "gradient_norm", *_sum_names("masked_lm")]
         if model.has_pairs(state.bert):
             names += _sum_names("next_sentence")
-        self._sums = {name: tf_keras.metrics.Sum(name) for name in names}
-        self._longest_bad_row = _counter("longest_bad_row")
-        # All tokens that were computed, of bad steps too. float32 cannot
-        # count those of a long loop.
-        self._num_tokens = tf_keras.metrics.Sum("num_tokens", tf.int64)
-        self._input_microseconds = _counter("input_microseconds")
+        with strategy.scope():
+            self._sums = {name: tf_keras.metrics.Sum(name) for name in names}
+            self._longest_bad_row = _counter("longest_bad_row")
+            # All tokens that were computed, of bad steps too. float32 cannot
+            # count those of a long loop.
+            self._num_tokens = tf_keras.metrics.Sum("num_tokens", tf.int64)
+        # The host's own: one of the strategy's would be counted on the
+        # devices, by a program beside each step.
+        with tf.device("CPU:0"):
+            self._input_microseconds = _counter("input_microseconds")
         self.last_loop = None
 
     def train(self, num_steps):
@@ -185,11 +190,12 @@ class Trainer(orbit.StandardTrainer):
         start = tf.timestamp()
         with tf.control_dependencies([start]):
             batch = next(iterator)
-        values = tf.nest.flatten(
-            tf.nest.map_structure(
-                self._strategy.experimental_local_results, batch
-            )
-        )
+        # Of the first replica, which is on this host: to ask the others of a
+        # pod takes longer than the answer is worth.
+        values = [
+            self._strategy.experimental_local_results(value)[0]
+            for value in tf.nest.flatten(batch)
+        ]
         with tf.control_dependencies(values):
             seconds = tf.timestamp() - start
         self._input_microseconds.assign_add(tf.cast(1e6 * seconds, tf.int64))

@@ -46,7 +46,7 @@ def following(config, model_dir, run_config):
         return
     run = _start(config.wandb, model_dir, run_config)
     try:
-        yield lambda record: _send(run, record)
+        yield _Sender(run)
     except BaseException:
         run.finish(exit_code=1)  # not complete; it may be resumed
         raise
@@ -98,16 +98,32 @@ def _run_id(model_dir):
     return files.read_text(path).strip()
 
 
-def _send(run, record):
-    # W&B takes no step again: what is done again after a crash is the same,
-    # and of what is done again after a rollback the new steps only are told.
-    if record["step"] < run.step:
-        return
-    run.log(
-        {
+class _Sender:
+    """Sends records, until one cannot be sent."""
+
+    def __init__(self, run):
+        self._run = run
+        self._is_broken = False
+
+    def __call__(self, record):
+        # W&B takes no step again: what is done again after a crash is the
+        # same, and of what is done again after a rollback the new steps only
+        # are told.
+        if self._is_broken or record["step"] < self._run.step:
+            return
+        values = {
             f"{record['kind']}/{name}": value
             for name, value in record.items()
             if name not in _PLACE and value is not None
-        },
-        step=record["step"],
-    )
+        }
+        try:
+            self._run.log(values, step=record["step"])
+        # All errors: a run of days must not end because a log of it does.
+        except Exception as error:
+            self._is_broken = True
+            print(
+                f"warning: W&B gets no more records ({error}); metrics.jsonl "
+                "has them all.",
+                file=sys.stderr,
+                flush=True,
+            )

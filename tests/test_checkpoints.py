@@ -321,8 +321,29 @@ def test_a_run_begins_anew_only_if_no_checkpoint_was_ever_whole(
     change_values(folder)
     with pytest.raises(errors.UserError, match="ckpt-3.*cannot be read"):
         restored_step(config, state)
-    never_finish(folder)
+    for spoil in (truncate, never_finish):
+        spoil(folder)
+        with pytest.raises(errors.UserError, match="none of them is whole"):
+            restored_step(config, state)
+    # Nothing was lost with the first one of all.
+    for path in folder.glob("ckpt-3.*"):
+        path.rename(folder / path.name.replace("ckpt-3", "ckpt-0"))
     assert restored_step(config, state) is None
+
+
+def test_what_cannot_be_read_now_is_not_taken_for_torn(
+    make_state, tmp_path, monkeypatch
+):
+    config, state = make_state(tmp_path / "model")
+    save_steps(checkpoints.Saver(config, state), state, 1, 2)
+
+    def fail(path):
+        with errors.naming(path):
+            raise tf.errors.UnavailableError(None, None, "try again")
+
+    monkeypatch.setattr(files, "size", fail)
+    with pytest.raises(errors.UserError, match="ckpt-2.*try again"):
+        restored_step(config, state)
 
 
 def test_a_failure_to_write_is_made_good_or_ends_the_run(

@@ -13,21 +13,20 @@ def expected_order(shard_sizes, seed, num_examples):
     num_streams = 1
     while num_streams * 2 <= min(len(shard_sizes), 64):
         num_streams *= 2
-    streams = [[] for _ in range(num_streams)]
-    dealt = 0
-    epoch = 0
-    while min(map(len, streams)) * num_streams < num_examples + num_streams:
-        for shard in np.random.default_rng((seed, epoch)).permutation(
+    found = [None] * num_examples
+    for epoch in range(num_examples // sum(shard_sizes) + 1):
+        order = np.random.default_rng((seed, epoch)).permutation(
             len(shard_sizes)
-        ):
-            streams[dealt % num_streams] += [
-                (int(shard), i) for i in range(shard_sizes[shard])
-            ]
-            dealt += 1
-        epoch += 1
-    return [
-        streams[t % num_streams][t // num_streams] for t in range(num_examples)
-    ]
+        )
+        left = iter([(int(s), i) for s in order for i in range(shard_sizes[s])])
+        start = epoch * sum(shard_sizes)
+        for stream in range(num_streams):
+            for t in range(start, start + sum(shard_sizes)):
+                if t % num_streams == stream:
+                    example = next(left)
+                    if t < num_examples:
+                        found[t] = example
+    return found
 
 
 def planned_order(shard_sizes, seed, examples, index=0, num_pipelines=1):
@@ -38,12 +37,15 @@ def planned_order(shard_sizes, seed, examples, index=0, num_pipelines=1):
     streams = [
         [
             (int(shard), i)
-            for shard, skip in zip(segment.shards, segment.skips, strict=True)
-            for i in range(skip, shard_sizes[shard])
+            for shard, skip, take in zip(
+                segment.shards, segment.skips, segment.takes, strict=True
+            )
+            for i in range(skip, skip + take)
         ]
         for segment in segments
     ]
     num_own = len(examples) // num_pipelines
+    assert sum(map(len, streams)) == num_own
     return [
         streams[u % len(streams)][u // len(streams)] for u in range(num_own)
     ]
@@ -96,18 +98,13 @@ def test_the_number_of_hosts_does_not_change_the_order(
     assert [union[t] for t in examples] == order[start:]
 
 
-@pytest.mark.parametrize("num_shards", [1, 2, 3, 4, 6, 8])
-def test_an_epoch_of_even_shards_holds_every_example_once(num_shards):
-    sizes = (6,) * num_shards
-    # What an epoch spans is whole when the streams divide the shards.
-    num_streams = 1 << (num_shards.bit_length() - 1)
-    epochs = 1 if num_shards % num_streams == 0 else num_streams
-    span = epochs * sum(sizes)
-    for first in range(0, 3 * span, span):
-        order = planned_order(sizes, 5, range(first, first + span))
-        assert sorted(order) == sorted(
-            epochs * [(s, i) for s in range(num_shards) for i in range(6)]
-        )
+@pytest.mark.parametrize("sizes", [*SIZES, (6,) * 3, (6,) * 8, (50,) * 100])
+def test_each_epoch_holds_every_example_once(sizes):
+    everything = [(s, i) for s, size in enumerate(sizes) for i in range(size)]
+    for epoch in range(3):
+        start = epoch * len(everything)
+        order = planned_order(sizes, 5, range(start, start + len(everything)))
+        assert sorted(order) == everything
 
 
 def test_seeds_and_epochs_have_orders_of_their_own():
@@ -122,8 +119,16 @@ def test_resuming_after_many_epochs_reads_one_shard_a_stream():
     start = 1000 * sum(sizes) + 77
     segments = input_pipeline.plan(sizes, 0, range(start, start + 8), 0, 1)
     assert [len(segment.shards) for segment in segments] == [1] * 8
-    # Of it, what is passed over is less than the shard.
     assert all(segment.skips[0] < 50 for segment in segments)
+
+
+def test_a_stream_reads_few_parts_of_shards():
+    # What is passed over within a shard is read too.
+    sizes = (50, 49) * 100
+    segments = input_pipeline.plan(sizes, 0, range(sum(sizes)), 0, 1)
+    num_passed_over = sum(segment.skips.sum() for segment in segments)
+    assert len(segments) == 64
+    assert num_passed_over < 64 * 50
 
 
 @pytest.mark.parametrize(

@@ -129,3 +129,18 @@ def test_a_slash_behind_a_folder_makes_no_other_set_of_it(read):
     first, second = read("[{from_step: 5, data_dir: S1/}]")
     assert second.data_dir == first.data_dir
     assert phases.set_start([first, second], second) == 0
+
+
+def test_a_phase_with_fixed_masks_may_follow_one_with_a_rate_of_its_own(read):
+    text = """
+        - from_step: 50
+          data_dir: S2
+          masked_fraction: 0.3
+        - from_step: 60
+          masked_fraction: null
+        """
+    _, second, third = read(text)
+    assert second.masking.masked_fraction == 0.3
+    assert third.masking.masked_fraction == 0.15
+    with pytest.raises(errors.UserError, match="masked_fraction='often'"):
+        read(text.replace("null", "often"))

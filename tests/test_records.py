@@ -235,3 +235,9 @@ def test_an_id_outside_the_vocabulary_is_refused(a_set):
         records.check_set(
             data_dir, dataclasses.replace(manifest, splits={"train": split})
         )
+
+
+def test_a_shard_without_a_row_is_a_file_too(tmp_path):
+    path = str(tmp_path / "eval-00000-of-00001.tfrecord")
+    assert records.write_shard(path, []).num_examples == 0
+    assert list(records.read_examples([path])) == []

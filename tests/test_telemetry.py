@@ -175,3 +175,26 @@ def test_the_log_keeps_what_need_not_be_done_again(tmp_path):
     # Nothing was saved: the run begins anew.
     log.resume(False)
     assert not log.records and not path.read_text()
+
+
+def test_evaluations_of_steps_gone_back_over_do_not_count(tmp_path):
+    state = types.SimpleNamespace(num_examples=tf.Variable(0, dtype=tf.int64))
+    log = telemetry.MetricsLog(str(tmp_path / "metrics.jsonl"), state)
+
+    def steps():
+        return [record["step"] for record in log.evaluations()]
+
+    for number, step in enumerate([0, 250, 500, 750]):
+        state.step = step
+        state.num_examples.assign(number)
+        log.append("eval", {"masked_lm_loss": 5.0})
+    assert steps() == [0, 250, 500, 750]
+    log.append("rollback", {})
+    state.step = 250
+    assert steps() == [0, 250]
+    state.step = 500
+    state.num_examples.assign(9)
+    log.append("eval", {"masked_lm_loss": 6.0})
+    state.step = 800
+    assert steps() == [0, 250, 500]
+    assert log.evaluations()[-1]["masked_lm_loss"] == 6.0

@@ -24,6 +24,7 @@ from bert_pretrain import (
     profiling,
     records,
     recovery,
+    telemetry,
     train,
     trainer,
     wandb_log,
@@ -57,6 +58,26 @@ def test_an_interrupted_and_a_crashed_run_end_as_an_undisturbed_one(
     results = [training.results_of(c) for c in (whole, config)]
     for part in ("step", "start", "end", "unigram_entropy"):
         assert results[0][part] == results[1][part]
+
+
+def test_who_is_to_be_killed_saves_and_leaves_the_evaluation(
+    make_config, monkeypatch
+):
+    whole = make_config(model_dir="whole", total_steps=8, eval_every_steps=4)
+    assert train.train(whole) == 0
+    config = make_config(whole.data_dir, total_steps=8, eval_every_steps=4)
+    with monkeypatch.context() as patch:
+        training.disturb(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert train.train(config) == 75
+    assert list(training.logged(config, "eval", "masked_lm_loss")) == [0]
+    assert not pathlib.Path(
+        f"{config.saving.model_dir}/{telemetry.TRAIN_RESULTS_NAME}"
+    ).exists()
+    assert train.train(config) == 0
+    for kind in ("eval", "train"):
+        assert training.logged(
+            config, kind, "masked_lm_loss"
+        ) == training.logged(whole, kind, "masked_lm_loss")
 
 
 def test_a_run_leaves_results_logs_and_a_directory_that_explains_itself(

@@ -74,14 +74,16 @@ def trainer_of(
             ),
             bert.trainable_variables,
         )
-        dataset = tf.data.Dataset.from_tensor_slices(batches())
-        return bert, trainer.Trainer(
-            trainer.new_state(bert, adam),
-            strategy.experimental_distribute_dataset(
-                dataset.batch(NUM_ROWS, drop_remainder=True).repeat()
-            ),
-            trainer.UpdateConfig(**values),
-        )
+        state = trainer.new_state(bert, adam)
+    dataset = tf.data.Dataset.from_tensor_slices(batches())
+    return bert, trainer.Trainer(
+        strategy,
+        state,
+        strategy.experimental_distribute_dataset(
+            dataset.batch(NUM_ROWS, drop_remainder=True).repeat()
+        ),
+        trainer.UpdateConfig(**values),
+    )
 
 
 # Were each replica's gradient clipped, a low limit would tell.

@@ -76,6 +76,22 @@ def records_of(content):
             yield message
 
 
+def test_what_w_and_b_does_not_take_does_not_end_the_run(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("WANDB_API_KEY", "5ec12e7" * 6)
+    with wandb_log.following(CONFIG, str(tmp_path / "m"), {}) as follow:
+        follow(record("train", 1, loss=4.5))
+
+        def fail(*values, **options):
+            raise wandb.Error("the disk is full")
+
+        monkeypatch.setattr(type(follow._run), "log", fail)
+        follow(record("train", 2, loss=4.4))
+        follow(record("train", 3, loss=4.3))
+    assert capsys.readouterr().err.count("the disk is full") == 1
+
+
 def test_a_run_that_is_interrupted_goes_on_as_the_same_run(
     tmp_path, monkeypatch
 ):
