@@ -1,6 +1,7 @@
 """The whole builder: raw text in, one and the same set out."""
 
 import dataclasses
+import gzip
 import itertools
 import json
 import os
@@ -511,6 +512,42 @@ def test_each_mistake_is_one_line_and_exit_code_2(text):
         assert done.returncode == 2, (flags, done.stderr)
         assert line.startswith("error: ") and expected in line
         assert "Traceback" not in done.stderr
+
+
+def test_a_corrupt_file_fails_alone_and_is_read_once_it_is_mended(text):
+    write_news(f"{text}/news-3.jsonl", seed=2)
+    content = gzip.compress(files.read_bytes(f"{text}/news-3.jsonl"))
+    os.remove(f"{text}/news-3.jsonl")
+    # Before others, whose place among the units follows from its size.
+    corrupt = f"{text}/news-10.jsonl.gz"
+    flags = [f"--input={text}/news-*.jsonl*", "--unit_mb=0.05"]
+    files.write_bytes(corrupt, content)
+    undisturbed = run(text, *flags, f"--output_dir={text}/undisturbed")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    files.write_bytes(corrupt, content[: len(content) // 2])
+    done = run(text, *flags, "--num_workers=2")
+    assert done.returncode == 2
+    (line,) = [x for x in done.stderr.splitlines() if x.startswith("error: ")]
+    assert line == done.stderr.splitlines()[-1]
+    assert f"{corrupt}: the compressed data is truncated" in line
+    assert "Traceback" not in done.stderr
+    assert not os.path.exists(f"{text}/set/manifest.json")
+    summaries = files.expand([f"{text}/set/work/extract/*.json"])
+    assert f"error: 1 of {len(summaries) + 1} units of 'extract'" in line
+    # What has been read already may not change, nor may the options.
+    good = files.read_bytes(f"{text}/news-1.jsonl")
+    files.write_bytes(f"{text}/news-1.jsonl", good + b"{}\n")
+    files.write_bytes(corrupt, content)
+    refused = run(text, *flags)
+    assert "news-1.jsonl was 2" in refused.stderr, refused.stderr
+    files.write_bytes(f"{text}/news-1.jsonl", good)
+    refused = run(text, *flags, "--min_document_chars=50")
+    assert "min_document_chars=100, not 50" in refused.stderr
+    assert files.expand([f"{text}/set/work/extract/*.json"]) == summaries
+    # The same command goes on to what it would have made at once.
+    done = run(text, *flags)
+    assert done.returncode == 0, done.stderr
+    assert contents(f"{text}/set") == contents(f"{text}/undisturbed")
 
 
 def test_masks_are_as_asked(text):

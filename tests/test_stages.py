@@ -10,7 +10,7 @@ import pytest
 import test_build
 
 from bert_pretrain import errors, files, records, vocabulary
-from tfrecord_builders import build, show_records
+from tfrecord_builders import build, engine, sentences, show_records
 
 text = test_build.text
 
@@ -215,6 +215,19 @@ def test_a_build_without_the_segmenter_s_package_says_how_to_get_it(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(errors.UserError, match="needs the package jieba"):
         built(chinese, **chinese_options(chinese))
+
+
+def test_rows_that_fail_are_told_by_the_files_they_come_from(text, monkeypatch):
+    monkeypatch.setattr(engine, "_NUM_ATTEMPTS", 1)
+    monkeypatch.setattr(sentences, "split", lambda text: [][0])
+    for unit_mb, name in (
+        (0.25, f"{text}/news-1.jsonl: IndexError"),
+        (1.0, f"{text}/news-1.jsonl … {text}/news-2.jsonl (2 files): Index"),
+    ):
+        with pytest.raises(RuntimeError) as told:
+            built(text, f"set{unit_mb}", unit_mb=unit_mb)
+        line = str(told.value).partition("\n")[0]
+        assert name in line and "work/extract" not in line
 
 
 def test_shards_too_large_for_a_worker_are_refused(text):

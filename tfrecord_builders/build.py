@@ -72,7 +72,7 @@ def build(work, vocab, workers):
     extract = stages.extract_stage(work)
     inputs = documents.identify(extract.units)
     with workers:
-        _settle_origin(work, vocab, inputs)
+        _settle_origin(work, vocab, inputs, extract)
         files.remove_asides(work.output_dir)
         work = _with_own_vocabulary(work, vocab)
         extracted = workers.run(extract)
@@ -211,10 +211,12 @@ def _is_built(work, vocab):
     return True
 
 
-def _settle_origin(work, vocab, inputs):
+def _settle_origin(work, vocab, inputs, extract):
     """Goes on with an earlier build, of the same options and text, or begins.
 
-    Nobody may be at work in the folder.
+    A file that no finished unit has read may be another now: it was corrupt,
+    say. Where none kept a document everything may be. Nobody may be at work
+    in the folder.
     """
     path = _origin_path(work)
     with errors.naming(path):
@@ -228,28 +230,56 @@ def _settle_origin(work, vocab, inputs):
             _refuse_other_inputs(work, earlier["inputs"], inputs)
             return
         except errors.UserError:
-            if _holds_documents(work):
-                raise
+            finished = _finished_units(work)
+        # All of them, unless one kept a document.
+        stale = finished
+        if any(summary["parts"] for summary in finished.values()):
+            _refuse_other_options(work, earlier["options"], vocab)
+            unread = _unread(earlier["inputs"], inputs, finished.values())
+            _refuse_other_inputs(work, earlier["inputs"], inputs | unread)
+            stale = _find_stale(work, finished, extract)
         # Before the origin: until this is done, the units are the earlier's.
-        _forget_units(work)
+        for summary_path in stale:
+            with errors.naming(summary_path):
+                tf.io.gfile.remove(summary_path)
     options_now = _set_options(work.config, vocab)
     files.write_json(path, {"options": options_now, "inputs": inputs})
 
 
-def _holds_documents(work):
-    """Whether a finished unit of the first stage kept a document."""
+def _finished_units(work):
+    """The summaries of the first stage, by their paths."""
     pattern = engine.summary_path(f"{work.dir}/extract/[0-9]*[0-9]")
     with errors.naming(work.dir):
-        return any(
-            files.read_json(path)["parts"] for path in tf.io.gfile.glob(pattern)
+        paths = tf.io.gfile.glob(pattern)
+    return {path: files.read_json(path) for path in paths}
+
+
+def _unread(earlier, inputs, summaries):
+    """What files were that are still there and that no unit has read."""
+    read = {path for summary in summaries for path in summary["counts"]}
+    return {
+        path: was
+        for path, was in earlier.items()
+        if path in inputs and path not in read
+    }
+
+
+def _find_stale(work, finished, extract):
+    """The finished units that the plan, now that a file changed, has not.
+
+    A file's size moves the bounds of the units behind it.
+    """
+    planned = {
+        engine.summary_path(prefix): [list(span) for span in unit]
+        for prefix, unit in zip(
+            engine.unit_prefixes(work.dir, extract), extract.units, strict=True
         )
-
-
-def _forget_units(work):
-    folder = f"{work.dir}/extract"
-    with errors.naming(folder):
-        if tf.io.gfile.exists(folder):
-            tf.io.gfile.rmtree(folder)
+    }
+    return [
+        path
+        for path, summary in finished.items()
+        if summary["spans"] != planned.get(path)
+    ]
 
 
 def _refuse_other_work(work):

@@ -157,14 +157,23 @@ def extract_stage(work):
 
 
 def _describe_spans(unit):
-    paths = list(dict.fromkeys(span.path for span in unit))
-    if len(paths) > 1:
-        return f"{paths[0]} … {paths[-1]} ({len(paths)} files)"
+    paths = [span.path for span in unit]
+    if len(set(paths)) > 1:
+        return _describe_files(paths)
     return f"{paths[0]}, bytes {unit[0].start:,} to {unit[-1].end:,}"
 
 
+def _describe_files(paths):
+    paths = list(dict.fromkeys(paths))
+    if len(paths) > 1:
+        return f"{paths[0]} … {paths[-1]} ({len(paths)} files)"
+    return paths[0]
+
+
 def _extract(work, unit, prefix, progress):
-    return extraction.extract(unit, prefix, work.config, progress)
+    # With the spans, so that it is known what an earlier plan's unit read.
+    summary = extraction.extract(unit, prefix, work.config, progress)
+    return {**summary, "spans": unit}
 
 
 def extracted_parts(work, summaries):
@@ -347,7 +356,9 @@ def rows_stage(work, all_parts, shards):
 
 def _describe_parts(unit):
     _, its_parts = unit
-    return ", ".join(part.path for part in its_parts)
+    return _describe_files(
+        [source.path for part in its_parts for source in part.sources]
+    )
 
 
 def _rows(work, shards, unit, prefix, progress):
