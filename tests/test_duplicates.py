@@ -15,6 +15,7 @@ from tfrecord_builders import (
     build,
     deduplication,
     duplicates,
+    filters,
     parts,
     stages,
 )
@@ -142,6 +143,7 @@ def test_of_duplicates_only_the_first_stands_in_whatever_split(planted):
         "kept": 200,
         "dropped": {"duplicate": 20, "near_duplicate": 100},
         "boilerplate_lines": 0,
+        "thresholds": filters.THRESHOLDS,
     }
     assert [source["kept"] for source in manifest.sources] == [200, 0]
     assert manifest.sources[1]["dropped"] == {
@@ -249,6 +251,12 @@ def test_a_cap_holds_for_all_files_of_an_input_together(two_inputs):
     assert abs(weight - num_bytes / total) < 0.02
     everything = len(counts_of(plain, 0, 500)[0])
     assert abs(len(capped) / everything - weight) < 0.1
+    # Counts can be summed by what was asked for.
+    assert [source["input"] for source in manifest.sources] == [
+        f"{two_inputs}/a-*.jsonl",
+        f"{two_inputs}/a-*.jsonl",
+        f"{two_inputs}/b.jsonl",
+    ]
     # From both files, and not the first of each.
     assert any(i > 200 for i in capped) and any(i > 450 for i in capped)
 
@@ -279,7 +287,11 @@ def test_filters_are_counted_by_file_and_can_be_switched_off(tmp_path):
     assert (first["kept"], first["boilerplate_lines"]) == (40, 0)
     assert (second["kept"], second["boilerplate_lines"]) == (20, 20)
     assert manifest.documents["boilerplate_lines"] == 20
+    thresholds = manifest.documents["thresholds"]
+    assert thresholds["min_letter_share"] == filters.MIN_LETTER_SHARE
+    assert thresholds["max_repeated_ngrams"]["10"] == 0.1
     _, manifest, _ = built(str(tmp_path), "a.jsonl", "b.jsonl", filters="none")
+    assert "thresholds" not in manifest.documents
     assert manifest.documents["dropped"] == {}
     assert manifest.documents["boilerplate_lines"] == 0
 

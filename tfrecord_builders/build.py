@@ -15,7 +15,7 @@ from typing import Literal
 import tensorflow as tf
 
 from bert_pretrain import errors, files, options, records, vocabulary
-from tfrecord_builders import documents, engine, stages
+from tfrecord_builders import documents, engine, filters, stages
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -360,7 +360,7 @@ def _manifest(work, vocab, parts, counted, row_summaries, written):
         },
         options=_set_options(config, vocab),
         sources=tuple(_sources(work, weights, counted)),
-        documents=_document_counts(counted),
+        documents=_document_counts(counted) | _state_thresholds(config.filters),
         rows={
             name: sum(row_counts[f"{split}_{name}"] for split in records.SPLITS)
             for name in ("num_tokens_cut", "num_documents_unpaired")
@@ -408,6 +408,8 @@ def _sources(work, weights, counted):
         yield {
             "path": path,
             **inputs[path],
+            # The pattern: its number says little beside other files.
+            "input": work.config.source.input[inputs[path]["input"]],
             "weight": round(weights.get(path, 1.0), 6),
             **_kept_and_dropped(counts),
         }
@@ -419,6 +421,13 @@ def _document_counts(counted):
         for of_file in summary["counts"].values():
             counts.update(of_file)
     return _kept_and_dropped(counts)
+
+
+def _state_thresholds(config):
+    """What documents were judged by, where they were."""
+    if config.filters == "none":
+        return {}
+    return {"thresholds": filters.THRESHOLDS}
 
 
 def _kept_and_dropped(counts):

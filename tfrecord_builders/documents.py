@@ -150,18 +150,23 @@ def identify(units):
     """What tells each file of a plan from another, by path.
 
     Returns:
-      dicts of its size and a hash of its ends, on object stores of its last
-      bytes: little is read, and neither a copy of the file nor another date
-      makes a difference. Compressors end a file with a checksum of it all.
+      dicts of the number of its --input, its size and a hash of its ends, on
+      object stores of its last bytes: little is read, and neither a copy of
+      the file nor another date makes a difference. Compressors end a file
+      with a checksum of it all.
     """
-    sizes = collections.Counter()
+    sizes, numbers = collections.Counter(), {}
     for unit in units:
         for span in unit:
             sizes[span.path] += span.num_bytes
+            numbers[span.path] = span.input
     # Many at a time, for those who wait for an object store.
     with concurrent.futures.ThreadPoolExecutor(_NUM_READERS) as threads:
         found = threads.map(_identify, sizes, sizes.values())
-        return dict(zip(sizes, found, strict=True))
+        return {
+            path: {"input": numbers[path], **identity}
+            for path, identity in zip(sizes, found, strict=True)
+        }
 
 
 def read(span, config):

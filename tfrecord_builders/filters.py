@@ -38,6 +38,20 @@ MAX_BOILERPLATE_CHARS = 200
 # The language of a document is told from so much of its beginning.
 LANGUAGE_CHARS = 1000
 
+# For the manifest: which text is in a set follows from these, and another
+# version may have others.
+THRESHOLDS = {
+    "min_letter_share": MIN_LETTER_SHARE,
+    "max_repeated_lines": MAX_REPEATED_LINES,
+    "max_repeated_line_chars": MAX_REPEATED_LINE_CHARS,
+    "max_top_ngram": {str(n): share for n, share in MAX_TOP_NGRAM.items()},
+    "max_repeated_ngrams": {
+        str(n): share for n, share in MAX_REPEATED_NGRAMS.items()
+    },
+    "min_words_for_ngrams": MIN_WORDS_FOR_NGRAMS,
+    "max_boilerplate_chars": MAX_BOILERPLATE_CHARS,
+}
+
 # Shares that no document exceeds one of the limits without. A repeated 5-gram
 # adds at most five words to what is repeated, an n-gram of up to 10 words
 # cannot be without its 5-grams, nor one of up to 4 without its 2-grams.
