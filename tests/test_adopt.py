@@ -122,6 +122,10 @@ def test_the_trainer_learns_from_what_tf_models_official_built(
     "change, told",
     [
         ({"eval_input": ("{theirs}/a.tfrecord",)}, "must not be trained on"),
+        (
+            {"eval_input": ("{tmp}/../{tmp.name}/link",)},
+            "link is in eval and in train as .*/a.tfrecord; .* leave it out",
+        ),
         ({"vocab_file": "{tmp}/short.txt"}, "the vocabulary only"),
         ({"train_input": ("{tmp}/cut.tfrecord",)}, "cut.tfrecord"),
         ({"eval_input": ("{tmp}/shorter.tfrecord",)}, "is not of 32 tokens"),
@@ -133,6 +137,7 @@ def test_what_does_not_fit_is_refused(theirs, tmp_path, make_set, change, told):
     content = files.read_bytes(f"{theirs}/a.tfrecord")
     files.write_bytes(f"{tmp_path}/cut.tfrecord", content[:-20])
     files.write_bytes(f"{tmp_path}/empty.tfrecord", b"")
+    (tmp_path / "link").symlink_to(f"{theirs}/a.tfrecord")
     short = vocabulary.Vocabulary(VOCAB.tokens[:20], True)
     short.write(f"{tmp_path}/short.txt")
     make_set("done")  # Of rows of 16 tokens.

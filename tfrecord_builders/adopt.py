@@ -11,6 +11,7 @@ read and checked once, the files are copied, and a manifest says the rest.
 
 import collections
 import dataclasses
+import os
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -130,12 +131,15 @@ def _check_apart(paths):
     seen = {}
     for name, mine in paths.items():
         for path in mine:
-            if path in seen:
+            # Links and other ways to write a path lead to the same records.
+            file = path if "://" in path else os.path.realpath(path)
+            other, its_path = seen.setdefault(file, (name, path))
+            if other != name:
+                also = "" if its_path == path else f" as {its_path}"
                 raise errors.UserError(
-                    f"{path} is in {seen[path]} and in {name}; what is held "
+                    f"{path} is in {name} and in {other}{also}; what is held "
                     "out must not be trained on: leave it out of one."
                 )
-            seen[path] = name
 
 
 def _refuse_existing(output_dir):
