@@ -122,8 +122,15 @@ def test_what_failed_before_is_forgotten_in_one_listing(tmp_path, monkeypatch):
         )
     with pytest.raises(errors.UserError, match="the runner ended without"):
         run(tmp_path, list(range(9)))
-    # Which units are to do, and which of them failed.
-    assert asked == [f"{tmp_path}/squares"] * 2
+    # What is left aside, which units are to do, and which of them failed.
+    assert asked == [f"{tmp_path}/squares"] * 3
+
+
+def test_what_killed_workers_left_aside_is_removed(tmp_path):
+    left = f"{tmp_path}/squares/00000.rows.tmp-0123456789abcdef"
+    files.write_text(left, "half")
+    assert run(tmp_path, [1, 2, 3]) == [1, 4, 9]
+    assert not os.path.exists(left)
 
 
 def test_a_defect_names_its_input_while_the_others_finish(tmp_path):

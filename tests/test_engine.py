@@ -175,6 +175,24 @@ def test_a_worker_killed_while_it_starts_begins_no_unit(tmp_path):
         assert os.listdir(tmp_path) == []
 
 
+def test_a_worker_that_cannot_start_is_not_told_to_lack_memory(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(engine, "_NUM_ATTEMPTS", 1)
+    (tmp_path / "file").touch()
+    context = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        _, send = map(stack.enter_context, context.Pipe(duplex=False))
+        worker = engine._Worker(context, (f"{tmp_path}/file/folder", send))
+        stack.callback(worker.close)
+        unit = engine.Stage(
+            name="squares", item="numbers", run=square, units=[1], num_bytes=1
+        )
+        reason = worker.run(unit, f"{tmp_path}/00000").reason
+    assert "ended 1 times before it began" in reason
+    assert "memory" not in reason
+
+
 def test_a_unit_that_kills_its_workers_is_named(squares):
     with pytest.raises(errors.UserError, match="input 2: its worker.*killed"):
         squares([1, 2, 3], 2, end_abruptly)

@@ -82,6 +82,8 @@ class BeamEngine:
           RuntimeError: likewise, if one failed by a defect of this program.
         """
         prefixes = engine.unit_prefixes(self._work_dir, stage)
+        # Only here: once its units run, workers write there.
+        files.remove_asides(f"{self._work_dir}/{stage.name}")
         todo = engine.unfinished(prefixes)
         started = time.monotonic()
         if len(todo) == 1:

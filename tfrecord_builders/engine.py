@@ -305,6 +305,7 @@ class _Worker:
 
     def run(self, stage, prefix):
         """`attempt` of the stage's only unit, in the process."""
+        has_started = True
         for _ in range(_NUM_ATTEMPTS):
             if self._is_killed:
                 break
@@ -314,11 +315,17 @@ class _Worker:
                     _attempt_in_worker, stage, prefix
                 ).result()
             except process.BrokenProcessPool:
+                has_started = self._pid is not None
                 self.close()
+        what = (
+            f"was killed {_NUM_ATTEMPTS} times, most often because memory ran "
+            "out: run the same command again with a smaller num_workers"
+            if has_started
+            else f"ended {_NUM_ATTEMPTS} times before it began with it: mend "
+            "what it printed above, and run the same command again"
+        )
         return Failure(
-            reason=f"{stage.name_of(0, prefix)}: its worker process was "
-            f"killed {_NUM_ATTEMPTS} times, most often because memory ran "
-            "out: run the same command again with a smaller num_workers; "
+            reason=f"{stage.name_of(0, prefix)}: its worker process {what}; "
             "finished units are kept"
         )
 
