@@ -167,7 +167,7 @@ def wait_for_a_moment(rng, model_dir):
         time.sleep(seconds)
         return f"{seconds:.2f} s after the start"
     num_lines = count_lines(model_dir)
-    num_more = rng.randrange(1, 10)
+    num_more = rng.randrange(1, 14)  # of some 25 lines
     end = time.monotonic() + 60
     while count_lines(model_dir) < num_lines + num_more:
         if time.monotonic() > end or is_done(model_dir):
