@@ -8,8 +8,9 @@ Both run as whole processes on the same text, one sentence a line, with the
 same vocabulary, pinned to the same core. Seconds are those of the processor,
 so that other processes on it do not count. What a process needs before it
 reads a byte is measured on a text of a few lines and taken off. Rounds go in
-turn, ours several times in each; the medians are printed. The peer neither filters documents nor looks for
-near duplicates, so ours runs without these and with them.
+turn, ours several times in each; the medians are printed. The peer neither
+filters documents nor looks for near duplicates, so ours runs without these and
+with them.
 
 The text is made of real documents: runs of sentences are drawn from the
 embedded sample (or `--input`) until there are enough, so that no document is
