@@ -70,8 +70,10 @@ def test_inflating_holds_a_bounded_piece_at_a_time(tmp_path):
         assert max(sizes) <= inputs._INFLATED_BYTES
 
 
-@pytest.mark.parametrize("window_log", [28, 31])
-def test_zstandard_of_a_long_window_is_read(tmp_path, window_log):
+@pytest.mark.parametrize("window_log", [27, 28, 31])
+def test_zstandard_s_windows_are_read_if_a_worker_can_hold_them(
+    tmp_path, window_log
+):
     compressor = zstandard.ZstdCompressor().compressobj()
     frame = bytearray(compressor.compress(JSON_LINES.encode()))
     frame += compressor.flush()
@@ -80,7 +82,24 @@ def test_zstandard_of_a_long_window_is_read(tmp_path, window_log):
     frame[5] = (window_log - 10) << 3
     path = f"{tmp_path}/news.jsonl.zst"
     files.write_bytes(path, bytes(frame))
-    assert len(texts(read_all(configure(path)))) == len(STORIES)
+    if window_log == 27:
+        assert len(texts(read_all(configure(path)))) == len(STORIES)
+        return
+    with pytest.raises(errors.UserError, match="news.*128 MB.*--long=31"):
+        read_all(configure(path))
+
+
+def test_xz_of_the_highest_level_is_read_and_of_a_huge_window_refused(tmp_path):
+    path = f"{tmp_path}/news.jsonl.xz"
+    for preset in (9, 9 | lzma.PRESET_EXTREME):
+        files.write_bytes(
+            path, lzma.compress(JSON_LINES.encode(), preset=preset)
+        )
+        assert len(texts(read_all(configure(path)))) == len(STORIES)
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 28}]
+    files.write_bytes(path, lzma.compress(JSON_LINES.encode(), filters=filters))
+    with pytest.raises(errors.UserError, match="news.*[Mm]emory"):
+        read_all(configure(path))
 
 
 @pytest.mark.parametrize("suffix", [".bz2", ".gz", ".xz", ".zst"])

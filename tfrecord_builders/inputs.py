@@ -25,8 +25,9 @@ _READ_BYTES = 1 << 20
 _INFLATED_BYTES = 1 << 22  # at a time
 # Four bytes of Zstandard may stand for a block of 128 KB.
 _ZSTD_SLICE_BYTES = 124
-# The most that `zstd --long=31` makes; memory is taken as it is filled.
-_ZSTD_WINDOW_BYTES = 1 << 31
+# What decompressing may hold, lest a worker takes more than 1 GB in all: as
+# much as the zstd program allows unasked, and twice what `xz -9` needs.
+_MAX_WINDOW_BYTES = 1 << 27
 BOM = b"\xef\xbb\xbf"
 # The header of a bz2 stream and of its first block, at a byte boundary.
 _STREAM_START = re.compile(rb"BZh[1-9]1AY&SY")
@@ -233,7 +234,7 @@ def _unxz(stream, blocks):
     del stream
     rest = b""
     while rest or (rest := next(blocks, b"").lstrip(b"\0")):
-        decompressor = lzma.LZMADecompressor()
+        decompressor = lzma.LZMADecompressor(memlimit=_MAX_WINDOW_BYTES)
         while not decompressor.eof:
             if decompressor.needs_input:
                 rest = rest or next(blocks, b"")
@@ -245,11 +246,11 @@ def _unxz(stream, blocks):
 
 
 def _unzstd(stream, blocks):
-    del stream
+    path = stream.span.path
     rest = b""
     while rest or (rest := next(blocks, b"")):
         decompressor = zstandard.ZstdDecompressor(
-            max_window_size=_ZSTD_WINDOW_BYTES
+            max_window_size=_MAX_WINDOW_BYTES
         ).decompressobj()
         pieces, num_bytes = [], 0
         while not decompressor.eof:
@@ -258,7 +259,7 @@ def _unzstd(stream, blocks):
                 raise EOFError("it ends inside a frame")
             start = 0
             while start < len(rest) and not decompressor.eof:
-                piece = _inflate_slice(decompressor, rest, start)
+                piece = _inflate_slice(decompressor, rest, start, path)
                 start += _ZSTD_SLICE_BYTES
                 pieces.append(piece)
                 num_bytes += len(piece)
@@ -271,12 +272,18 @@ def _unzstd(stream, blocks):
         rest = decompressor.unused_data + unfed
 
 
-def _inflate_slice(decompressor, content, start):
+def _inflate_slice(decompressor, content, start, path):
     try:
         return decompressor.decompress(
             content[start : start + _ZSTD_SLICE_BYTES]
         )
     except zstandard.ZstdError as error:
+        if "too much memory" in str(error):
+            raise errors.UserError(
+                f"{path}: a window above {_MAX_WINDOW_BYTES >> 20} MB, which "
+                "each worker would hold; compress it again: zstd -d "
+                f"--long=31 -c {path} | zstd -o NEW.zst"
+            ) from error
         raise EOFError(str(error)) from error
 
 
