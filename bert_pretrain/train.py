@@ -140,7 +140,6 @@ def train(config):
     try:
         with interruption.watching() as raise_if_asked:
             with files.locked(model_dir):
-                files.remove_asides(model_dir)
                 _train(config, raise_if_asked)
     except interruption.Interrupted as interrupted:
         return interrupted.code
@@ -161,6 +160,7 @@ def _train(config, raise_if_asked):
     )
     strategy = distribution.build_strategy(config.devices)
     _prepare(config, plan, manifest, strategy)
+    files.remove_asides(config.saving.model_dir)
     with strategy.scope():
         state = _new_state(config, plan, manifest)
         saver = checkpoints.Saver(config.saving, state)
