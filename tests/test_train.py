@@ -19,6 +19,7 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from bert_pretrain import (
     checkpoints,
+    distribution,
     errors,
     options,
     profiling,
@@ -78,6 +79,25 @@ def test_who_is_to_be_killed_saves_and_leaves_the_evaluation(
         assert training.logged(
             config, kind, "masked_lm_loss"
         ) == training.logged(whole, kind, "masked_lm_loss")
+
+
+def test_a_run_goes_on_with_another_number_of_replicas(
+    make_config, monkeypatch
+):
+    plain = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    whole = make_config(model_dir="whole", bert=plain)
+    assert train.train(whole) == 0
+    config = make_config(whole.data_dir, bert=plain)
+    with monkeypatch.context() as patch:
+        training.disturb(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert train.train(config) == 75
+    devices = distribution.DistributionConfig(num_cpu_replicas=2)
+    assert train.train(dataclasses.replace(config, devices=devices)) == 0
+    # Other examples would have other losses.
+    for name in ("masked_lm_loss", "num_examples", "num_predictions"):
+        assert training.logged(config, "train", name) == pytest.approx(
+            training.logged(whole, "train", name), rel=1e-4
+        )
 
 
 def test_a_run_leaves_results_logs_and_a_directory_that_explains_itself(
