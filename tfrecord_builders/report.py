@@ -432,32 +432,28 @@ def _describe(one):
 def _splits(manifest):
     num_documents = _num_documents(manifest)
     train = manifest.splits[records.TRAIN]
-    is_repeated = train.num_documents > num_documents[records.TRAIN]
-    is_packed = train.unpacked_padding_fraction is not None
+    left_out = set()
+    if train.num_documents <= num_documents[records.TRAIN]:
+        left_out.add("with copies")
+    if train.unpacked_padding_fraction is None:
+        left_out.add("if not packed")
     rows = [
         {
             "split": name,
             "documents": f"{num_documents[name]:,}",
-            **(
-                {"with copies": f"{split.num_documents:,}"}
-                if is_repeated
-                else {}
-            ),
+            "with copies": f"{split.num_documents:,}",
             "examples": f"{split.num_examples:,}",
             "tokens": f"{split.num_tokens:,}",
             "padding": f"{split.padding_fraction:.1%}",
-            **(
-                {"if not packed": f"{split.unpacked_padding_fraction:.1%}"}
-                if is_packed
-                else {}
-            ),
+            "if not packed": f"{split.unpacked_padding_fraction or 0:.1%}",
             "predictions": f"{split.num_predictions:,}",
             "shards": f"{len(split.shards):,}",
         }
         for name in records.SPLITS
         for split in [manifest.splits[name]]
     ]
-    return _table(list(rows[0]), [row.values() for row in rows])
+    head = [name for name in rows[0] if name not in left_out]
+    return _table(head, [[row[name] for name in head] for row in rows])
 
 
 def _lengths(manifest, sample):
