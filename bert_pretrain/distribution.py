@@ -5,6 +5,7 @@ replicas, and a dtype.
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import re
@@ -108,11 +109,12 @@ def build_strategy(config):
         return _tpu_strategy(config.tpu)
     num_gpus = len(tf.config.list_physical_devices("GPU"))
     if num_gpus > 1:
-        return tf.distribute.MirroredStrategy()
+        return _mirrored_strategy("gpu", num_gpus)
     if num_gpus:
         return tf.distribute.OneDeviceStrategy("/gpu:0")
     if config.num_cpu_replicas > 1:
-        return _cpu_strategy(config.num_cpu_replicas)
+        _divide_cpu(config.num_cpu_replicas)
+        return _mirrored_strategy("cpu", config.num_cpu_replicas)
     return tf.distribute.OneDeviceStrategy("/cpu:0")
 
 
@@ -139,15 +141,26 @@ def check_batch(global_batch_size, strategy, accumulation_steps=1):
         )
 
 
-def _cpu_strategy(num_replicas):
-    """Replicas on one processor, each on a logical device of its own."""
+def _divide_cpu(num_replicas):
+    """One processor as several logical devices, unless it is that already."""
     (device, *_) = tf.config.list_physical_devices("CPU")
     if tf.config.get_logical_device_configuration(device) is None:
         tf.config.set_logical_device_configuration(
             device, [tf.config.LogicalDeviceConfiguration()] * num_replicas
         )
+
+
+@functools.cache
+def _mirrored_strategy(kind, num_replicas):
+    """The one strategy of this process over these devices.
+
+    A second one would number its reductions from the start again, where
+    TensorFlow remembers the shapes of the first one's: the second run of a
+    notebook, of another model, would end with "Shape mismatch in the
+    collective instance" (tensorflow/tensorflow#62790).
+    """
     return tf.distribute.MirroredStrategy(
-        [f"/cpu:{i}" for i in range(num_replicas)]
+        [f"/{kind}:{i}" for i in range(num_replicas)]
     )
 
 

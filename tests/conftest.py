@@ -4,13 +4,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import records, vocabulary
+from bert_pretrain import distribution, records, vocabulary
 
 # Before TensorFlow starts: two devices, to train on two replicas.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 2,
 )
+
+
+def strategy_of(num_replicas):
+    """That of a run on one or two of the devices."""
+    return distribution.build_strategy(
+        distribution.DistributionConfig(num_cpu_replicas=num_replicas)
+    )
 
 
 def random_rows(

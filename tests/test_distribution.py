@@ -1,5 +1,7 @@
 """Devices: what runs without a TPU, and what is said where there is none."""
 
+import conftest
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -67,7 +69,7 @@ def test_what_tensorflow_says_is_translated(message, meaning):
     [(2, True), (6, True), (0, False), (-2, False), (7, False)],
 )
 def test_the_batch_is_a_multiple_of_the_replicas(batch, is_whole):
-    strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+    strategy = conftest.strategy_of(2)
     if is_whole:
         distribution.check_batch(batch, strategy)
     else:
@@ -83,3 +85,19 @@ def test_precision_is_the_dtype_of_the_computation():
             )
             == dtype
         )
+
+
+def test_one_process_can_train_models_of_different_sizes():
+    for size in (5, 7):
+        strategy = conftest.strategy_of(2)
+
+        @tf.function
+        def add_up(strategy=strategy, size=size):
+            return strategy.run(
+                lambda: tf.distribute.get_replica_context().all_reduce(
+                    tf.distribute.ReduceOp.SUM, tf.ones([size])
+                )
+            )
+
+        for total in strategy.experimental_local_results(add_up()):
+            np.testing.assert_array_equal(total, [2.0] * size)

@@ -1,5 +1,6 @@
 """Held-out numbers: of every prediction once, whatever the batches."""
 
+import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -26,8 +27,7 @@ def test_batches_and_replicas_do_not_change_the_numbers(make_set):
     data_dir = make_set(held_out=11, pairing="nsp")
     manifest = records.read_manifest(data_dir)
     config = model.ModelConfig(model_size="tiny")
-    one = tf.distribute.OneDeviceStrategy("/cpu:0")
-    two = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+    one, two = conftest.strategy_of(1), conftest.strategy_of(2)
     results = []
     for strategy, batch_sizes in ((one, (11, 4)), (two, (6,))):
         with strategy.scope():

@@ -14,14 +14,6 @@ from bert_pretrain import losses, model, optimizer, schedule, trainer
 NUM_ROWS = 8
 
 
-def strategy_of(num_replicas):
-    if num_replicas == 1:
-        return tf.distribute.OneDeviceStrategy("/cpu:0")
-    return tf.distribute.MirroredStrategy(
-        [f"/cpu:{i}" for i in range(num_replicas)]
-    )
-
-
 def batches():
     """Unequal numbers of predictions: all in the first half of the rows."""
     rows = conftest.random_rows(NUM_ROWS * 3)
@@ -41,7 +33,7 @@ def batches():
 def trainer_of(
     num_replicas, pairing="nsp", dropout=0.0, kind="adamw", **options
 ):
-    strategy = strategy_of(num_replicas)
+    strategy = conftest.strategy_of(num_replicas)
     values = {
         "global_batch_size": NUM_ROWS,
         "dtype": tf.float32,

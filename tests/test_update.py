@@ -1,5 +1,6 @@
 """Updates that are not numbers leave everything but the step alone."""
 
+import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,16 +8,10 @@ import tensorflow as tf
 from bert_pretrain import optimizer, schedule, update
 
 
-def strategy_of(num_replicas):
-    if num_replicas == 1:
-        return tf.distribute.OneDeviceStrategy("/cpu:0")
-    return tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
-
-
 @pytest.mark.parametrize("kind", ["adamw", "lamb"])
 @pytest.mark.parametrize("num_replicas", [1, 2])
 def test_a_bad_update_changes_the_step_only(num_replicas, kind):
-    strategy = strategy_of(num_replicas)
+    strategy = conftest.strategy_of(num_replicas)
     with strategy.scope():
         variables = [
             tf.Variable(tf.ones([2, 3]), name="kernel"),
