@@ -7,10 +7,13 @@ import signal
 import numpy as np
 import pytest
 import training
+import transformers
 
 from bert_pretrain import (
     checkpoints,
     errors,
+    flops,
+    hardware,
     model,
     optimizer,
     records,
@@ -88,6 +91,28 @@ def test_a_run_resumes_exactly_in_any_of_its_phases(
     assert (
         training.results_of(config)["end"] == training.results_of(whole)["end"]
     )
+
+
+def test_the_use_of_the_accelerators_is_that_of_the_phase(
+    make_config, phases_file, monkeypatch
+):
+    peak = 1e12
+    monkeypatch.setattr(hardware, "peak_flops", lambda strategy, dtype: peak)
+    config = make_config(total_steps=10, phases=phases_file)
+    assert train.train(config) == 0
+    used = training.logged(config, "train", "mfu")
+    rates = training.logged(config, "train", "examples_per_second")
+    bert_config = transformers.BertConfig.from_pretrained(
+        config.saving.model_dir
+    )
+    for step, seq_length, num_predictions in (
+        (4, 16, 4),
+        (8, 24, 4),
+        (10, 24, 8),  # 0.3 of 24 tokens, and one to spare
+    ):
+        assert used[step] * peak / rates[step] == pytest.approx(
+            flops.per_example(bert_config, seq_length, num_predictions, True)
+        )
 
 
 def test_a_changed_file_of_phases_is_refused(make_config, phases_file):
