@@ -70,9 +70,9 @@ class SetConfig:
     )
     seed: int = options.option("Of all random draws.", 0)
     unit_mb: float = options.option(
-        "Text of one work unit, in MB: what a worker holds in memory, four "
+        "Text of one work unit, in MB: what a worker holds in memory, five "
         "times over.",
-        24.0,
+        16.0,
     )
 
     def __post_init__(self):
