@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 import transformers
 
-from bert_pretrain import losses, model, optimizer, schedule, trainer
+from bert_pretrain import losses, model, optimizer, records, schedule, trainer
 
 NUM_ROWS = 8
 
@@ -28,6 +28,15 @@ def batches():
         )
         for name, value in rows.items()
     }
+
+
+def endless(strategy, rows, change=lambda batch: batch):
+    """Global batches of the rows, again and again, `change`d."""
+    dataset = tf.data.Dataset.from_tensor_slices(rows)
+    dataset = dataset.batch(NUM_ROWS, drop_remainder=True).repeat().map(change)
+    return strategy.experimental_distribute_dataset(
+        records.without_autotuning(dataset)
+    )
 
 
 def trainer_of(
@@ -67,13 +76,10 @@ def trainer_of(
             bert.trainable_variables,
         )
         state = trainer.new_state(bert, adam)
-    dataset = tf.data.Dataset.from_tensor_slices(batches())
     return bert, trainer.Trainer(
         strategy,
         state,
-        strategy.experimental_distribute_dataset(
-            dataset.batch(NUM_ROWS, drop_remainder=True).repeat()
-        ),
+        endless(strategy, batches()),
         trainer.UpdateConfig(**values),
     )
 
@@ -216,13 +222,8 @@ def test_a_loop_knows_how_long_it_waited_for_slow_input(num_replicas):
         ids.set_shape(batch["input_ids"].shape)
         return {**batch, "input_ids": ids}
 
-    dataset = tf.data.Dataset.from_tensor_slices(batches()).batch(
-        NUM_ROWS, drop_remainder=True
-    )
-    bert_trainer.train_dataset = (
-        bert_trainer._strategy.experimental_distribute_dataset(
-            dataset.repeat().map(wait)
-        )
+    bert_trainer.train_dataset = endless(
+        bert_trainer._strategy, batches(), wait
     )
     bert_trainer.train(tf.constant(1))
     bert_trainer.train(tf.constant(5))
@@ -278,13 +279,7 @@ def test_a_bad_step_is_counted_and_left_out_of_the_means(num_replicas):
     spoilt = batches()
     # Of the second batch, a row of the last replica.
     spoilt["masked_lm_weights"][2 * NUM_ROWS - 1, 0] = np.nan
-    disturbed.train_dataset = (
-        disturbed._strategy.experimental_distribute_dataset(
-            tf.data.Dataset.from_tensor_slices(spoilt).batch(
-                NUM_ROWS, drop_remainder=True
-            )
-        )
-    )
+    disturbed.train_dataset = endless(disturbed._strategy, spoilt)
     expected = undisturbed.train(tf.constant(1))
     output = disturbed.train(tf.constant(2))
     assert (expected["bad_steps"], output["bad_steps"]) == (0, 1)
