@@ -6,46 +6,39 @@ import numpy as np
 import orbit
 import tensorflow as tf
 
-from bert_pretrain import trainer
+from bert_pretrain import running_sums, trainer
 
 
 class Evaluator(orbit.StandardEvaluator):
-    """Weighs every prediction of the split the same, whatever its batch."""
+    """Weighs every prediction of the split the same, whatever its batch.
+
+    All batches go through one loop inside a `tf.function`, as in training: a
+    device has the next one before the host has heard of the last.
+    """
 
     def __init__(self, bert, batches, *, dtype):
-        super().__init__(batches)
+        """Prepares the evaluation; call it in the strategy's scope."""
+        super().__init__(
+            batches, orbit.StandardEvaluatorOptions(use_tf_while_loop=True)
+        )
         self._strategy = tf.distribute.get_strategy()
         self._bert = bert
         self._dtype = dtype
+        self._sums = running_sums.RunningSums(trainer.sum_names(bert))
 
     def eval_begin(self):
-        return []
+        self._sums.reset()
 
     def eval_step(self, iterator):
-        def replica_step(batch):
-            return trainer.flatten(
-                trainer.forward(self._bert, batch, self._dtype)
-            )
+        self._strategy.run(self._replica_step, args=(next(iterator),))
 
-        sums = self._strategy.run(replica_step, args=(next(iterator),))
-        return tf.nest.map_structure(
-            lambda value: self._strategy.reduce(
-                tf.distribute.ReduceOp.SUM, value, axis=None
-            ),
-            sums,
+    def _replica_step(self, batch):
+        self._sums.add(
+            trainer.flatten(trainer.forward(self._bert, batch, self._dtype))
         )
 
-    def eval_reduce(self, state, step_outputs):
-        # Not read here, so that the device need not wait for the host.
-        return [*state, step_outputs]
-
-    def eval_end(self, state):
-        # Added up in float64: a split has more predictions than float32
-        # can count.
-        sums = {
-            name: sum(float(step[name]) for step in state) for name in state[0]
-        }
-        output = trainer.means(sums)
+    def eval_end(self):
+        output = trainer.means(self._sums.read())
         output["masked_lm_perplexity"] = math.exp(
             min(output["masked_lm_loss"], 700.0)
         )

@@ -210,11 +210,17 @@ def _random_bits(shape, seed):
     A round of MurmurHash3's finalizer (Appleby 2011) for each word of the
     seed, which costs a tenth of Philox, and no memory.
     """
-    place = tf.range(shape.num_elements(), dtype=tf.int32)
-    bits = tf.reshape(tf.bitcast(place, tf.uint32), shape)
-    for word in tf.unstack(tf.bitcast(seed, tf.uint32)):
-        bits = _mix(tf.bitwise.bitwise_xor(bits, word))
-    return bits
+    first, second = tf.unstack(tf.bitcast(seed, tf.uint32))
+    # The place in row-major order, axis by axis from the last one on. The
+    # seed comes first: of constants alone, XLA would make a constant of the
+    # tensor's size.
+    bits, stride = first, 1
+    for axis in reversed(range(shape.rank)):
+        steps = tf.bitcast(tf.range(shape[axis], dtype=tf.int32), tf.uint32)
+        steps *= tf.constant(stride, tf.uint32)
+        bits += tf.reshape(steps, [-1] + [1] * (shape.rank - 1 - axis))
+        stride = stride * shape[axis] % 2**32
+    return _mix(tf.bitwise.bitwise_xor(_mix(bits), second))
 
 
 def _mix(bits):

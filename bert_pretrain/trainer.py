@@ -1,11 +1,11 @@
 """One loop of updates: loss, gradients, their reduction, the update.
 
-A step in words: each replica sums the loss over its predictions and divides
-by the predictions of all replicas, so that the sum of the replicas' gradients
-is the gradient of the mean over the global batch, however unequal the shares;
-the gradients are summed over the replicas, clipped once, and applied. Where
-its batch is more than a replica can hold, it is computed in parts, whose
-gradients are added up before that one reduction.
+A step in words: each replica takes the gradient of the loss summed over its
+predictions; the gradients are summed over the replicas, together with the
+counts, and divided by the predictions of all. So they are the gradient of the
+mean over the global batch, however unequal the shares. They are clipped once,
+and applied. Where its batch is more than a replica can hold, it is computed in
+parts, whose gradients are added up before that one reduction.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from bert_pretrain import (
     losses,
     model,
     optimizer,
+    running_sums,
     schedule,
     update,
 )
@@ -121,15 +122,12 @@ class Trainer(orbit.StandardTrainer):
         self._strategy = strategy
         self.state = state
         self._config = config
-        names = ["steps", "gradient_norm", *_sum_names("masked_lm")]
-        if model.has_pairs(state.bert):
-            names += _sum_names("next_sentence")
+        # Of the steps whose update was applied; the tokens are all that were
+        # computed.
+        names = ["steps", "gradient_norm", "tokens", *sum_names(state.bert)]
         with strategy.scope():
-            self._sums = {name: tf_keras.metrics.Sum(name) for name in names}
+            self._sums = running_sums.RunningSums(names)
             self._longest_bad_row = _counter("longest_bad_row")
-            # All tokens that were computed, of bad steps too. float32 cannot
-            # count those of a long loop.
-            self._num_tokens = tf_keras.metrics.Sum("num_tokens", tf.int64)
         # The host's own: one of the strategy's would be counted on the
         # devices, by a program beside each step.
         with tf.device("CPU:0"):
@@ -139,25 +137,23 @@ class Trainer(orbit.StandardTrainer):
     def train(self, num_steps):
         start = time.perf_counter()
         self.state.clock.tick()
-        output = super().train(num_steps)  # Reads the sums, hence waits.
+        sums = super().train(num_steps)  # Reads the sums, hence waits.
         self.state.clock.tick()
         num_steps = int(num_steps)
-        output["bad_steps"] = num_steps - round(
-            float(self._sums["steps"].result())
-        )
         self.last_loop = Loop(
             num_steps,
             num_steps * self._config.global_batch_size,
             time.perf_counter() - start,
             int(self._longest_bad_row.numpy()),
-            int(self._num_tokens.result()),
+            int(sums["tokens"]),
             int(self._input_microseconds.numpy()) / 1e6,
         )
-        return output
+        return self._summarize(sums) | {
+            "bad_steps": num_steps - round(sums["steps"])
+        }
 
     def train_loop_begin(self):
-        for metric in (*self._sums.values(), self._num_tokens):
-            metric.reset_state()
+        self._sums.reset()
         self._longest_bad_row.assign(0)
         self._input_microseconds.assign(0)
 
@@ -167,11 +163,11 @@ class Trainer(orbit.StandardTrainer):
         )
 
     def train_loop_end(self):
-        sums = {
-            name: float(metric.result()) for name, metric in self._sums.items()
-        }
+        return self._sums.read()
+
+    def _summarize(self, sums):
+        """What is told of a loop, from its sums."""
         num_good = sums["steps"]
-        # Of the steps whose update was applied.
         output = means(sums)
         output["num_predictions"] = int(self.state.num_predictions.numpy())
         output["gradient_norm"] = sums["gradient_norm"] / max(num_good, 1.0)
@@ -213,32 +209,34 @@ class Trainer(orbit.StandardTrainer):
 
     def _replica_step(self, batch):
         replica = tf.distribute.get_replica_context()
-        counts = replica.all_reduce(
-            tf.distribute.ReduceOp.SUM, num_predictions(self.state.bert, batch)
-        )
+        counts = num_predictions(self.state.bert, batch)
         sums, gradients = self._accumulate(
-            batch, counts, self._dropout_seed(replica)
+            batch, _weights(replica, counts), self._dropout_seed(replica)
         )
-        totals = [value for name, value in sums.items() if "loss" in name]
-        gradients, totals = replica.all_reduce(
-            tf.distribute.ReduceOp.SUM, (gradients, totals)
+        losses_ = [value for name, value in sums.items() if "loss" in name]
+        # All that replicas tell each other in a step, but for `_weights`.
+        gradients, totals = _all_reduce(
+            replica, (gradients, tf.stack([counts["masked_lm"], *losses_]))
         )
-        gradients, norm = _clip(gradients, self._config.max_gradient_norm)
-        is_good = update.is_finite(norm, totals)
+        count, *losses_ = tf.unstack(totals)
+        gradients, norm = _divide_and_clip(
+            gradients, tf.maximum(count, 1.0), self._config.max_gradient_norm
+        )
+        is_good = update.is_finite(norm, losses_)
         update.apply_if(
             is_good, self.state.adam, gradients, self.state.variables
         )
         self._count_bad_steps(is_good)
         self.state.num_examples.assign_add(self._config.global_batch_size)
-        self._num_tokens.update_state(batch["attention_mask"])
         self.state.num_predictions.assign_add(
-            tf.where(is_good, tf.cast(counts["masked_lm"], tf.int64), 0)
+            tf.where(is_good, tf.cast(count, tf.int64), 0)
         )
-        # A metric adds up over the replicas, where these are the same.
+        # The sums add up over the replicas, where these are the same.
         share = 1 / replica.num_replicas_in_sync
         step = {"steps": share, "gradient_norm": norm * share, **sums}
-        for name, value in step.items():
-            self._sums[name].update_state(tf.where(is_good, value, 0.0))
+        step = {n: tf.where(is_good, value, 0.0) for n, value in step.items()}
+        num_tokens = tf.reduce_sum(batch["attention_mask"])
+        self._sums.add({**step, "tokens": num_tokens})
 
     def _count_bad_steps(self, is_good):
         in_row = self.state.bad_steps_in_row
@@ -246,15 +244,11 @@ class Trainer(orbit.StandardTrainer):
         longest = self._longest_bad_row
         longest.assign(tf.maximum(longest, in_row))
 
-    def _accumulate(self, batch, counts, dropout_seed):
-        """`_gradients` of a replica's batch, computed in equal parts.
-
-        The parts are added up, since each is already divided by the counts
-        of the whole batch.
-        """
+    def _accumulate(self, batch, weights, dropout_seed):
+        """`_gradients` of a replica's batch, computed in equal parts."""
         num_parts = self._config.accumulation_steps
         if num_parts == 1:
-            return self._gradients(batch, counts, dropout_seed)
+            return self._gradients(batch, weights, dropout_seed)
         parts = {
             name: tf.reshape(
                 values,
@@ -266,16 +260,14 @@ class Trainer(orbit.StandardTrainer):
         def add(i, totals):
             part = self._gradients(
                 {name: values[i] for name, values in parts.items()},
-                counts,
+                weights,
                 tf.random.experimental.stateless_fold_in(dropout_seed, i),
             )
             return i + 1, tf.nest.map_structure(tf.add, totals, part)
 
         zeros = (
             {
-                name: tf.zeros([])
-                for objective in counts
-                for name in _sum_names(objective)
+                name: tf.zeros([]) for name in sum_names(self.state.bert)
             },
             [tf.zeros(v.shape) for v in self.state.variables],
         )
@@ -287,8 +279,8 @@ class Trainer(orbit.StandardTrainer):
         )
         return totals
 
-    def _gradients(self, batch, counts, dropout_seed):
-        """(`flatten`ed sums, gradients of the sums divided by `counts`)."""
+    def _gradients(self, batch, weights, dropout_seed):
+        """(`flatten`ed sums, gradients of the weighed sum of the losses)."""
         with tf.GradientTape() as tape:
             sums = forward(
                 self.state.bert,
@@ -297,12 +289,8 @@ class Trainer(orbit.StandardTrainer):
                 dropout_seed,
                 self._config.recompute,
             )
-            # A batch may hold no prediction at all.
             loss = tf.add_n(
-                [
-                    part.loss / tf.maximum(counts[name], 1.0)
-                    for name, part in sums.items()
-                ]
+                [part.loss * weights[name] for name, part in sums.items()]
             )
         return flatten(sums), [
             tf.convert_to_tensor(gradient)
@@ -359,6 +347,18 @@ def num_predictions(bert, batch):
     return counts
 
 
+def sum_names(bert):
+    """Names of the `flatten`ed sums of the model's objectives."""
+    objectives = ["masked_lm"]
+    if model.has_pairs(bert):
+        objectives.append("next_sentence")
+    return [
+        f"{objective}_{field.name}"
+        for objective in objectives
+        for field in dataclasses.fields(losses.Sums)
+    ]
+
+
 def flatten(sums):
     """`forward`'s sums by name, as they are added up over many steps."""
     return {
@@ -388,14 +388,11 @@ def _counter(name):
         dtype=tf.int64,
         trainable=False,
         name=name,
+        # Each replica counts for itself, and all the same: on a TPU, what is
+        # synchronized when written is sent around at each step.
+        synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
     )
-
-
-def _sum_names(objective):
-    return [
-        f"{objective}_{field.name}" for field in dataclasses.fields(losses.Sums)
-    ]
 
 
 def _row_weights(batch):
@@ -403,10 +400,35 @@ def _row_weights(batch):
     return tf.cast(batch["attention_mask"][:, 0], tf.float32)
 
 
-def _clip(gradients, max_norm):
-    norm = tf.linalg.global_norm(gradients)
+def _weights(replica, counts):
+    """What a nat of each objective is worth, beside one of the first.
+
+    The means of the objectives add up, so it is in inverse proportion to the
+    counts of all replicas. Where there is one objective alone its gradient
+    need not wait for these.
+    """
+    first, *others = counts
+    if not others:
+        return {first: 1.0}
+    # A batch may hold no prediction at all.
+    counts = {
+        name: tf.maximum(count, 1.0)
+        for name, count in _all_reduce(replica, counts).items()
+    }
+    return {name: counts[first] / count for name, count in counts.items()}
+
+
+def _all_reduce(replica, values):
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def _divide_and_clip(gradients, divisor, max_norm):
+    """(Gradients divided, then scaled down to the norm; their norm before).
+
+    In one pass over them, after the one for the norm.
+    """
+    norm = tf.linalg.global_norm(gradients) / divisor
+    scale = 1 / divisor
     if max_norm:
-        gradients, _ = tf.clip_by_global_norm(
-            gradients, max_norm, use_norm=norm
-        )
-    return gradients, norm
+        scale *= max_norm / tf.maximum(norm, max_norm)
+    return [gradient * scale for gradient in gradients], norm

@@ -182,15 +182,15 @@ def test_the_reported_means_weigh_every_prediction_the_same():
             )
 
 
-def test_gradients_are_scaled_down_to_the_norm_and_never_up():
-    gradients = [tf.constant([3.0, 0.0]), tf.constant([[4.0]])]
-    clipped, norm = trainer._clip(gradients, 0.5)
+def test_gradients_are_divided_then_scaled_down_to_the_norm_and_never_up():
+    gradients = [tf.constant([6.0, 0.0]), tf.constant([[8.0]])]
+    clipped, norm = trainer._divide_and_clip(gradients, 2.0, 0.5)
     assert float(norm) == 5.0
     np.testing.assert_allclose(clipped[0], [0.3, 0.0], rtol=1e-6)
     np.testing.assert_allclose(clipped[1], [[0.4]], rtol=1e-6)
     for limit in (0.0, 7.0):
-        clipped, _ = trainer._clip(gradients, limit)
-        np.testing.assert_array_equal(clipped[0], gradients[0])
+        clipped, _ = trainer._divide_and_clip(gradients, 2.0, limit)
+        np.testing.assert_array_equal(clipped[0], gradients[0] / 2)
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2])

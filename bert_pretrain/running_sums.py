@@ -1,0 +1,71 @@
+"""Sums over the steps of a loop, in which replicas do not meet.
+
+Each replica adds up its own; what they come to together is computed once, at
+the loop's end, by one program with one sum over the replicas.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+
+class RunningSums:
+    """Named sums of scalars, in float64: a long loop has more tokens than
+    float32 can count."""
+
+    def __init__(self, names: Sequence[str]):
+        """Makes the sums, all zero; call it in the strategy's scope."""
+        self._strategy = tf.distribute.get_strategy()
+        self._sums = {
+            name: tf.Variable(
+                tf.zeros([], tf.float64),
+                trainable=False,
+                name=name,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.SUM,
+            )
+            for name in names
+        }
+
+    def reset(self) -> None:
+        for variable in self._sums.values():
+            variable.assign(0.0)
+
+    def add(self, values: Mapping[str, tf.Tensor]) -> None:
+        """Adds this replica's values; call it in a replica's context."""
+        for name, value in values.items():
+            self._sums[name].assign_add(tf.cast(value, tf.float64))
+
+    def read(self) -> dict[str, float]:
+        """The sums over all replicas."""
+        parts = self._gather().numpy().astype(float).sum(axis=0)
+        return {
+            name: float(high + low)
+            for name, high, low in zip(self._sums, *parts, strict=True)
+        }
+
+    @tf.function
+    def _gather(self):
+        """float32 [replicas, 2, names]: the sums of each, in two parts.
+
+        TPUs sum no float64 over replicas, hence the parts; each replica
+        fills a row of its own, so that no sum is rounded.
+        """
+
+        def gather():
+            replica = tf.distribute.get_replica_context()
+            sums = tf.stack([v.read_value() for v in self._sums.values()])
+            high = tf.cast(sums, tf.float32)
+            low = tf.cast(sums - tf.cast(high, tf.float64), tf.float32)
+            row = tf.one_hot(
+                replica.replica_id_in_sync_group, replica.num_replicas_in_sync
+            )
+            # A product would turn what is not finite into rows of NaN.
+            rows = tf.where(
+                row[:, tf.newaxis, tf.newaxis] > 0, tf.stack([high, low]), 0.0
+            )
+            return replica.all_reduce(tf.distribute.ReduceOp.SUM, rows)
+
+        return self._strategy.experimental_local_results(
+            self._strategy.run(gather)
+        )[0]
