@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import sys
-from typing import Any
 
 import orbit
 import tensorflow as tf
@@ -26,6 +25,7 @@ from bert_pretrain import (
     optimizer,
     phases,
     profiling,
+    recipe,
     records,
     recovery,
     run,
@@ -47,7 +47,7 @@ class Outcome:
 class Program:
     """What all phases of a run share."""
 
-    config: Any  # train.Config
+    config: recipe.Config
     plan: list  # of `phases.Phase`s
     strategy: tf.distribute.Strategy
     state: trainer.State
@@ -118,7 +118,12 @@ class Program:
             records.EVAL,
             phase.global_batch_size,
         )
-        bert_trainer = self._trainer(phase, dtype)
+        bert_trainer = trainer.Trainer(
+            self.strategy,
+            state,
+            self._batches(phase),
+            recipe.update_config(config, phase),
+        )
         with self.strategy.scope():
             bert_evaluator = evaluator.Evaluator(
                 state.bert, eval_batches, dtype=dtype
@@ -168,22 +173,6 @@ class Program:
             set_start_step=phases.set_start(self.plan, phase),
             is_over=lambda: self._is_over(phase),
             is_evaluated=self._is_evaluated,
-        )
-
-    def _trainer(self, phase, dtype):
-        config = self.config
-        return trainer.Trainer(
-            self.strategy,
-            self.state,
-            self._batches(phase),
-            trainer.UpdateConfig(
-                global_batch_size=phase.global_batch_size,
-                dtype=dtype,
-                max_gradient_norm=config.optimization.max_gradient_norm,
-                seed=config.seed,
-                accumulation_steps=phase.accumulation_steps,
-                recompute=config.recompute,
-            ),
         )
 
     def _begin(self, phase, set_start):

@@ -10,124 +10,25 @@ Exit codes:
     130  SIGINT: likewise, but somebody wanted it to end
 """
 
-import dataclasses
 import sys
 
 from bert_pretrain import (
     checkpoints,
     distribution,
-    errors,
     evaluator,
     files,
     input_pipeline,
     interruption,
     model,
-    optimizer,
     options,
     phases,
-    profiling,
     program,
+    recipe,
     records,
     recovery,
-    schedule,
     telemetry,
-    trainer,
     wandb_log,
 )
-
-# Options that phases can change, see phases.py.
-_FIRST_PHASE = (
-    "data_dir",
-    "global_batch_size",
-    "accumulation_steps",
-    "masked_fraction",
-)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """A training run."""
-
-    data_dir: str = options.option(
-        "Folder of records and manifest, as tfrecord_builders.build makes it.",
-        changes_result=False,  # its contents do, wherever they lie
-    )
-    global_batch_size: int = options.option(
-        "Examples in a step, over all replicas.", 256
-    )
-    accumulation_steps: int = options.option(
-        "Parts that a replica computes its share of the batch in, one after "
-        "the other, to need less memory; the update is the same.",
-        1,
-    )
-    recompute: bool = options.option(
-        "Keeps only what goes from layer to layer and computes the rest again "
-        "for the gradient: less memory, a third more time.",
-        False,
-    )
-    steps_per_loop: int = options.option(
-        "Steps between two lines of progress; the device is left alone "
-        "meanwhile.",
-        100,
-        changes_result=False,
-    )
-    eval_every_steps: int = options.option(
-        "Steps between evaluations on the eval split; 0 for one before the "
-        "first step and one after the last only.",
-        0,
-        changes_result=False,
-    )
-    early_stopping_patience: int = options.option(
-        "Evaluations in a row that bring no lower held-out loss, after which "
-        "the run ends; 0 for never. Needs eval_every_steps.",
-        0,
-        changes_result=False,
-    )
-    masked_fraction: float | None = options.option(
-        "The share of tokens to predict, for sets built with masking=none; "
-        "the set's if not given.",
-        None,
-    )
-    phases: str = options.option(
-        "A YAML file of what changes at which step (docs/training.md).",
-        "",
-        changes_result=False,  # What is in it is compared.
-    )
-    seed: int = options.option(
-        "Of initial weights, order of examples, dropout and dynamic masks.", 0
-    )
-    architecture: model.ModelConfig = model.ModelConfig()
-    optimization: optimizer.OptimizerConfig = optimizer.OptimizerConfig()
-    schedule: schedule.ScheduleConfig
-    devices: distribution.DistributionConfig = distribution.DistributionConfig()
-    saving: checkpoints.CheckpointConfig
-    failures: recovery.RecoveryConfig = recovery.RecoveryConfig()
-    trace: profiling.ProfilingConfig = profiling.ProfilingConfig()
-    tracking: wandb_log.WandbConfig = wandb_log.WandbConfig()
-
-    def __post_init__(self):
-        for name in ("accumulation_steps", "steps_per_loop"):
-            if getattr(self, name) < 1:
-                raise errors.UserError(
-                    f"--{name}={getattr(self, name)} must be at least 1."
-                )
-        if self.eval_every_steps < 0:
-            raise errors.UserError(
-                f"--eval_every_steps={self.eval_every_steps} must not be "
-                "negative."
-            )
-        if self.early_stopping_patience < 0 or (
-            self.early_stopping_patience and not self.eval_every_steps
-        ):
-            raise errors.UserError(
-                f"--early_stopping_patience={self.early_stopping_patience} "
-                "counts evaluations: it must not be negative, and "
-                f"--eval_every_steps={self.eval_every_steps} must be positive."
-            )
-        if not 0 <= self.seed < 2**31:
-            raise errors.UserError(
-                f"--seed={self.seed} must be at least 0 and below 2**31."
-            )
 
 
 def train(config):
@@ -153,16 +54,13 @@ def _train(config, raise_if_asked):
     """Trains, and raises if it does not come to the end."""
     watch = telemetry.Stopwatch()
     telemetry.quiet_libraries()
-    plan = _plan(config)
-    # The one that needs the most positions.
-    manifest = max(
-        (phase.manifest for phase in plan), key=lambda m: m.seq_length
-    )
+    plan = recipe.plan(config)
+    manifest = recipe.longest(plan)
     strategy = distribution.build_strategy(config.devices)
     _prepare(config, plan, manifest, strategy)
     files.remove_asides(config.saving.model_dir)
     with strategy.scope():
-        state = _new_state(config, plan, manifest)
+        state = recipe.new_state(config, plan)
         saver = checkpoints.Saver(config.saving, state)
         is_restored = saver.restore()
     model_dir = config.saving.model_dir
@@ -189,13 +87,6 @@ def _train(config, raise_if_asked):
     _print_results(model_dir, results)
 
 
-def _plan(config):
-    """The phases that the options and their file ask for."""
-    beginning = {name: getattr(config, name) for name in _FIRST_PHASE}
-    beginning["peak_learning_rate"] = config.schedule.peak_learning_rate
-    return phases.read(config.phases, beginning, config.schedule.total_steps)
-
-
 def _prepare(config, plan, manifest, strategy):
     """Checks that all fits together, and writes down what is asked."""
     bert_config = model.architecture(config.architecture, manifest)
@@ -204,30 +95,12 @@ def _prepare(config, plan, manifest, strategy):
             phase.global_batch_size, strategy, phase.accumulation_steps
         )
     checkpoints.prepare(
-        Config,
+        recipe.Config,
         options.to_dict(config)
         | {checkpoints.PHASES_NAME: phases.describe(plan)},
         bert_config,
         config.data_dir,
     )
-
-
-def _new_state(config, plan, manifest):
-    """Model, optimizer and clock at step 0."""
-    bert = model.build(config.architecture, manifest, config.seed)
-    variables = model.trained_variables(bert, config.architecture)
-    clock = schedule.Clock(config.schedule.max_minutes)
-    changes = [
-        schedule.Change(
-            from_step=phase.from_step,
-            peak_learning_rate=phase.peak_learning_rate,
-            warmup_steps=phase.warmup_steps,
-        )
-        for phase in plan
-    ]
-    rate = schedule.Schedule(config.schedule, clock, changes)
-    adam = optimizer.build(config.optimization, rate, variables)
-    return trainer.new_state(bert, adam, variables, clock)
 
 
 def _announce(config, plan, state, strategy):
@@ -309,4 +182,4 @@ def _print_results(model_dir, results):
 
 
 if __name__ == "__main__":
-    options.run(train, Config)
+    options.run(train, recipe.Config)

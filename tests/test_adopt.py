@@ -12,6 +12,7 @@ from bert_pretrain import (
     errors,
     files,
     model,
+    recipe,
     records,
     schedule,
     train,
@@ -98,7 +99,7 @@ def test_the_trainer_learns_from_what_tf_models_official_built(
         "max_position_embeddings": SEQ_LENGTH,
     }
     files.write_json(f"{tmp_path}/bert.json", bert)
-    config = train.Config(
+    config = recipe.Config(
         data_dir=data_dir,
         global_batch_size=8,
         architecture=model.ModelConfig(bert_config=f"{tmp_path}/bert.json"),

@@ -10,6 +10,7 @@ from bert_pretrain import (
     export,
     files,
     model,
+    recipe,
     records,
     schedule,
     summary,
@@ -40,7 +41,7 @@ def test_packed_rows_of_text_become_a_model_on_paths_that_are_not_local(
             "max_position_embeddings": 64,
         },
     )
-    run = train.Config(
+    run = recipe.Config(
         data_dir=config.output_dir,
         global_batch_size=8,
         steps_per_loop=10,

@@ -10,6 +10,7 @@ from bert_pretrain import (
     errors,
     evaluate,
     model,
+    recipe,
     records,
     schedule,
     telemetry,
@@ -20,7 +21,7 @@ from bert_pretrain import (
 @pytest.fixture
 def trained(make_set, tmp_path):
     data_dir = make_set(pairing="nsp", held_out=7)
-    config = train.Config(
+    config = recipe.Config(
         data_dir=data_dir,
         global_batch_size=4,
         architecture=model.ModelConfig(model_size="tiny"),

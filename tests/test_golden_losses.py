@@ -12,6 +12,7 @@ import numpy as np
 from bert_pretrain import (
     checkpoints,
     model,
+    recipe,
     schedule,
     telemetry,
     train,
@@ -35,7 +36,7 @@ def test_the_first_losses_are_as_they_were(make_set, tmp_path):
             }
         )
     )
-    config = train.Config(
+    config = recipe.Config(
         data_dir=make_set(train=(20, 20), pairing="nsp"),
         global_batch_size=8,
         steps_per_loop=1,

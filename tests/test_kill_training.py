@@ -27,7 +27,7 @@ KINDS = [(2, False), (1, True)] + [(1, False)] * (NUM_SEEDS > 1)
 # of flags on its input starts a run, an empty one waits for its end.
 SERVER = """
 import json, os, sys
-from bert_pretrain import options, train
+from bert_pretrain import options, recipe, train
 print("ready", flush=True)
 for line in sys.stdin:
     if not line.strip():
@@ -43,7 +43,7 @@ for line in sys.stdin:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(0)
-    options.run(train.train, train.Config)
+    options.run(train.train, recipe.Config)
 """
 
 

@@ -23,6 +23,7 @@ from bert_pretrain import (
     errors,
     options,
     profiling,
+    recipe,
     records,
     recovery,
     telemetry,
@@ -130,7 +131,7 @@ def test_a_run_leaves_results_logs_and_a_directory_that_explains_itself(
 
     assert (
         options.from_dict(
-            train.Config,
+            recipe.Config,
             json.loads((folder / checkpoints.TRAIN_CONFIG_NAME).read_text()),
         )
         == config

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from bert_pretrain import checkpoints, model, schedule, telemetry, train
+from bert_pretrain import checkpoints, model, recipe, schedule, telemetry
 
 
 def config(folder, data_dir, model_dir, total_steps=9, **values):
@@ -16,7 +16,7 @@ def config(folder, data_dir, model_dir, total_steps=9, **values):
 
     Args:
       bert, architecture: what config.json and the options say of it.
-      values: those of `train.Config`.
+      values: those of `recipe.Config`.
     """
     bert = {
         "hidden_size": 16,
@@ -29,7 +29,7 @@ def config(folder, data_dir, model_dir, total_steps=9, **values):
     text = json.dumps(bert)
     path = folder / f"bert-{zlib.crc32(text.encode())}.json"
     path.write_text(text)
-    return train.Config(
+    return recipe.Config(
         **{
             "data_dir": data_dir,
             "global_batch_size": 8,

@@ -19,12 +19,17 @@ _Device = collections.namedtuple("_Device", ["name", "device_type"])
 class AbsentTPUStrategy(tf.distribute.TPUStrategy):
     """Replicas on hosts, all of which are logical CPUs of this process."""
 
-    def __init__(self, num_replicas: int, num_hosts: int = 1):
+    def __init__(
+        self, num_replicas: int, num_hosts: int = 1, only_first: bool = False
+    ):
         """Makes the strategy.
 
         Args:
           num_replicas: a multiple of the hosts.
           num_hosts: each of which has an input pipeline of its own.
+          only_first: whether variables are made for the first replica only:
+            enough for its program, in which it is one of all, and little
+            memory however large the slice is.
 
         Raises:
           ValueError: if the hosts do not divide the replicas, or TensorFlow
@@ -35,9 +40,10 @@ class AbsentTPUStrategy(tf.distribute.TPUStrategy):
                 f"{num_replicas} replicas cannot be divided among "
                 f"{num_hosts} hosts."
             )
-        _divide_cpu(num_replicas)
+        num_devices = 1 if only_first else num_replicas
+        _divide_cpu(num_devices)
         super().__init__(_Resolver(num_replicas, num_hosts))
-        names = [f"{_HOST}:CPU:{i}" for i in range(num_replicas)]
+        names = [f"{_HOST}:CPU:{i % num_devices}" for i in range(num_replicas)]
         per_host = num_replicas // num_hosts
         hosts = collections.OrderedDict(
             (names[i], names[i : i + per_host])
@@ -45,7 +51,9 @@ class AbsentTPUStrategy(tf.distribute.TPUStrategy):
         )
         # What TPUExtended takes from the names of TPUs.
         extended = self.extended
-        extended._tpu_devices = np.array([[n] for n in names], dtype=object)
+        extended._tpu_devices = np.array(
+            [[name] for name in names[:num_devices]], dtype=object
+        )
         extended._host_device = names[0]
         extended._device_input_worker_devices = hosts
         extended._host_input_worker_devices = collections.OrderedDict(

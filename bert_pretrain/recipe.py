@@ -1,0 +1,158 @@
+"""The recipe of a training run: its options, and what follows from them.
+
+What a run trains, step by step, is made here of its options alone, so that
+others than the run itself can make the same.
+"""
+
+import dataclasses
+
+from bert_pretrain import (
+    checkpoints,
+    distribution,
+    errors,
+    model,
+    optimizer,
+    options,
+    phases,
+    profiling,
+    recovery,
+    schedule,
+    trainer,
+    wandb_log,
+)
+
+# Options that phases can change, see phases.py.
+_FIRST_PHASE = (
+    "data_dir",
+    "global_batch_size",
+    "accumulation_steps",
+    "masked_fraction",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The options of a training run."""
+
+    data_dir: str = options.option(
+        "Folder of records and manifest, as tfrecord_builders.build makes it.",
+        changes_result=False,  # its contents do, wherever they lie
+    )
+    global_batch_size: int = options.option(
+        "Examples in a step, over all replicas.", 256
+    )
+    accumulation_steps: int = options.option(
+        "Parts that a replica computes its share of the batch in, one after "
+        "the other, to need less memory; the update is the same.",
+        1,
+    )
+    recompute: bool = options.option(
+        "Keeps only what goes from layer to layer and computes the rest again "
+        "for the gradient: less memory, a third more time.",
+        False,
+    )
+    steps_per_loop: int = options.option(
+        "Steps between two lines of progress; the device is left alone "
+        "meanwhile.",
+        100,
+        changes_result=False,
+    )
+    eval_every_steps: int = options.option(
+        "Steps between evaluations on the eval split; 0 for one before the "
+        "first step and one after the last only.",
+        0,
+        changes_result=False,
+    )
+    early_stopping_patience: int = options.option(
+        "Evaluations in a row that bring no lower held-out loss, after which "
+        "the run ends; 0 for never. Needs eval_every_steps.",
+        0,
+        changes_result=False,
+    )
+    masked_fraction: float | None = options.option(
+        "The share of tokens to predict, for sets built with masking=none; "
+        "the set's if not given.",
+        None,
+    )
+    phases: str = options.option(
+        "A YAML file of what changes at which step (docs/training.md).",
+        "",
+        changes_result=False,  # What is in it is compared.
+    )
+    seed: int = options.option(
+        "Of initial weights, order of examples, dropout and dynamic masks.", 0
+    )
+    architecture: model.ModelConfig = model.ModelConfig()
+    optimization: optimizer.OptimizerConfig = optimizer.OptimizerConfig()
+    schedule: schedule.ScheduleConfig
+    devices: distribution.DistributionConfig = distribution.DistributionConfig()
+    saving: checkpoints.CheckpointConfig
+    failures: recovery.RecoveryConfig = recovery.RecoveryConfig()
+    trace: profiling.ProfilingConfig = profiling.ProfilingConfig()
+    tracking: wandb_log.WandbConfig = wandb_log.WandbConfig()
+
+    def __post_init__(self):
+        for name in ("accumulation_steps", "steps_per_loop"):
+            if getattr(self, name) < 1:
+                raise errors.UserError(
+                    f"--{name}={getattr(self, name)} must be at least 1."
+                )
+        if self.eval_every_steps < 0:
+            raise errors.UserError(
+                f"--eval_every_steps={self.eval_every_steps} must not be "
+                "negative."
+            )
+        if self.early_stopping_patience < 0 or (
+            self.early_stopping_patience and not self.eval_every_steps
+        ):
+            raise errors.UserError(
+                f"--early_stopping_patience={self.early_stopping_patience} "
+                "counts evaluations: it must not be negative, and "
+                f"--eval_every_steps={self.eval_every_steps} must be positive."
+            )
+        if not 0 <= self.seed < 2**31:
+            raise errors.UserError(
+                f"--seed={self.seed} must be at least 0 and below 2**31."
+            )
+
+
+def plan(config):
+    """The phases that the options and their file ask for."""
+    beginning = {name: getattr(config, name) for name in _FIRST_PHASE}
+    beginning["peak_learning_rate"] = config.schedule.peak_learning_rate
+    return phases.read(config.phases, beginning, config.schedule.total_steps)
+
+
+def longest(plan):
+    """The manifest of the phase whose rows need the most positions."""
+    return max((phase.manifest for phase in plan), key=lambda m: m.seq_length)
+
+
+def new_state(config, plan):
+    """Model, optimizer and clock at step 0; call it in the strategy's scope."""
+    bert = model.build(config.architecture, longest(plan), config.seed)
+    variables = model.trained_variables(bert, config.architecture)
+    clock = schedule.Clock(config.schedule.max_minutes)
+    changes = [
+        schedule.Change(
+            from_step=phase.from_step,
+            peak_learning_rate=phase.peak_learning_rate,
+            warmup_steps=phase.warmup_steps,
+        )
+        for phase in plan
+    ]
+    rate = schedule.Schedule(config.schedule, clock, changes)
+    adam = optimizer.build(config.optimization, rate, variables)
+    return trainer.new_state(bert, adam, variables, clock)
+
+
+def update_config(config, phase):
+    """What a phase's updates depend on beside state and batch."""
+    return trainer.UpdateConfig(
+        global_batch_size=phase.global_batch_size,
+        dtype=distribution.compute_dtype(config.devices),
+        max_gradient_norm=config.optimization.max_gradient_norm,
+        seed=config.seed,
+        accumulation_steps=phase.accumulation_steps,
+        recompute=config.recompute,
+    )
