@@ -1,4 +1,4 @@
-"""Accelerators: what each kind computes at the most, what ours hold now.
+"""Accelerators: what each kind can do at the most, what ours hold now.
 
 The unit is the chip. Peaks are the vendors' numbers for dense matrix products
 (half of those that NVIDIA gives for sparse ones), so that a share of them is
@@ -26,27 +26,97 @@ class Accelerator:
     replicas_per_chip: int = 1
 
 
-def _tpu(name, pattern, flops, replicas_per_chip=1):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TPU(Accelerator):
+    """A chip whose memory and links are known too."""
+
+    memory: int  # bytes of main memory (HBM)
+    reserved: int  # of them, what a replica's program does not get
+    memory_rate: float  # bytes/s of it
+    link_rate: float  # bytes/s to other chips, over all links together
+
+
+_GIB = 2**30
+_MIB = 2**20
+
+
+def _tpu(name, pattern, flops, replicas_per_chip=1, **facts):
     # A float32 product is one pass in bfloat16 there, unless asked otherwise.
-    return Accelerator(name, pattern, flops, flops, replicas_per_chip)
+    return TPU(name, pattern, flops, flops, replicas_per_chip, **facts)
 
 
 # https://docs.cloud.google.com/tpu/docs/{v3,v4,v5e,v5p,v6e}, "System
 # architecture"; v2 from JAX's jax/_src/pallas/mosaic/tpu_info.py. JAX has 140
 # for v3, others 45 for v2. A chip of v2 and v3 shows its two cores as two
 # replicas; those of v4 and v5p work as one ("megacore").
-_TPUS = (
-    _tpu("TPU v2", r"v2-\d+", 46e12, 2),
-    _tpu("TPU v3", r"v3-\d+", 123e12, 2),
-    _tpu("TPU v4", r"v4-\d+", 275e12),
-    _tpu("TPU v5e", r"(v5litepod|v5lite|v5e)-\d+", 197e12),
-    _tpu("TPU v5p", r"v5p-\d+", 459e12),
-    _tpu("TPU v6e", r"v6e-\d+", 918e12),
+#
+# The memory is what libtpu 0.0.20 compiles for, and what it reserves is what
+# it says when a program does not fit. The links are the documents' all-reduce
+# bandwidth of a pod by its chips, of v5p half of the "bidirectional" one, of
+# v2 four links of 496 Gbit/s (Jouppi et al. 2020, "A domain-specific
+# supercomputer for training deep neural networks").
+TPUS = (
+    _tpu(
+        "TPU v2",
+        r"v2-\d+",
+        46e12,
+        2,
+        memory=16 * _GIB,
+        reserved=530 * _MIB,
+        memory_rate=716e9,
+        link_rate=248e9,
+    ),
+    _tpu(
+        "TPU v3",
+        r"v3-\d+",
+        123e12,
+        2,
+        memory=32 * _GIB,
+        reserved=530 * _MIB,
+        memory_rate=900e9,
+        link_rate=332e9,
+    ),
+    _tpu(
+        "TPU v4",
+        r"v4-\d+",
+        275e12,
+        memory=32 * _GIB,
+        reserved=1280 * _MIB,
+        memory_rate=1200e9,
+        link_rate=269e9,
+    ),
+    _tpu(
+        "TPU v5e",
+        r"(v5litepod|v5lite|v5e)-\d+",
+        197e12,
+        memory=16 * _GIB,
+        reserved=258 * _MIB,
+        memory_rate=819e9,
+        link_rate=200e9,
+    ),
+    _tpu(
+        "TPU v5p",
+        r"v5p-\d+",
+        459e12,
+        memory=96 * _GIB,
+        reserved=263 * _MIB,
+        memory_rate=2765e9,
+        link_rate=600e9,
+    ),
+    _tpu(
+        "TPU v6e",
+        r"v6e-\d+",
+        918e12,
+        memory=32 * _GIB,
+        reserved=768 * _MIB,
+        memory_rate=1638e9,
+        link_rate=400e9,
+    ),
 )
 # NVIDIA's data sheets, of the name of each: "BFLOAT16 Tensor Core" and, since
 # TensorFlow computes float32 products so by default, "TF32 Tensor Core".
 # Volta and Turing have neither: FP32 there, and no peak in bfloat16.
-_GPUS = (
+GPUS = (
     Accelerator("V100 SXM2", r"V100-SXM", None, 15.7e12),
     Accelerator("V100 PCIe", r"V100-PCIE", None, 14e12),
     Accelerator("T4", r"\bT4\b", None, 8.1e12),
@@ -83,8 +153,8 @@ def peak_flops(strategy, dtype):
 
 
 def find_tpu(accelerator_type):
-    """The `Accelerator` of a type such as v5litepod-8, or None."""
-    for kind in _TPUS:
+    """The `TPU` of a type such as v5litepod-8, or None."""
+    for kind in TPUS:
         if re.fullmatch(kind.pattern, accelerator_type):
             return kind
     return None
@@ -92,7 +162,7 @@ def find_tpu(accelerator_type):
 
 def find_gpu(device_name):
     """The `Accelerator` of a name such as NVIDIA A100-SXM4-40GB, or None."""
-    for kind in _GPUS:
+    for kind in GPUS:
         if re.search(kind.pattern, device_name):
             return kind
     return None
