@@ -122,13 +122,12 @@ def compute_dtype(config):
     return tf.as_dtype(config.precision)
 
 
-def check_batch(global_batch_size, strategy, accumulation_steps=1):
+def check_batch(global_batch_size, num_replicas, accumulation_steps=1):
     """Checks that every replica gets the same number of rows, in every part.
 
     Raises:
       UserError: if replicas and accumulation do not divide the batch.
     """
-    num_replicas = strategy.num_replicas_in_sync
     num_parts = num_replicas * accumulation_steps
     if global_batch_size < 1 or global_batch_size % num_parts:
         divisor = f"the {num_replicas} replicas"

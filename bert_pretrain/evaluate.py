@@ -59,7 +59,9 @@ def evaluate(config):
             f"build the set with a larger --{split}_fraction."
         )
     strategy = distribution.build_strategy(config.devices)
-    distribution.check_batch(config.global_batch_size, strategy)
+    distribution.check_batch(
+        config.global_batch_size, strategy.num_replicas_in_sync
+    )
     with strategy.scope():
         restored = checkpoints.restore_model(
             config.model_dir, config.checkpoint

@@ -34,6 +34,16 @@ def option(help_text, default=dataclasses.MISSING, *, changes_result=True):
     )
 
 
+def part(**defaults):
+    """Declares a field that holds another config.
+
+    Args:
+      defaults: of options of that config, or of its parts, which ask for a
+        value elsewhere but need none here.
+    """
+    return dataclasses.field(metadata={"defaults": defaults})
+
+
 def unknown_flags(flag, value):
     """Declares a field that takes the flags nobody knows, as they stand.
 
@@ -93,13 +103,17 @@ def _complain(error):
     return errors.EXIT_CODE
 
 
-def define_flags(config_class):
-    """Defines one flag for each option of `config_class` and its parts."""
+def define_flags(config_class, defaults=types.MappingProxyType({})):
+    """Defines one flag for each option of `config_class` and its parts.
+
+    Args:
+      defaults: see `part`.
+    """
     for field, kind in _fields(config_class):
         if dataclasses.is_dataclass(kind):
-            define_flags(kind)
+            define_flags(kind, defaults | field.metadata.get("defaults", {}))
         elif "takes_unknown_if" not in field.metadata:
-            _define_flag(field, kind)
+            _define_flag(field, kind, defaults.get(field.name, field.default))
 
 
 def tidy(name, value):
@@ -208,9 +222,10 @@ _DEFINE = {
 }
 
 
-def _define_flag(field, kind):
-    required = field.default is dataclasses.MISSING
-    default = None if required else field.default
+def _define_flag(field, kind, default):
+    required = default is dataclasses.MISSING
+    if required:
+        default = None
     if isinstance(default, tuple):
         default = list(default)
     # Flags belong to the program, so that --help shows them.

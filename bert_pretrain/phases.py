@@ -52,18 +52,19 @@ _KEYS = {
 _OWN = ("warmup_steps", "reset_optimizer")
 
 
-def read(path, beginning, total_steps):
+def read(path, beginning, total_steps, manifests=None):
     """The phases of a run, in order.
 
     Args:
       path: of the file; "" for a run of one phase.
       beginning: the values of `Phase` that the run's options give.
+      manifests: by folder, of sets that are not to be read.
 
     Raises:
       UserError: naming the entry that is wrong.
     """
     entries = [{"from_step": 0, **beginning}, *_entries(path)]
-    values, manifests, phases = {}, {}, []
+    values, manifests, phases = {}, dict(manifests or {}), []
     untils = [entry["from_step"] for entry in entries[1:]] + [total_steps]
     for entry, until in zip(entries, untils, strict=True):
         if entry["from_step"] >= until:

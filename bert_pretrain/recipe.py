@@ -116,11 +116,17 @@ class Config:
             )
 
 
-def plan(config):
-    """The phases that the options and their file ask for."""
+def plan(config, manifests=None):
+    """The phases that the options and their file ask for.
+
+    Args:
+      manifests: see `phases.read`.
+    """
     beginning = {name: getattr(config, name) for name in _FIRST_PHASE}
     beginning["peak_learning_rate"] = config.schedule.peak_learning_rate
-    return phases.read(config.phases, beginning, config.schedule.total_steps)
+    return phases.read(
+        config.phases, beginning, config.schedule.total_steps, manifests
+    )
 
 
 def longest(plan):

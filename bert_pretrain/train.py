@@ -92,7 +92,9 @@ def _prepare(config, plan, manifest, strategy):
     bert_config = model.architecture(config.architecture, manifest)
     for phase in plan:
         distribution.check_batch(
-            phase.global_batch_size, strategy, phase.accumulation_steps
+            phase.global_batch_size,
+            strategy.num_replicas_in_sync,
+            phase.accumulation_steps,
         )
     checkpoints.prepare(
         recipe.Config,
