@@ -14,7 +14,7 @@ import functools
 
 import tensorflow as tf
 
-from bert_pretrain import errors, kernels
+from bert_pretrain import errors, kernels, seeding
 
 _ACTIVATIONS = {
     "gelu": kernels.gelu,
@@ -119,8 +119,7 @@ def next_sentence_logits(bert, first_BH):
 def _split(seed, num_seeds):
     if seed is None:
         return [None] * num_seeds
-    fold_in = tf.random.experimental.stateless_fold_in
-    return [fold_in(seed, number) for number in range(num_seeds)]
+    return seeding.split(seed, num_seeds)
 
 
 def _embed(embeddings, config, batch, dtype, dropout_seed):

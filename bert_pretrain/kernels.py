@@ -17,6 +17,8 @@ import math
 
 import tensorflow as tf
 
+from bert_pretrain import seeding
+
 _compiled = functools.partial(
     tf.function, jit_compile=True, autograph=False, reduce_retracing=False
 )
@@ -207,8 +209,8 @@ def _kept(shape, rate, seed):
 def _random_bits(shape, seed):
     """uint32 of a shape, each computed from the seed and its place alone.
 
-    A round of MurmurHash3's finalizer (Appleby 2011) for each word of the
-    seed, which costs a tenth of Philox, and no memory.
+    A round of a hash for each word of the seed, which costs a tenth of
+    Philox, and no memory.
     """
     first, second = tf.unstack(tf.bitcast(seed, tf.uint32))
     # The place in row-major order, axis by axis from the last one on. The
@@ -220,13 +222,4 @@ def _random_bits(shape, seed):
         steps *= tf.constant(stride, tf.uint32)
         bits += tf.reshape(steps, [-1] + [1] * (shape.rank - 1 - axis))
         stride = stride * shape[axis] % 2**32
-    return _mix(tf.bitwise.bitwise_xor(_mix(bits), second))
-
-
-def _mix(bits):
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-        shifted = tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint32))
-        bits = tf.bitwise.bitwise_xor(bits, shifted) * tf.constant(
-            factor, tf.uint32
-        )
-    return bits
+    return seeding.mix(tf.bitwise.bitwise_xor(seeding.mix(bits), second))

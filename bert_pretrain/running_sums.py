@@ -46,26 +46,25 @@ class RunningSums:
 
     @tf.function
     def _gather(self):
+        return self._strategy.experimental_local_results(
+            self._strategy.run(self._replica_gather)
+        )[0]
+
+    def _replica_gather(self):
         """float32 [replicas, 2, names]: the sums of each, in two parts.
 
         TPUs sum no float64 over replicas, hence the parts; each replica
         fills a row of its own, so that no sum is rounded.
         """
-
-        def gather():
-            replica = tf.distribute.get_replica_context()
-            sums = tf.stack([v.read_value() for v in self._sums.values()])
-            high = tf.cast(sums, tf.float32)
-            low = tf.cast(sums - tf.cast(high, tf.float64), tf.float32)
-            row = tf.one_hot(
-                replica.replica_id_in_sync_group, replica.num_replicas_in_sync
-            )
-            # A product would turn what is not finite into rows of NaN.
-            rows = tf.where(
-                row[:, tf.newaxis, tf.newaxis] > 0, tf.stack([high, low]), 0.0
-            )
-            return replica.all_reduce(tf.distribute.ReduceOp.SUM, rows)
-
-        return self._strategy.experimental_local_results(
-            self._strategy.run(gather)
-        )[0]
+        replica = tf.distribute.get_replica_context()
+        sums = tf.stack([v.read_value() for v in self._sums.values()])
+        high = tf.cast(sums, tf.float32)
+        low = tf.cast(sums - tf.cast(high, tf.float64), tf.float32)
+        row = tf.one_hot(
+            replica.replica_id_in_sync_group, replica.num_replicas_in_sync
+        )
+        # A product would turn what is not finite into rows of NaN.
+        rows = tf.where(
+            row[:, tf.newaxis, tf.newaxis] > 0, tf.stack([high, low]), 0.0
+        )
+        return replica.all_reduce(tf.distribute.ReduceOp.SUM, rows)

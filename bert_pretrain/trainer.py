@@ -23,6 +23,7 @@ from bert_pretrain import (
     optimizer,
     running_sums,
     schedule,
+    seeding,
     update,
 )
 
@@ -200,12 +201,13 @@ class Trainer(orbit.StandardTrainer):
     @tf.function
     def _parameter_norm(self):
         """The global norm of what is trained, as on the first replica."""
-        norms = self._strategy.run(
-            lambda: tf.linalg.global_norm(
-                [tf.convert_to_tensor(v) for v in self.state.variables]
-            )
-        )
+        norms = self._strategy.run(self._replica_norm)
         return self._strategy.experimental_local_results(norms)[0]
+
+    def _replica_norm(self):
+        return tf.linalg.global_norm(
+            [tf.convert_to_tensor(v) for v in self.state.variables]
+        )
 
     def _replica_step(self, batch):
         replica = tf.distribute.get_replica_context()
@@ -261,14 +263,12 @@ class Trainer(orbit.StandardTrainer):
             part = self._gradients(
                 {name: values[i] for name, values in parts.items()},
                 weights,
-                tf.random.experimental.stateless_fold_in(dropout_seed, i),
+                seeding.fold_in(dropout_seed, i),
             )
             return i + 1, tf.nest.map_structure(tf.add, totals, part)
 
         zeros = (
-            {
-                name: tf.zeros([]) for name in sum_names(self.state.bert)
-            },
+            {name: tf.zeros([]) for name in sum_names(self.state.bert)},
             [tf.zeros(v.shape) for v in self.state.variables],
         )
         _, totals = tf.while_loop(
@@ -299,7 +299,7 @@ class Trainer(orbit.StandardTrainer):
 
     def _dropout_seed(self, replica):
         """int32 [2], another one for each step and each replica."""
-        return tf.random.experimental.stateless_fold_in(
+        return seeding.fold_in(
             tf.stack(
                 [
                     self._config.seed,

@@ -6,15 +6,15 @@ import tensorflow as tf
 
 from bert_pretrain import distribution, records, vocabulary
 
-# Before TensorFlow starts: two devices, to train on two replicas.
+# Before TensorFlow starts: four devices, to train on up to four replicas.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
-    [tf.config.LogicalDeviceConfiguration()] * 2,
+    [tf.config.LogicalDeviceConfiguration()] * 4,
 )
 
 
 def strategy_of(num_replicas):
-    """That of a run on one or two of the devices."""
+    """That of a run on so many of the devices."""
     return distribution.build_strategy(
         distribution.DistributionConfig(num_cpu_replicas=num_replicas)
     )

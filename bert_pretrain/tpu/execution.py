@@ -66,6 +66,8 @@ class Execution:
 
     def _pack(self, results):
         """Outputs as the run has them: by name, then by replica."""
+        if self._program.outputs is None:
+            return None
         flat = [tf.constant(value) for values in results for value in values]
         return tf.nest.pack_sequence_as(
             self._program.outputs, flat, expand_composites=True
