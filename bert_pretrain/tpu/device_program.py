@@ -112,11 +112,7 @@ class _Cluster:
 def _cut_out(definition):
     """The cluster of a graph, in terms that XLA knows on any device."""
     nodes = {node.name: node for node in definition.node}
-    inside = [
-        node
-        for node in definition.node
-        if _CLUSTER in node.attr and node.op not in _NOT_COMPUTED
-    ]
+    inside = _inside(definition, nodes)
     names = {node.name for node in inside}
     part = tf.compat.v1.GraphDef(
         library=definition.library, versions=definition.versions
@@ -128,7 +124,8 @@ def _cut_out(definition):
     for node in inside:
         copy = part.node.add()
         copy.CopyFrom(node)
-        copy.attr.pop(_CLUSTER)
+        if _CLUSTER in copy.attr:
+            copy.attr.pop(_CLUSTER)
         copy.device = ""
         del copy.input[:]
         for name in node.input:
@@ -150,6 +147,22 @@ def _cut_out(definition):
         if node.op == _OUTPUT
     ]
     return _Cluster(part, tuple(inputs), tuple(outputs))
+
+
+def _inside(definition, nodes):
+    """What is marked as the cluster's, and the constants that it takes."""
+    inside = {
+        node.name: node
+        for node in definition.node
+        if _CLUSTER in node.attr and node.op not in _NOT_COMPUTED
+    }
+    # Some optimizers make theirs outside of it.
+    for node in list(inside.values()):
+        for name in node.input:
+            base = name.split(":")[0]
+            if base in nodes and nodes[base].op == "Const":
+                inside[base] = nodes[base]
+    return list(inside.values())
 
 
 def _translate(node):

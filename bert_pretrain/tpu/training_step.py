@@ -8,7 +8,15 @@ import dataclasses
 
 import tensorflow as tf
 
-from bert_pretrain import flops, model, recipe, records, telemetry, trainer
+from bert_pretrain import (
+    flops,
+    model,
+    phases,
+    recipe,
+    records,
+    telemetry,
+    trainer,
+)
 from bert_pretrain.tpu import absent_tpu, device_program
 
 
@@ -23,7 +31,32 @@ class Step:
     useful_flops: float  # as the MFU counts them
 
 
-def lower(config: recipe.Config, plan: list, phase, num_replicas: int) -> Step:
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What a replica computes in a step."""
+
+    num_rows: int
+    seq_length: int
+    num_predictions: int
+    is_packed: bool
+    num_parts: int  # one after the other
+
+    @classmethod
+    def of_phase(cls, phase: phases.Phase, num_replicas: int) -> "Rows":
+        return cls(
+            num_rows=phase.global_batch_size // num_replicas,
+            seq_length=phase.manifest.seq_length,
+            num_predictions=(
+                phase.masking or phase.manifest
+            ).max_predictions_per_seq,
+            is_packed=phase.manifest.is_packed,
+            num_parts=phase.accumulation_steps,
+        )
+
+
+def lower(
+    config: recipe.Config, plan: list, phase: phases.Phase, num_replicas: int
+) -> Step:
     """Traces and lowers the step of a phase.
 
     Args:
@@ -37,12 +70,11 @@ def lower(config: recipe.Config, plan: list, phase, num_replicas: int) -> Step:
     bert_trainer = trainer.Trainer(
         strategy, state, None, recipe.update_config(config, phase)
     )
-    num_rows = phase.global_batch_size // num_replicas
-    num_predictions = (phase.masking or phase.manifest).max_predictions_per_seq
+    rows = Rows.of_phase(phase, num_replicas)
     program = device_program.of_run(
         strategy,
         bert_trainer._replica_step,
-        (_batch_spec(phase.manifest, num_rows, num_predictions),),
+        (_batch_spec(rows),),
     )
     bert = state.bert
     return Step(
@@ -52,31 +84,31 @@ def lower(config: recipe.Config, plan: list, phase, num_replicas: int) -> Step:
             f"hidden {bert.config.hidden_size}, "
             f"{bert.num_parameters():,} parameters"
         ),
-        variable_bytes=_num_bytes(bert.variables),
-        optimizer_bytes=_num_bytes(state.adam.variables()),
-        useful_flops=num_rows
+        variable_bytes=num_bytes(bert.variables),
+        optimizer_bytes=num_bytes(state.adam.variables()),
+        useful_flops=rows.num_rows
         * flops.per_example(
             bert.config,
-            phase.manifest.seq_length,
-            num_predictions,
+            rows.seq_length,
+            rows.num_predictions,
             model.has_pairs(bert),
         ),
     )
 
 
-def _batch_spec(manifest, num_rows, num_predictions):
+def _batch_spec(rows):
     """What the input pipeline gives to a replica."""
     return (
         tf.function(records.parse)
         .get_concrete_function(
-            tf.TensorSpec([num_rows], tf.string),
-            manifest.seq_length,
-            num_predictions,
-            manifest.is_packed,
+            tf.TensorSpec([rows.num_rows], tf.string),
+            rows.seq_length,
+            rows.num_predictions,
+            rows.is_packed,
         )
         .structured_outputs
     )
 
 
-def _num_bytes(variables):
+def num_bytes(variables: list) -> int:
     return sum(v.shape.num_elements() * v.dtype.size for v in variables)
