@@ -22,6 +22,19 @@ def of_hlo(hlo: bytes) -> bytes:
     ).encode()
 
 
+def portable(hlo: bytes) -> bytes:
+    """That module as other versions of jax, too, will read it."""
+    from jaxlib import _jax
+    from jaxlib.mlir.dialects import stablehlo
+
+    version = stablehlo.get_version_from_compatibility_requirement(
+        stablehlo.StablehloCompatibilityRequirement.WEEK_12
+    )
+    return _jax.mlir.serialize_portable_artifact(
+        _jax.mlir.mhlo_to_stablehlo(of_hlo(hlo)), version
+    )
+
+
 def compile_options(devices: list) -> "xla_client.CompileOptions":
     """One replica on each of the devices."""
     from jaxlib import xla_client
