@@ -1,6 +1,7 @@
 """HLO as TensorFlow lowers it, in the words that jax's compilers take."""
 
 import re
+from typing import Any
 
 import numpy as np
 
@@ -35,8 +36,8 @@ def portable(hlo: bytes) -> bytes:
     )
 
 
-def compile_options(devices: list) -> "xla_client.CompileOptions":
-    """One replica on each of the devices."""
+def compile_options(devices: list) -> Any:
+    """The `CompileOptions` of one replica on each of the devices."""
     from jaxlib import xla_client
 
     options = xla_client.CompileOptions()
