@@ -13,6 +13,7 @@ Exit codes:
     3    it does not fit; what to change is told
 """
 
+import collections
 import dataclasses
 import json
 import math
@@ -24,6 +25,7 @@ from bert_pretrain import (
     errors,
     model,
     options,
+    phases,
     recipe,
     records,
     telemetry,
@@ -31,13 +33,17 @@ from bert_pretrain import (
 )
 from bert_pretrain.tpu import (
     assessment,
+    batch_search,
     compiler,
+    findings,
     isolation,
+    peers,
     slices,
     training_step,
 )
 
 _DOES_NOT_FIT = 3
+_BATCH_UNIT = 8  # rows: memory is laid out in tiles of as many
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,6 +94,14 @@ class Config:
     )
     price_per_chip_hour: float | None = options.option(
         "What a chip costs for an hour, for the cost of the run.", None
+    )
+    find_batch: bool = options.option(
+        "Searches the largest batch that fits, without and with "
+        "recomputation; each try is a compilation.",
+        False,
+    )
+    compare: bool = options.option(
+        "Compiles HuggingFace's step and tf-models-official's, too.", False
     )
     json: bool = options.option(
         "Prints one JSON object instead of tables.", False
@@ -145,17 +159,23 @@ def check(config):
     chips = slices.find(config.accelerator_type)
     training = _training(config, chips)
     plan = _plan(config, training, chips)
-    steps = {}
+    alike = collections.defaultdict(list)
     for phase in plan:
-        shape = _shape(phase)
-        if shape not in steps:
-            steps[shape] = _assess(training, plan, phase, chips)
-    found = [(phase, steps[_shape(phase)]) for phase in plan]
+        rows = training_step.Rows.of_phase(phase, chips.num_replicas)
+        alike[rows].append(phase)
+    report = findings.Report(
+        chips,
+        [
+            _find(config, Work(chips, training, plan, rows), same)
+            for rows, same in alike.items()
+        ],
+        config.price_per_chip_hour,
+    )
     if config.json:
-        print(json.dumps(_to_dict(config, chips, found)))
+        print(json.dumps(report.to_dict()))
     else:
-        _print(config, chips, found)
-    return 0 if all(step.fits for _, step in found) else _DOES_NOT_FIT
+        report.print(sys.stdout)
+    return 0 if report.fits else _DOES_NOT_FIT
 
 
 def _training(config, chips):
@@ -219,55 +239,97 @@ def _manifest(rows, training):
     )
 
 
-def _shape(phase):
-    """What tells the steps of phases apart."""
-    return (
-        phase.global_batch_size,
-        phase.accumulation_steps,
-        phase.manifest.seq_length,
-        (phase.masking or phase.manifest).max_predictions_per_seq,
-        phase.manifest.is_packed,
-    )
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A step that is to be compiled."""
 
+    chips: slices.Slice
+    training: recipe.Config
+    plan: list[phases.Phase]
+    rows: training_step.Rows
 
-def _assess(training, plan, phase, chips):
-    num_rows = phase.global_batch_size // chips.num_replicas
-    what = f"{num_rows} x {phase.manifest.seq_length}"
-    step = isolation.call(
-        training_step.lower,
-        training,
-        plan,
-        phase,
-        chips.num_replicas,
-        title=f"tracing the step of {what}",
-    )
-    return assessment.assess(
-        chips,
-        num_rows,
-        step,
-        f"compiling it for {chips.accelerator_type}",
-    )
+    def assess(self):
+        """(Its model, in words; the `Assessment`)."""
+        step = self._lower(training_step.lower, self.training, self.plan)
+        return step.model, self._assess(step, "our step")
 
-
-def _to_dict(config, chips, found):
-    """The object that --json prints."""
-    _, step = max(found, key=lambda each: each[1].needed_bytes)
-    return {
-        "accelerator_type": config.accelerator_type,
-        "topology": chips.topology,
-        "num_chips": chips.num_chips,
-        **step.to_dict(),
-        "fits": all(step.fits for _, step in found),
-    }
-
-
-def _print(config, chips, found):
-    for phase, step in found:
-        telemetry.print_table(
-            f"{step.num_rows} x {phase.manifest.seq_length}",
-            list(step.to_dict().items()),
-            sys.stdout,
+    def assess_peer(self, name):
+        architecture = model.architecture(
+            self.training.architecture, recipe.longest(self.plan)
         )
+        precision = self.training.devices.precision
+        step = self._lower(peers.lower, name, architecture, precision)
+        return self._assess(step, f"{name}'s step")
+
+    def with_rows(self, num_rows, recompute):
+        """The same step of other rows."""
+        return dataclasses.replace(
+            self,
+            rows=dataclasses.replace(self.rows, num_rows=num_rows),
+            training=dataclasses.replace(self.training, recompute=recompute),
+        )
+
+    def _lower(self, lower, *args):
+        return isolation.call(
+            lower,
+            *args,
+            self.rows,
+            self.chips.num_replicas,
+            title=f"tracing {self._size}",
+        )
+
+    def _assess(self, step, what):
+        return assessment.assess(
+            self.chips,
+            self.rows.num_rows,
+            step,
+            f"compiling {what} of {self._size} for "
+            f"{self.chips.accelerator_type}",
+        )
+
+    @property
+    def _size(self):
+        return f"{self.rows.num_rows} x {self.rows.seq_length}"
+
+
+def _find(config, work, same_phases):
+    name, ours = work.assess()
+    largest = {}
+    if config.find_batch:
+        largest = {
+            recompute: _largest_batch(work, recompute, ours)
+            for recompute in (False, True)
+        }
+    return findings.Finding(
+        phases=same_phases,
+        rows=work.rows,
+        recompute=work.training.recompute,
+        model=name,
+        ours=ours,
+        peers={
+            peer: work.assess_peer(peer)
+            for peer in peers.NAMES
+            if config.compare
+        },
+        largest=largest,
+    )
+
+
+def _largest_batch(work, recompute, ours):
+    """Rows of a replica, the most that fit."""
+
+    def measure(num_rows):
+        if (num_rows, recompute) == (ours.num_rows, work.training.recompute):
+            return ours.needed_bytes
+        _, found = work.with_rows(num_rows, recompute).assess()
+        return found.needed_bytes
+
+    return batch_search.find_largest(
+        measure,
+        first=work.rows.num_rows,
+        unit=_BATCH_UNIT * work.rows.num_parts,
+        available=ours.available_bytes,
+    )
 
 
 if __name__ == "__main__":

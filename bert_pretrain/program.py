@@ -122,7 +122,9 @@ class Program:
             self.strategy,
             state,
             self._batches(phase),
-            recipe.update_config(config, phase),
+            recipe.update_config(
+                config, phase.global_batch_size, phase.accumulation_steps
+            ),
         )
         with self.strategy.scope():
             bert_evaluator = evaluator.Evaluator(

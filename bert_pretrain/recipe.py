@@ -152,13 +152,13 @@ def new_state(config, plan):
     return trainer.new_state(bert, adam, variables, clock)
 
 
-def update_config(config, phase):
-    """What a phase's updates depend on beside state and batch."""
+def update_config(config, global_batch_size, accumulation_steps):
+    """What updates depend on beside state and batch, in a phase with these."""
     return trainer.UpdateConfig(
-        global_batch_size=phase.global_batch_size,
+        global_batch_size=global_batch_size,
         dtype=distribution.compute_dtype(config.devices),
         max_gradient_norm=config.optimization.max_gradient_norm,
         seed=config.seed,
-        accumulation_steps=phase.accumulation_steps,
+        accumulation_steps=accumulation_steps,
         recompute=config.recompute,
     )

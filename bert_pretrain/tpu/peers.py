@@ -28,8 +28,8 @@ NAMES = ("huggingface", "official")
 def lower(
     name: str,
     bert_config: transformers.BertConfig,
-    rows: training_step.Rows,
     precision: str,
+    rows: training_step.Rows,
     num_replicas: int,
 ) -> training_step.Step:
     """Traces and lowers a step of one of `NAMES`.

@@ -55,9 +55,9 @@ class Rows:
 
 
 def lower(
-    config: recipe.Config, plan: list, phase: phases.Phase, num_replicas: int
+    config: recipe.Config, plan: list, rows: Rows, num_replicas: int
 ) -> Step:
-    """Traces and lowers the step of a phase.
+    """Traces and lowers the trainer's step.
 
     Args:
       plan: see `recipe.plan`.
@@ -68,9 +68,13 @@ def lower(
     with strategy.scope():
         state = recipe.new_state(config, plan)
     bert_trainer = trainer.Trainer(
-        strategy, state, None, recipe.update_config(config, phase)
+        strategy,
+        state,
+        None,
+        recipe.update_config(
+            config, rows.num_rows * num_replicas, rows.num_parts
+        ),
     )
-    rows = Rows.of_phase(phase, num_replicas)
     program = device_program.of_run(
         strategy,
         bert_trainer._replica_step,
