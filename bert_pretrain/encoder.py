@@ -10,11 +10,18 @@ B = rows, S = seq_length, Q = positions asked for, H = hidden size, N = heads,
 D = H / N, P = max_predictions_per_seq, V = vocabulary.
 """
 
+import dataclasses
 import functools
 
 import tensorflow as tf
 
-from bert_pretrain import errors, kernels, seeding
+from bert_pretrain import (
+    attention_kernel,
+    errors,
+    kernels,
+    recomputation,
+    seeding,
+)
 
 _ACTIVATIONS = {
     "gelu": kernels.gelu,
@@ -75,23 +82,19 @@ def encode(  # noqa: PLR0913 (as many as a forward pass depends on)
     config = bert.config
     layers = bert.bert.encoder.layer
     seeds = _split(dropout_seed, 1 + len(layers))
-    hidden_BSH = _embed(bert.bert.embeddings, config, batch, dtype, seeds[0])
-    hidden_scores = _hidden_scores(batch, dtype)
+    values_BSH = _embed(bert.bert.embeddings, config, batch, dtype, seeds[0])
+    view, norm = _View.of(batch, dtype), None
     for layer, seed in zip(layers, seeds[1:], strict=True):
-        is_last = layer is layers[-1]
-        if is_last and positions_BQ is not None:
-            hidden_scores = _hidden_scores(batch, dtype, positions_BQ)
+        if layer is layers[-1] and positions_BQ is not None:
+            view = _View.of(batch, dtype, positions_BQ)
         transform = functools.partial(
-            _transform,
-            layer,
-            config,
-            seed,
-            positions_BQ if is_last else None,
+            _transform, layer, config, seed, view, norm
         )
         if recompute:
-            transform = tf.recompute_grad(transform)
-        hidden_BSH = transform(hidden_BSH, hidden_scores)
-    return hidden_BSH
+            transform = functools.partial(recomputation.recomputed, transform)
+        values_BSH = transform(values_BSH)
+        norm = layer.bert_output.LayerNorm
+    return _normalize(norm, config, values_BSH)
 
 
 def masked_lm_logits(bert, masked_BPH):
@@ -143,104 +146,210 @@ def _embed(embeddings, config, batch, dtype, dropout_seed):
     )
 
 
-def _hidden_scores(batch, dtype, positions_BQ=None):
-    """What is added to the scores of what a token must not see.
+@dataclasses.dataclass(frozen=True)
+class _View:
+    """Which states a layer is asked for, and what they must not see."""
+
+    positions_BQ: tf.Tensor | None  # None for everywhere
+    # Which document a token is of; padding is none.
+    document_ids_BS: tf.Tensor
+    # Added to the scores: [B, 1, 1, S] where padding is hidden, [B, 1, Q, S]
+    # where other documents are. The softmax is then exactly 0, and so is the
+    # gradient.
+    hidden_scores: tf.Tensor
+
+    @classmethod
+    def of(cls, batch, dtype, positions_BQ=None):
+        ids_BS = batch.get("document_ids", batch["attention_mask"])
+        if "document_ids" in batch:
+            ids_BQ = ids_BS
+            if positions_BQ is not None:
+                ids_BQ = tf.gather(ids_BS, positions_BQ, batch_dims=1)
+            is_seen = ids_BQ[:, :, tf.newaxis] == ids_BS[:, tf.newaxis]
+        else:
+            is_seen = ids_BS[:, tf.newaxis] > 0
+        scores = tf.where(is_seen, 0.0, _PADDING_SCORE)
+        return cls(positions_BQ, ids_BS, tf.cast(scores, dtype)[:, tf.newaxis])
+
+
+def _transform(  # noqa: PLR0913 (what a layer depends on)
+    layer, config, dropout_seed, view, norm, values_BSH
+):
+    """A layer: attention, then the feed-forward network.
+
+    Args:
+      norm: the LayerNorm that the values have yet to go through, the end of
+        the layer before; None for none. So what a layer keeps of its input
+        is one tensor, and the gradient of LayerNorm needs that one too.
 
     Returns:
-      [B, 1, 1, S] where that is padding; [B, 1, Q, S] where it is other
-      documents. Its softmax is then exactly 0, and so is the gradient.
+      [B, Q, H], before the LayerNorm at its end.
     """
-    if "document_ids" in batch:
-        ids_BS = ids_BQ = batch["document_ids"]
-        if positions_BQ is not None:
-            ids_BQ = tf.gather(ids_BS, positions_BQ, batch_dims=1)
-        is_seen = ids_BQ[:, :, tf.newaxis] == ids_BS[:, tf.newaxis]
-    else:
-        is_seen = batch["attention_mask"][:, tf.newaxis] > 0
-    scores = tf.where(is_seen, 0.0, _PADDING_SCORE)
-    return tf.cast(scores, dtype)[:, tf.newaxis]
-
-
-def _transform(  # noqa: PLR0913 (a layer's inputs)
-    layer, config, dropout_seed, positions_BQ, hidden_BSH, hidden_scores
-):
-    """A layer: attention, then the feed-forward network."""
     seeds = _split(dropout_seed, 3)
-    heads, residual_BQH = _heads(
-        layer.attention.self_attention, config, hidden_BSH, positions_BQ
+    hidden = _Hidden(config, norm, values_BSH)
+    attended_BQH, residual_BQH = _attend(
+        layer.attention.self_attention, config, seeds[0], view, hidden
     )
+    output = layer.attention.dense_output
+    hidden = _Hidden(
+        config,
+        output.LayerNorm,
+        _drop_and_add(
+            config,
+            seeds[1],
+            _dense(output.dense, attended_BQH),
+            residual_BQH,
+        ),
+    )
+    inner_BQF = hidden.through(_linear, *_parameters(layer.intermediate.dense))
+    activate = _ACTIVATIONS[config.hidden_act]
+    outer_BQH = recomputation.recompute_cheaply(
+        lambda inner_BQF, *parameters: _linear(
+            activate(inner_BQF), *parameters
+        ),
+        inner_BQF,
+        *_parameters(layer.bert_output.dense),
+    )
+    return _drop_and_add(config, seeds[2], outer_BQH, hidden.values)
+
+
+class _Hidden:
+    """Hidden states, and what they are computed from again."""
+
+    def __init__(self, config, norm, values):
+        """Normalizes the values by `norm`, unless that is None."""
+        self.values = values
+        self._again = None
+        if norm is None:
+            return
+        sources = [values, *map(tf.convert_to_tensor, (norm.gamma, norm.beta))]
+        if recomputation.is_one_program():
+            statistics = kernels.statistics(values, config.layer_norm_eps)
+            self._sources = [*sources, *statistics]
+            self._again = kernels.normalize_by
+            self.values = self._again(*self._sources)
+        else:
+            self.values = kernels.normalize(*sources, config.layer_norm_eps)
+
+    def through(self, function, *parameters):
+        """`function(states, *parameters)`."""
+        if self._again is None:
+            return function(self.values, *parameters)
+        num_sources = len(self._sources)
+
+        def compute(*tensors):
+            values = self._again(*tensors[:num_sources])
+            return function(values, *tensors[num_sources:])
+
+        return recomputation.recompute_cheaply(
+            compute, *self._sources, *parameters
+        )
+
+
+def _attend(attention, config, dropout_seed, view, hidden):
+    """(Attention's result [B, Q, H], the states that the queries are of)."""
+    num_heads = config.num_attention_heads
+    head_size = config.hidden_size // num_heads
+    rate = config.attention_probs_dropout_prob
+    query, key, value = (
+        _parameters(part)
+        for part in (attention.query, attention.key, attention.value)
+    )
+    # Queries are divided by the root of the head size, which is cheaper done
+    # to their weights.
+    scale = head_size**-0.5
+    if view.positions_BQ is not None:
+        residual_BQH = tf.gather(hidden.values, view.positions_BQ, batch_dims=1)
+        queries = _project([scale], residual_BQH, *query)
+        others = hidden.through(
+            functools.partial(_project, [1, 1]), *key, *value
+        )
+        heads = _heads(num_heads, 1, queries) + _heads(num_heads, 2, others)
+    else:
+        residual_BQH = hidden.values
+        is_fused = attention_kernel.is_used(
+            residual_BQH.shape[1], num_heads, head_size
+        )
+        num_groups = num_heads * head_size // attention_kernel.GROUP_WIDTH
+        qkv_BSX = hidden.through(
+            functools.partial(
+                _project,
+                [scale, 1, 1],
+                num_groups=num_groups if is_fused else 1,
+            ),
+            *(*query, *key, *value),
+        )
+        if is_fused:
+            attended_BSH = attention_kernel.attend(
+                qkv_BSX, view.document_ids_BS, num_heads, rate, dropout_seed
+            )
+            return attended_BSH, residual_BQH
+        heads = _heads(num_heads, 3, qkv_BSX)
     attended_BNQD = kernels.attention(
-        *heads, hidden_scores, config.attention_probs_dropout_prob, seeds[0]
+        *heads, view.hidden_scores, rate, dropout_seed
     )
     attended_BQH = tf.reshape(
-        tf.transpose(attended_BNQD, [0, 2, 1, 3]),
-        [-1, *residual_BQH.shape[1:]],
+        tf.transpose(attended_BNQD, [0, 2, 1, 3]), [-1, *residual_BQH.shape[1:]]
     )
-    hidden_BQH = _project_and_add(
-        layer.attention.dense_output,
-        config,
-        attended_BQH,
-        residual_BQH,
-        seeds[1],
-    )
-    inner_BQF = _ACTIVATIONS[config.hidden_act](
-        _dense(layer.intermediate.dense, hidden_BQH)
-    )
-    return _project_and_add(
-        layer.bert_output, config, inner_BQF, hidden_BQH, seeds[2]
-    )
+    return attended_BQH, residual_BQH
 
 
-def _heads(attention, config, hidden_BSH, positions_BQ):
-    """((queries, keys, values), the states that the queries are of).
+def _project(scales, values, *parameters, num_groups=1):
+    """Several products of the same values as one.
 
-    Queries are divided by the root of the head size, which is cheaper done to
-    their weights.
+    Args:
+      scales: what each product is multiplied by.
+      parameters: kernel, bias, kernel, bias, …
+      num_groups: that each product's columns are divided into; the result
+        holds the first group of each, then the second of each.
     """
-    scale = config.num_attention_heads**0.5 / config.hidden_size**0.5
-    query = attention.query.kernel * scale, attention.query.bias * scale
-    others = [
-        (part.kernel, part.bias) for part in (attention.key, attention.value)
-    ]
-    if positions_BQ is None:
-        # One product for all three.
-        return _split_heads(config, hidden_BSH, query, *others), hidden_BSH
-    chosen_BQH = tf.gather(hidden_BSH, positions_BQ, batch_dims=1)
-    heads = (
-        *_split_heads(config, chosen_BQH, query),
-        *_split_heads(config, hidden_BSH, *others),
+    dtype = values.dtype
+    kernel, bias = (
+        tf.stack(
+            [
+                tf.reshape(
+                    tf.cast(scale * part, dtype),
+                    [*part.shape[:-1], num_groups, -1],
+                )
+                for scale, part in zip(scales, parts, strict=True)
+            ],
+            axis=-2,
+        )
+        for parts in (parameters[::2], parameters[1::2])
     )
-    return heads, chosen_BQH
+    return _linear(
+        values,
+        recomputation.apart(tf.reshape(kernel, [kernel.shape[0], -1])),
+        tf.reshape(bias, [-1]),
+    )
 
 
-def _split_heads(config, values_BSH, *parts):
-    """[B, N, S, D] for each of the parts, which are (kernel, bias)."""
-    kernels_HX, biases_X = zip(*parts, strict=True)
-    products_BSX = _linear(
-        values_BSH, tf.concat(kernels_HX, axis=1), tf.concat(biases_X, axis=0)
-    )
-    num_heads = config.num_attention_heads
-    shape = [-1, values_BSH.shape[1], len(parts), num_heads]
+def _heads(num_heads, num_parts, products_BSX):
+    """[B, N, S, D] for each of the parts that `_project` gives."""
+    _, length, width = products_BSX.shape
+    head_size = width // (num_parts * num_heads)
     return tf.unstack(
         tf.transpose(
-            tf.reshape(products_BSX, [*shape, config.hidden_size // num_heads]),
+            tf.reshape(
+                products_BSX, [-1, length, num_parts, num_heads, head_size]
+            ),
             [2, 0, 3, 1, 4],
         )
     )
 
 
-def _project_and_add(output, config, inner_BSX, hidden_BSH, dropout_seed):
-    """The end of a sub-layer: projection, dropout, residual, LayerNorm."""
-    projected_BSH = kernels.dropout(
-        _dense(output.dense, inner_BSX),
-        config.hidden_dropout_prob,
-        dropout_seed,
-    )
-    return _normalize(output.LayerNorm, config, hidden_BSH + projected_BSH)
+def _drop_and_add(config, seed, values, residual):
+    """The end of a sub-layer, but for its LayerNorm."""
+    dropped = kernels.dropout(values, config.hidden_dropout_prob, seed)
+    return recomputation.as_stored(residual + dropped)
 
 
 def _dense(layer, values):
-    return _linear(values, layer.kernel, layer.bias)
+    return _linear(values, *_parameters(layer))
+
+
+def _parameters(layer):
+    return layer.kernel, layer.bias
 
 
 def _linear(values, kernel, bias, transpose=False):
@@ -251,6 +360,7 @@ def _linear(values, kernel, bias, transpose=False):
         tf.matmul(flat, tf.cast(kernel, dtype), transpose_b=transpose),
         tf.cast(bias, dtype),
     )
+    product = recomputation.as_stored(product)
     return tf.reshape(product, [-1, *leading, product.shape[-1]])
 
 

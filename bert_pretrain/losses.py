@@ -10,7 +10,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from bert_pretrain import kernels
+from bert_pretrain import kernels, recomputation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +48,8 @@ def _cross_entropy(logits, labels):
     @tf.custom_gradient
     def compare(logits):
         wide = tf.cast(logits, tf.float32)
-        # The logarithm of the exponentials' sum. The largest share is never
-        # near 0, and a softmax is one pass where its parts are four.
-        totals = tf.reduce_max(wide, axis=-1) - tf.math.log(
-            tf.reduce_max(tf.nn.softmax(wide), axis=-1)
-        )
-        nats = totals - tf.gather(wide, labels, batch_dims=labels.shape.rank)
+        totals = _log_sum_exp(wide)
+        nats = totals - _pick(wide, labels)
         guesses = tf.argmax(wide, axis=-1, output_type=labels.dtype)
 
         def gradient(upstream, _):
@@ -64,3 +60,21 @@ def _cross_entropy(logits, labels):
         return (nats, guesses), gradient
 
     return compare(logits)
+
+
+def _log_sum_exp(logits):
+    if recomputation.is_one_program():
+        return tf.reduce_logsumexp(logits, axis=-1)
+    # The largest share is never near 0, and a softmax is one pass where the
+    # parts of a sum of exponentials are four.
+    return tf.reduce_max(logits, axis=-1) - tf.math.log(
+        tf.reduce_max(tf.nn.softmax(logits), axis=-1)
+    )
+
+
+def _pick(logits, labels):
+    if recomputation.is_one_program():
+        # In the same pass as a sum over all logits.
+        is_label = tf.range(logits.shape[-1]) == labels[..., tf.newaxis]
+        return tf.reduce_sum(tf.where(is_label, logits, 0.0), axis=-1)
+    return tf.gather(logits, labels, batch_dims=labels.shape.rank)

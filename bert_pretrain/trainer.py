@@ -323,11 +323,15 @@ def forward(bert, batch, dtype, dropout_seed=None, recompute=False):
         bert, batch, dtype, dropout_seed, recompute, positions_BQ
     )
     masked_BPH = states_BQH[:, 1:] if model.has_pairs(bert) else states_BQH
+    # As rows of one matrix: a TPU stores the last two axes in tiles, which
+    # the slots of a row would not fill.
     sums = {
         "masked_lm": losses.masked_lm_sums(
-            encoder.masked_lm_logits(bert, masked_BPH),
-            batch["masked_lm_ids"],
-            batch["masked_lm_weights"],
+            encoder.masked_lm_logits(
+                bert, tf.reshape(masked_BPH, [-1, masked_BPH.shape[-1]])
+            ),
+            tf.reshape(batch["masked_lm_ids"], [-1]),
+            tf.reshape(batch["masked_lm_weights"], [-1]),
         )
     }
     if model.has_pairs(bert):
