@@ -26,8 +26,9 @@ SPEC = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
 accelerator_step = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(accelerator_step)
 
-PADDED, PACKED = "16-padded", "16-packed"
-# Takes some steps, then ten on one batch, and tells the loss of each of these.
+NUM_ROWS, SEQ_LENGTH = 2, 128
+PADDED, PACKED = f"{SEQ_LENGTH}-padded", f"{SEQ_LENGTH}-packed"
+# Takes some steps, then five on one batch, and tells the loss of each of these.
 PROGRAM = """
 import sys
 import numpy as np
@@ -42,7 +43,7 @@ for _ in range(int(num_batches)):
     step(batch)
 np.savez(f"{folder}/after.npz", **step.read())
 sums = []
-for _ in range(10):
+for _ in range(5):
     step(batch)
     sums.append(float(step.read()["masked_lm_loss:0"]))
 print(*np.diff(sums))
@@ -65,11 +66,16 @@ def python(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lowered(tmp_path_factory):
-    """Steps of one small layer in float32."""
+    """Steps of one small layer in float32.
+
+    For a TPU, rows and heads like these would have a kernel.
+    """
     folder = str(tmp_path_factory.mktemp("lowered"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(model.SIZES, "tiny", (1, 64))
-        accelerator_step.lower(folder, "tiny", [16], 64, "float32")
+        patch.setitem(model.SIZES, "tiny", (2, 128))
+        accelerator_step.lower(
+            folder, "tiny", [SEQ_LENGTH], NUM_ROWS * SEQ_LENGTH, "float32"
+        )
     return folder
 
 
@@ -80,7 +86,12 @@ def execute(python, *arguments, text=None, **environment):
         capture_output=True,
         text=True,
         cwd=SCRIPT.parent,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
+        env=os.environ
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        }
+        | environment,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -152,7 +163,7 @@ def trained_here(bert_config, weights, batches):
             tf.data.Dataset.from_tensor_slices(stacked)
         ),
         trainer.UpdateConfig(
-            global_batch_size=4,
+            global_batch_size=NUM_ROWS,
             dtype=tf.float32,
             max_gradient_norm=1.0,
             seed=0,
@@ -163,7 +174,7 @@ def trained_here(bert_config, weights, batches):
 
 def test_a_run_needs_jax_and_numpy_alone(python, lowered):
     output = execute(
-        python, str(SCRIPT), f"--run={lowered}", "--rounds=2", "--steps=2"
+        python, str(SCRIPT), f"--run={lowered}", "--rounds=1", "--steps=2"
     )
     assert "PyTorch and transformers are not both installed" in output
     rows = [
@@ -174,7 +185,9 @@ def test_a_run_needs_jax_and_numpy_alone(python, lowered):
     assert [row[0] for row in rows] == ["padded", "packed"]
     for row in rows:
         milliseconds, examples = float(row[2]), float(row[3].replace(",", ""))
-        assert examples == pytest.approx(4e3 / milliseconds, rel=0.02)
+        assert examples == pytest.approx(
+            1e3 * NUM_ROWS / milliseconds, rel=0.02
+        )
         assert row[6:8] == ["", ""]  # A CPU has no peak, and counts no memory.
         assert re.fullmatch(r"0\.\d\d GB", row[8])
         assert 5 < float(row[9]) < 11
@@ -189,7 +202,7 @@ def test_pytorch_learns_from_the_padded_rows(lowered):
         "--serve=torch sdpa",
         f"--program={PADDED}",
         "--steps=2",
-        text="go\ngo\n",
+        text="go\n",
         TORCH_COMPILE_DISABLE="1",
     )
     answers = [
@@ -198,8 +211,8 @@ def test_pytorch_learns_from_the_padded_rows(lowered):
         if line.startswith("answer: ")
     ]
     assert answers[0] == '{"platform": "cpu"}'
-    assert all(float(seconds) > 0 for seconds in answers[1:3])
-    assert '"loss": 10.' in answers[3]
+    assert float(answers[1]) > 0
+    assert '"loss": 10.' in answers[2]
 
 
 def test_tokens_without_padding_are_compared(lowered, capsys):
@@ -223,11 +236,11 @@ def test_tokens_without_padding_are_compared(lowered, capsys):
         accelerator_step.draw_batch(rows, rng)["attention_mask"].sum()
         for _ in range(2)
     )
-    ratio = 2 * 2 * 4 * 16 / num_tokens
+    ratio = 2 * 2 * NUM_ROWS * SEQ_LENGTH / num_tokens
     assert f"ours, {PACKED}: {ratio:.2f} x" in output
     assert "of torch eager" in output and "of torch sdpa" not in output
-    # 8 rows in a second, of a peak of 1 GFLOP/s.
-    mfu = 8 * description["programs"][PADDED]["flops_per_row"] / 1e9
+    # Two steps in a second, of a peak of 1 GFLOP/s.
+    mfu = 2 * NUM_ROWS * description["programs"][PADDED]["flops_per_row"] / 1e9
     assert f"| {mfu:.1%} |" in output
 
 
