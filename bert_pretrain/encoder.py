@@ -104,8 +104,10 @@ def masked_lm_logits(bert, masked_BPH):
         _dense(head.transform.dense, masked_BPH)
     )
     masked_BPH = _normalize(head.transform.LayerNorm, bert.config, masked_BPH)
-    return _linear(
-        masked_BPH, bert.bert.embeddings.weight, head.bias, transpose=True
+    return recomputation.as_stored(
+        _linear(
+            masked_BPH, bert.bert.embeddings.weight, head.bias, transpose=True
+        )
     )
 
 
@@ -201,7 +203,9 @@ def _transform(  # noqa: PLR0913 (what a layer depends on)
             residual_BQH,
         ),
     )
-    inner_BQF = hidden.through(_linear, *_parameters(layer.intermediate.dense))
+    inner_BQF = recomputation.as_stored(
+        hidden.through(_linear, *_parameters(layer.intermediate.dense))
+    )
     activate = _ACTIVATIONS[config.hidden_act]
     outer_BQH = recomputation.recompute_cheaply(
         lambda inner_BQF, *parameters: _linear(
@@ -210,7 +214,9 @@ def _transform(  # noqa: PLR0913 (what a layer depends on)
         inner_BQF,
         *_parameters(layer.bert_output.dense),
     )
-    return _drop_and_add(config, seeds[2], outer_BQH, hidden.values)
+    return _drop_and_add(
+        config, seeds[2], recomputation.as_stored(outer_BQH), hidden.values
+    )
 
 
 class _Hidden:
@@ -345,7 +351,7 @@ def _drop_and_add(config, seed, values, residual):
 
 
 def _dense(layer, values):
-    return _linear(values, *_parameters(layer))
+    return recomputation.as_stored(_linear(values, *_parameters(layer)))
 
 
 def _parameters(layer):
@@ -360,7 +366,6 @@ def _linear(values, kernel, bias, transpose=False):
         tf.matmul(flat, tf.cast(kernel, dtype), transpose_b=transpose),
         tf.cast(bias, dtype),
     )
-    product = recomputation.as_stored(product)
     return tf.reshape(product, [-1, *leading, product.shape[-1]])
 
 
