@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from bert_pretrain import errors
 from bert_pretrain.tpu import (
     compiler,
     roofline,
@@ -107,6 +108,10 @@ def assess(
             bound=None,
             **common,
         )
+    except errors.UserError as error:
+        raise errors.UserError(
+            f"--accelerator_type={slice_.accelerator_type}: {error}"
+        ) from error
     moved = traffic.measure(compiled.text)
     return Assessment(
         needed_bytes=compiled.argument_bytes

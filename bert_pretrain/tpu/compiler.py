@@ -187,7 +187,9 @@ def _translate(message):
     for pattern in _TOO_LARGE:
         if found := re.search(pattern, message):
             return DoesNotFit(*map(_bytes, found.group("needed", "available")))
-    return errors.UserError(f"the compiler refuses: {message.splitlines()[0]}")
+    return errors.UserError(
+        f"the compiler refuses the step: {message.splitlines()[0]}"
+    )
 
 
 def _bytes(size):
