@@ -77,8 +77,15 @@ def apply(adam, gradients, variables):
         adam.apply_gradients(pairs, skip_gradients_aggregation=True)
 
 
+def count(adam):
+    """Counts a step that has no update."""
+    if not _is_legacy(adam):
+        adam._compute_current_learning_rate()
+    adam.iterations.assign_add(1)
+
+
 def last_learning_rate(adam):
-    """The rate of the newest update."""
+    """The rate of the newest step."""
     rate = adam.learning_rate
     if callable(rate):  # LAMB's gives the schedule itself.
         rate = rate(adam.iterations.numpy() - 1)

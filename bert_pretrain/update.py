@@ -31,11 +31,7 @@ def apply_if(is_good, adam, gradients, variables):
     if isinstance(tf.distribute.get_strategy(), tf.distribute.MirroredStrategy):
         _apply_and_undo(is_good, adam, variables, apply)
     else:
-        tf.cond(is_good, apply, lambda: _count(adam))
-
-
-def _count(adam):
-    adam.iterations.assign_add(1)
+        tf.cond(is_good, apply, lambda: optimizer.count(adam))
 
 
 def _apply_and_undo(is_good, adam, variables, apply):

@@ -21,7 +21,7 @@ def test_a_bad_update_changes_the_step_only(num_replicas, kind):
             optimizer.OptimizerConfig(optimizer=kind),
             schedule.Schedule(
                 schedule.ScheduleConfig(
-                    total_steps=9, warmup_steps=0, schedule="constant"
+                    total_steps=10, warmup_steps=0, peak_learning_rate=1.0
                 )
             ),
             variables,
@@ -52,6 +52,8 @@ def test_a_bad_update_changes_the_step_only(num_replicas, kind):
         for ours, earlier in zip(state(), before, strict=True):
             np.testing.assert_array_equal(ours, earlier)
     assert adam.iterations.numpy() == 4
+    # What is logged is the rate of the newest step, applied or not.
+    assert optimizer.last_learning_rate(adam) == pytest.approx(0.7)
     step(good)
     assert adam.iterations.numpy() == 5
     assert not np.array_equal(state()[0], before[0])
