@@ -1,5 +1,8 @@
 """What several tests need: a small set of records, and a run on it."""
 
+import dataclasses
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +14,9 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 4,
 )
+# And so many of jax, whoever imports it first.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 
 
 def strategy_of(num_replicas):
@@ -79,6 +85,7 @@ def make_set(tmp_path):
         vocab_size=60,
         seq_length=16,
         masking="token",
+        is_packed=False,
     ):
         data_dir = str(tmp_path / name)
         vocab = vocabulary.Vocabulary(
@@ -105,6 +112,7 @@ def make_set(tmp_path):
                     "seed": seed,
                 },
                 is_masked=masking != "none" or split != records.TRAIN,
+                is_packed=is_packed,
             )
         records.write_manifest(
             data_dir,
@@ -113,6 +121,7 @@ def make_set(tmp_path):
                 max_predictions_per_seq=4,
                 pairing=pairing,
                 masking=masking,
+                is_packed=is_packed,
                 vocab_size=vocab.size,
                 vocab_sha256=vocab.sha256,
                 is_lower_case=True,
@@ -125,6 +134,36 @@ def make_set(tmp_path):
                 sources=(),
                 documents={},
                 rows={},
+            ),
+        )
+        return data_dir
+
+    return make
+
+
+@pytest.fixture
+def make_set_of_rows(make_set):
+    """A set of one training shard, so that its rows come in their order."""
+
+    def make(name, numbers, spoilt=()):
+        data_dir = make_set(name, train=(24,), pairing="nsp")
+        rows = random_rows(24)
+        rows["masked_lm_weights"][list(spoilt)] = np.nan
+        manifest = records.read_manifest(data_dir)
+        (shard,) = manifest.splits["train"].shards
+        shard = records.write_shard(
+            f"{data_dir}/{shard.file}",
+            [{k: v[list(numbers)] for k, v in rows.items()}],
+        )
+        split = dataclasses.replace(
+            manifest.splits["train"],
+            num_examples=len(numbers),
+            shards=(shard,),
+        )
+        records.write_manifest(
+            data_dir,
+            dataclasses.replace(
+                manifest, splits={**manifest.splits, "train": split}
             ),
         )
         return data_dir
@@ -149,8 +188,12 @@ def make_config(make_set, tmp_path):
     return make
 
 
-def _write_split(data_dir, split, sizes, row_options, is_masked):
+def _write_split(  # noqa: PLR0913  Keywords of one place.
+    data_dir, split, sizes, row_options, is_masked, is_packed
+):
     rows = random_rows(sum(sizes), **row_options)
+    if is_packed:  # The second part of a row is another document.
+        rows["document_ids"] = rows["attention_mask"] + rows["token_type_ids"]
     if not is_masked:
         for name in rows:
             if name.startswith("masked_lm"):

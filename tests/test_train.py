@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 
-import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -250,36 +249,6 @@ def test_another_batch_size_goes_on_at_the_same_example(
     assert "global_batch_size=8, this run asks for 4" in capsys.readouterr().err
     assert len(set(expected)) == 29  # it goes through an epoch's end
     assert served == expected[: 2 * 8 + 4 * 4]
-
-
-@pytest.fixture
-def make_set_of_rows(make_set):
-    """A set of one training shard, so that its rows come in their order."""
-
-    def make(name, numbers, spoilt=()):
-        data_dir = make_set(name, train=(24,), pairing="nsp")
-        rows = conftest.random_rows(24)
-        rows["masked_lm_weights"][list(spoilt)] = np.nan
-        manifest = records.read_manifest(data_dir)
-        (shard,) = manifest.splits["train"].shards
-        shard = records.write_shard(
-            f"{data_dir}/{shard.file}",
-            [{k: v[list(numbers)] for k, v in rows.items()}],
-        )
-        split = dataclasses.replace(
-            manifest.splits["train"],
-            num_examples=len(numbers),
-            shards=(shard,),
-        )
-        records.write_manifest(
-            data_dir,
-            dataclasses.replace(
-                manifest, splits={**manifest.splits, "train": split}
-            ),
-        )
-        return data_dir
-
-    return make
 
 
 def recovering(make_config, data_dir, max_rollbacks, **values):

@@ -98,6 +98,13 @@ def results_of(config):
     return json.loads(path.read_text())
 
 
+def evaluated(config):
+    """What bert_pretrain.evaluate has written, by split."""
+    name = telemetry.EVALUATE_RESULTS_NAME
+    path = pathlib.Path(config.saving.model_dir) / name
+    return json.loads(path.read_text())
+
+
 def log_of(config):
     """The records of metrics.jsonl."""
     path = pathlib.Path(config.saving.model_dir) / telemetry.LOG_NAME

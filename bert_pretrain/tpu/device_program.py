@@ -52,7 +52,7 @@ class DeviceProgram:
     """The program of one replica; its results are `outputs`, then the values
     of `variables` if they were asked for, then those that it updates."""
 
-    hlo: bytes  # a serialized HloModuleProto
+    hlo: bytes = dataclasses.field(repr=False)  # a serialized HloModuleProto
     num_replicas: int
     parameters: tuple[Variable | Argument | Constant, ...]
     num_outputs: int  # a replica's

@@ -4,6 +4,7 @@ The HLO is the TPU's; the compiler behind it is another one. So what it
 computes is shown, up to rounding, but nothing of the TPU's speed or memory.
 """
 
+import contextlib
 import functools
 
 import numpy as np
@@ -21,7 +22,7 @@ class Execution:
         Args:
           program: lowered with the values of its variables.
         """
-        self._program = program
+        self.program = program
         self._devices = _devices(program.num_replicas)
         self._executable = _compile(program.hlo, self._devices)
 
@@ -31,29 +32,33 @@ class Execution:
         Args:
           args: those of the run; the variables are read and updated.
         """
-        import jax
-
-        tensors = tf.nest.flatten(args, expand_composites=True)
-        parameters = [
-            jax.device_put_sharded(
-                self._values(parameter, tensors), self._devices
-            )
-            for parameter in self._program.parameters
-        ]
-        results = [
-            [np.asarray(part) for part in parts]
-            for parts in self._executable.execute_sharded(
-                parameters
-            ).disassemble_into_single_device_arrays()
-        ]
-        num_outputs = self._program.num_outputs
+        results = self._execute(tf.nest.flatten(args, expand_composites=True))
+        num_outputs = self.program.num_outputs
         after = results[num_outputs:]
         for variable, values in zip(
-            self._program.variables, after, strict=False
+            self.program.variables, after, strict=False
         ):
             for part, value in zip(variable.values, values, strict=True):
                 part.assign(value)
         return self._pack(results[:num_outputs])
+
+    def _execute(self, tensors):
+        """The results, of each the values by replica."""
+        import jax
+
+        # Else jax makes 32 bits of 64.
+        with jax.experimental.enable_x64():
+            parameters = [
+                jax.device_put_sharded(
+                    self._values(parameter, tensors), self._devices
+                )
+                for parameter in self.program.parameters
+            ]
+            results = self._executable.execute_sharded(parameters)
+            return [
+                [np.asarray(part) for part in parts]
+                for parts in results.disassemble_into_single_device_arrays()
+            ]
 
     def _values(self, parameter, tensors):
         match parameter:
@@ -66,30 +71,44 @@ class Execution:
 
     def _pack(self, results):
         """Outputs as the run has them: by name, then by replica."""
-        if self._program.outputs is None:
+        if self.program.outputs is None:
             return None
         flat = [tf.constant(value) for values in results for value in values]
         return tf.nest.pack_sequence_as(
-            self._program.outputs, flat, expand_composites=True
+            self.program.outputs, flat, expand_composites=True
         )
 
 
-@functools.cache
 def _devices(num_replicas):
+    devices = _all_devices()
+    if len(devices) < num_replicas:
+        raise ValueError(
+            f"jax has begun with {len(devices)} CPUs; {num_replicas} replicas "
+            "need as many: set JAX_NUM_CPU_DEVICES."
+        )
+    return devices[:num_replicas]
+
+
+@functools.cache
+def _all_devices():
     import jax
 
-    # Before jax starts: it must neither look for a TPU nor have one device.
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", max(4, num_replicas))
-    jax.config.update("jax_enable_x64", True)
-    return jax.devices("cpu")[:num_replicas]
+    # It may have begun already, for somebody else.
+    with contextlib.suppress(RuntimeError):
+        # As many as TensorFlow has, and no look for a TPU.
+        num_devices = len(tf.config.list_logical_devices("CPU"))
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", num_devices)
+    return jax.devices("cpu")
 
 
 def _compile(hlo, devices):
     from jaxlib import _jax
 
+    options = stablehlo.compile_options(devices)
+    # Of small programs, run a few times each; it compiles twice as fast.
+    build = options.executable_build_options
+    build.debug_options.xla_backend_optimization_level = 0
     return devices[0].client.compile_and_load(
-        stablehlo.of_hlo(hlo),
-        _jax.DeviceList(tuple(devices)),
-        stablehlo.compile_options(devices),
+        stablehlo.of_hlo(hlo), _jax.DeviceList(tuple(devices)), options
     )

@@ -1,0 +1,143 @@
+"""Whole runs on TPUs that are not there: they are those of the CPU."""
+
+import dataclasses
+import os
+import signal
+
+import numpy as np
+import pytest
+import tpu_programs
+import training
+
+from bert_pretrain import distribution, evaluate, recovery, train
+from bert_pretrain.tpu import rehearsal
+
+pytest.importorskip("jax")
+
+# Of float32 numbers that come to 1 at the most, after updates of 3e-3.
+TOLERANCE = 2e-6
+# What time it took, and what memory, is not the run's.
+OF_THE_MACHINE = ("second", "input_wait", "memory")
+ROUNDED = ("loss", "norm", "perplexity")
+
+
+def on_cpu(config, num_replicas):
+    devices = distribution.DistributionConfig(num_cpu_replicas=num_replicas)
+    return dataclasses.replace(config, devices=devices)
+
+
+def assert_same_run(ours, theirs):
+    """Compares what was logged, and all that the last checkpoint holds."""
+    logs = training.log_of(ours), training.log_of(theirs)
+    for one, other in zip(*logs, strict=True):
+        for name, value in other.items():
+            if any(part in name for part in OF_THE_MACHINE):
+                continue
+            # Learning rates, counts and accuracies are the same to the bit.
+            if value is not None and any(part in name for part in ROUNDED):
+                value = pytest.approx(value, rel=1e-6)
+            assert one[name] == value, (other["kind"], other["step"], name)
+    values = training.saved_values(ours), training.saved_values(theirs)
+    assert values[0].keys() == values[1].keys()
+    assert len(values[0]) > 50
+    for name, value in values[1].items():
+        np.testing.assert_allclose(
+            values[0][name], value, rtol=0, atol=TOLERANCE, err_msg=name
+        )
+
+
+def leave(monkeypatch, at_step):
+    training.disturb(
+        monkeypatch, at_step, lambda: os.kill(os.getpid(), signal.SIGTERM)
+    )
+
+
+def test_a_run_goes_from_tpus_to_cpus_and_back_and_stays_the_same(
+    make_config, make_set, make_set_of_rows, tmp_path, monkeypatch, capsys
+):
+    """Through bad steps, going back, a phase of other programs, evaluations."""
+    second = make_set("second", pairing="nsp", masking="none")
+    phases = tmp_path / "phases.yaml"
+    phases.write_text(
+        f"- {{from_step: 6, data_dir: {second}, accumulation_steps: 2, "
+        "peak_learning_rate: 2.0e-3, warmup_steps: 2, reset_optimizer: true}\n"
+    )
+    # The examples 8 to 15 are those of one loop.
+    spoilt = make_set_of_rows("spoilt", range(24), spoilt=range(8, 16))
+
+    def config(model_dir):
+        made = make_config(
+            spoilt,
+            model_dir,
+            total_steps=10,
+            global_batch_size=4,
+            eval_every_steps=4,
+            phases=str(phases),
+            failures=recovery.RecoveryConfig(max_bad_steps=2),
+        )
+        saving = dataclasses.replace(made.saving, checkpoint_every_steps=2)
+        return dataclasses.replace(made, saving=saving)
+
+    whole = on_cpu(config("whole"), 2)
+    assert train.train(whole) == 0
+    assert [r["kind"] for r in training.log_of(whole)].count("rollback") == 1
+    capsys.readouterr()
+
+    run = config("run")
+    with monkeypatch.context() as patch, rehearsal.on_absent_tpus(2) as tpus:
+        leave(patch, 6)
+        assert train.train(run) == 75
+    assert (
+        "back from step 4 to 2, passing over the examples 8 to 15"
+        in capsys.readouterr().err
+    )
+    # All that TPUs are given in a phase.
+    assert sorted(name for name, _ in tpus.programs) == [
+        "Evaluator._replica_step",
+        "RunningSums._replica_gather",
+        "RunningSums._replica_gather",
+        "Trainer._replica_norm",
+        "Trainer._replica_step",
+    ]
+    with monkeypatch.context() as patch:
+        leave(patch, 8)
+        assert train.train(on_cpu(run, 2)) == 75
+    with rehearsal.on_absent_tpus(2):
+        assert train.train(run) == 0
+    assert_same_run(run, whole)
+
+    evaluation = evaluate.Config(
+        data_dir=second, model_dir=run.saving.model_dir, split="test"
+    )
+    told = []
+    for context in (rehearsal.on_absent_tpus(2), monkeypatch.context()):
+        with context:
+            evaluate.evaluate(evaluation)
+        told.append(training.evaluated(run)["test"])
+    for name, value in told[1].items():
+        if not any(part in name for part in OF_THE_MACHINE):
+            assert told[0][name] == pytest.approx(value, rel=1e-6), name
+
+
+def test_four_tpus_of_two_hosts_do_what_a_cpu_does(make_set, tmp_path):
+    def config(model_dir):
+        return tpu_programs.config_of(
+            "lamb",
+            make_set,
+            tmp_path,
+            model_dir,
+            total_steps=4,
+            bert={
+                "hidden_dropout_prob": 0.0,
+                "attention_probs_dropout_prob": 0.0,
+            },
+        )
+
+    # Two: a process has collectives of one size. Without dropout, it does not
+    # matter how many there are.
+    expected = on_cpu(config("cpu"), 2)
+    assert train.train(expected) == 0
+    run = config("tpu")
+    with rehearsal.on_absent_tpus(4, num_hosts=2):
+        assert train.train(run) == 0
+    assert_same_run(run, expected)

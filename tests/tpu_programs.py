@@ -1,0 +1,73 @@
+"""What TPUs are given: a small run for each kind of program there is."""
+
+import dataclasses
+
+import training
+
+from bert_pretrain import (
+    checkpoints,
+    optimizer,
+    program,
+    recipe,
+    telemetry,
+)
+
+# Name to (the set's options, the run's); among them all that a program can
+# differ in.
+KINDS = {
+    "lamb": (
+        {},
+        {
+            "optimization": optimizer.OptimizerConfig(optimizer="lamb"),
+            "architecture": {"freeze": r"bert\.embeddings"},
+        },
+    ),
+    # Of rows and heads that a TPU has a kernel for, in all layers but the last.
+    "packed": (
+        {"is_packed": True, "seq_length": 128},
+        {
+            "recompute": True,
+            "architecture": {"positions": "sinusoidal"},
+            "bert": {
+                "hidden_size": 128,
+                "num_hidden_layers": 2,
+                "max_position_embeddings": 128,
+            },
+        },
+    ),
+    "dynamic pairs": (
+        {"pairing": "nsp", "masking": "none"},
+        {"accumulation_steps": 2},
+    ),
+}
+
+
+def config_of(kind, make_set, folder, model_dir="model", **values):
+    """A run that has the programs of a kind."""
+    of_set, of_run = KINDS[kind]
+    return training.config(
+        folder,
+        make_set(kind, train=(13, 7, 9, 8), **of_set),
+        model_dir,
+        **{**of_run, **values},
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What takes part in a run, as the run itself makes it."""
+
+    trainer: object
+    evaluator: object
+
+
+def parts_of(config, strategy):
+    plan = recipe.plan(config)
+    with strategy.scope():
+        state = recipe.new_state(config, plan)
+        saver = checkpoints.Saver(config.saving, state)
+    log = telemetry.MetricsLog(f"{config.saving.model_dir}/log", state)
+    _, run = program.Program(config, plan, strategy, state, saver, log)._enter(
+        plan[0], lambda: None
+    )
+    return Parts(run.trainer, run.controller.evaluator)
