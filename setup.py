@@ -62,6 +62,9 @@ setuptools.setup(
         # To build on a cluster; `dataflow` adds what Google's own needs.
         "beam": ["apache-beam>=2.77,<3"],
         "dataflow": ["apache-beam[gcp]>=2.77,<3"],
+        # To compile for TPUs that are not there: the compiler, and the kernel.
+        # Newer ones go with a newer TensorFlow.
+        "compile": ["jax==0.7.1", "libtpu==0.0.20"],
         # Only to check that exported weights give the same logits there.
         # Its default wheel brings gigabytes of CUDA, so nothing else asks
         # for it.

@@ -43,6 +43,9 @@ from bert_pretrain.tpu import (
 )
 
 _DOES_NOT_FIT = 3
+# The builder's, where nothing else is asked for.
+_NUM_PREDICTIONS = 20
+_MASKED_FRACTION = 0.15
 _BATCH_UNIT = 8  # rows: memory is laid out in tiles of as many
 
 
@@ -53,10 +56,10 @@ class RowsConfig:
     seq_length: int | None = options.option(
         "Tokens in a row, where there is no --data_dir.", None
     )
-    max_predictions_per_seq: int = options.option(
-        "Predictions in a row, without --data_dir; 0: 15 % of the tokens, or "
-        "--masked_fraction.",
-        20,
+    max_predictions_per_seq: int | None = options.option(
+        "Predictions in a row, without --data_dir; 20, as the builder's, if "
+        "not given; 0: 15 % of the tokens, or --masked_fraction.",
+        None,
     )
     pairing: Literal["none", "nsp", "sop"] = options.option(
         "The builder's --pairing, without --data_dir.", "none"
@@ -73,11 +76,13 @@ class RowsConfig:
             value = getattr(self, name)
             if value is not None and value < 8:
                 raise errors.UserError(f"--{name}={value} must be at least 8.")
-        if not 0 <= self.max_predictions_per_seq <= (self.seq_length or 2**31):
+        num_predictions = self.max_predictions_per_seq
+        if num_predictions is not None and not (
+            0 <= num_predictions <= (self.seq_length or 2**31)
+        ):
             raise errors.UserError(
-                f"--max_predictions_per_seq={self.max_predictions_per_seq} "
-                f"must be at least 0 and at most --seq_length="
-                f"{self.seq_length}."
+                f"--max_predictions_per_seq={num_predictions} must be at least "
+                f"0 and at most --seq_length={self.seq_length}."
             )
 
 
@@ -218,9 +223,11 @@ def _manifest(rows, training):
         vocab = vocabulary.read(f"{init_from}/{vocabulary.FILE_NAME}")
         vocab_size, sha256 = vocab.size, vocab.sha256
     num_predictions = rows.max_predictions_per_seq
+    if num_predictions is None:
+        num_predictions = min(_NUM_PREDICTIONS, rows.seq_length)
     if training.masked_fraction or not num_predictions:
         num_predictions = math.ceil(
-            (training.masked_fraction or 0.15) * rows.seq_length
+            (training.masked_fraction or _MASKED_FRACTION) * rows.seq_length
         )
     return records.Manifest(
         seq_length=rows.seq_length,

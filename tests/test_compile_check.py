@@ -1,0 +1,393 @@
+"""The check of a training for TPUs: what it tells, and what it refuses."""
+
+import dataclasses
+import json
+import sys
+
+import pytest
+
+from bert_pretrain import (
+    checkpoints,
+    compile_check,
+    distribution,
+    errors,
+    flops,
+    model,
+    recipe,
+    schedule,
+)
+from bert_pretrain.tpu import compiler, findings, isolation, training_step
+
+needs_compiler = pytest.mark.skipif(
+    not compiler.is_installed(), reason="needs jax and libtpu"
+)
+COMPILED = compiler.Compiled(
+    flops=4e9,
+    bytes_accessed=3e9,
+    temporary_bytes=1_000_000,
+    argument_bytes=2_000_000,
+    output_bytes=1_900_000,
+    alias_bytes=1_800_000,
+    code_bytes=300_000,
+    num_all_reduces=2,
+    num_other_collectives=0,
+    compile_seconds=1.5,
+    text="ENTRY %main (a: f32[8]) -> f32[8] {\n"
+    "  ROOT %a = f32[8]{0:T(128)} parameter(0)\n}\n",
+)
+
+
+@pytest.fixture
+def make_check(tmp_path):
+    """A check of one small layer: `make_check(rows={"seq_length": 32})`."""
+    path = tmp_path / "bert.json"
+    path.write_text(
+        json.dumps(
+            {
+                "hidden_size": 128,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "intermediate_size": 256,
+                "max_position_embeddings": 64,
+            }
+        )
+    )
+
+    def make(rows=None, training=None, **values):
+        return compile_check.Config(
+            **{
+                "accelerator_type": "v5litepod-8",
+                "rows": compile_check.RowsConfig(
+                    **{"vocab_size": 100, **(rows or {})}
+                ),
+                "training": recipe.Config(
+                    **{
+                        "data_dir": "",
+                        "architecture": model.ModelConfig(
+                            bert_config=str(path)
+                        ),
+                        "schedule": schedule.ScheduleConfig(total_steps=3600),
+                        "saving": checkpoints.CheckpointConfig(model_dir=""),
+                        "devices": distribution.DistributionConfig(
+                            precision="bfloat16"
+                        ),
+                        **(training or {}),
+                    }
+                ),
+                **values,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    """Says what is traced, and gives `COMPILED` or what takes its place."""
+    calls = []
+
+    def call(function, *args, title, environment=None):
+        calls.append((function, args, title))
+        if function is compiler._compile:
+            answer = answers.pop(0) if answers else COMPILED
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        return training_step.Step(b"", "a model", 1_000_000, 2_000_000, 5e9)
+
+    answers = []
+    monkeypatch.setattr(isolation, "call", call)
+    monkeypatch.setattr(compiler, "is_installed", lambda: True)
+    return calls, answers
+
+
+def printed(capsys):
+    return json.loads(capsys.readouterr().out)
+
+
+@needs_compiler
+def test_a_run_s_step_is_compiled_as_one_replica_of_the_slice(
+    make_check, make_set, capsys
+):
+    data_dir = make_set(vocab_size=60)
+    config = make_check(
+        training={"data_dir": data_dir, "global_batch_size": 64}, json=True
+    )
+    assert compile_check.check(config) == 0
+    found = printed(capsys)
+    assert found["accelerator_type"] == "v5litepod-8"
+    assert found["fits"] is True
+    assert (found["num_chips"], found["rows_per_replica"]) == (8, 8)
+    assert (found["seq_length"], found["max_predictions_per_seq"]) == (16, 4)
+    (plan,) = recipe.plan(config.training)
+    bert_config = model.architecture(
+        config.training.architecture, plan.manifest
+    )
+    assert found["useful_flops"] == 8 * flops.per_example(
+        bert_config, 16, 4, False
+    )
+    # The compiler counts more than products, but drops what no loss needs.
+    assert 0.5 < found["flops"] / found["useful_flops"] < 2
+    # Two moments for each variable; arguments are in tiles.
+    assert found["optimizer_bytes"] == pytest.approx(
+        2 * found["variable_bytes"], rel=0.01
+    )
+    state_bytes = found["variable_bytes"] + found["optimizer_bytes"]
+    assert state_bytes < found["argument_bytes"] < 1.5 * state_bytes
+    assert found["num_all_reduces"] >= 1
+    # Each gradient once, whole, and little else.
+    assert found["all_reduce_bytes"] == pytest.approx(
+        found["variable_bytes"], rel=0.2
+    )
+    assert found["alias_bytes"] > 0.9 * found["output_bytes"]
+    for name in (
+        "bytes_accessed",
+        "main_memory_bytes",
+        "code_bytes",
+        "compile_seconds",
+        "hours_at_roofline",
+    ):
+        assert found[name] > 0
+    assert found["temporary_bytes"] >= 0
+    assert found["cost_at_roofline"] is None
+
+
+def test_what_does_not_fit_is_told_with_what_helps(
+    make_check, no_compiler, capsys
+):
+    _, answers = no_compiler
+    answers.append(compiler.DoesNotFit(40 * 10**9, 16 * 10**9))
+    config = make_check(
+        rows={"seq_length": 32}, per_replica_batch_size=64, json=True
+    )
+    assert compile_check.check(config) == 3
+    found = printed(capsys)
+    assert found["fits"] is False
+    assert found["needed_bytes"] == 40 * 10**9
+    assert found["flops"] is None
+    answers.append(compiler.DoesNotFit(40 * 10**9, 16 * 10**9))
+    assert compile_check.check(dataclasses.replace(config, json=False)) == 3
+    text = capsys.readouterr().out
+    assert "DOES NOT FIT" in text
+    assert "--per_replica_batch_size=27 (about as many fit)" in text
+    assert "--accumulation_steps=4, or --recompute=true" in text
+
+
+def test_hours_and_cost_are_those_of_all_steps(make_check, no_compiler, capsys):
+    config = make_check(
+        rows={"seq_length": 32},
+        per_replica_batch_size=8,
+        price_per_chip_hour=2.0,
+        json=True,
+    )
+    assert compile_check.check(config) == 0
+    found = printed(capsys)
+    # Nothing is moved in main memory, and nothing summed.
+    assert found["roofline_seconds"] == pytest.approx(4e9 / 197e12)
+    assert found["hours_at_roofline"] == pytest.approx(4e9 / 197e12)
+    assert found["hours_at_usual_share"] == pytest.approx(5e9 / 0.4 / 197e12)
+    assert found["cost_at_roofline"] == pytest.approx(2 * 8 * 4e9 / 197e12)
+    assert found["needed_bytes"] == 2_000_000 + 1_000_000 + 100_000 + 300_000
+    compile_check.check(dataclasses.replace(config, json=False))
+    text = capsys.readouterr().out
+    assert "8 rows of 32 tokens, 20 predictions each, on a chip" in text
+    assert "The bound assumes" in text
+
+
+def test_each_shape_of_the_phases_is_a_step(
+    make_check, make_set, tmp_path, no_compiler, capsys
+):
+    calls, _ = no_compiler
+    path = tmp_path / "phases.yaml"
+    path.write_text(
+        "- from_step: 1200\n  peak_learning_rate: 1e-5\n"
+        f"- from_step: 2400\n  data_dir: {make_set('long', seq_length=24)}\n"
+        "  global_batch_size: 32\n"
+    )
+    config = make_check(
+        training={
+            "data_dir": make_set("short"),
+            "phases": str(path),
+            "global_batch_size": 64,
+        },
+        json=True,
+    )
+    assert compile_check.check(config) == 0
+    found = printed(capsys)
+    assert [
+        (s["rows_per_replica"], s["seq_length"], s["num_steps"])
+        for s in found["steps"]
+    ] == [(8, 16, 2400), (4, 24, 1200)]
+    assert found["hours_at_roofline"] == pytest.approx(4e9 / 197e12)
+    assert len(calls) == 4  # each traced and compiled
+
+
+def test_the_largest_batch_is_searched_with_and_without_recomputation(
+    make_check, no_compiler, monkeypatch, capsys
+):
+    calls, answers = no_compiler
+    fixed = COMPILED.argument_bytes + COMPILED.code_bytes + 100_000
+    available = 16 * 2**30 - 258 * 2**20
+
+    def compiled(num_rows, recompute):
+        return dataclasses.replace(
+            COMPILED,
+            temporary_bytes=num_rows * (50 if recompute else 80) * 2**20,
+        )
+
+    def call(function, *args, title, environment=None):
+        if function is training_step.lower:
+            config, _, rows, _ = args
+            answers.append(compiled(rows.num_rows, config.recompute))
+        return stub(function, *args, title=title)
+
+    stub = isolation.call
+    monkeypatch.setattr(isolation, "call", call)
+    config = make_check(
+        rows={"seq_length": 32},
+        per_replica_batch_size=64,
+        find_batch=True,
+        json=True,
+    )
+    assert compile_check.check(config) == 0
+    found = printed(capsys)
+    for name, a_row in (
+        ("largest_per_replica_batch_size", 80 * 2**20),
+        ("largest_with_recompute", 50 * 2**20),
+    ):
+        assert found[name] == (available - fixed) // a_row // 8 * 8
+    # The first size and its double, the one that fits and the next; of the
+    # first run's the first was there.
+    assert len([f for f, _, _ in calls if f is training_step.lower]) <= 9
+
+
+def test_the_peers_are_compiled_of_the_same_rows(
+    make_check, no_compiler, capsys
+):
+    calls, _ = no_compiler
+    config = make_check(
+        rows={"seq_length": 32}, per_replica_batch_size=8, compare=True
+    )
+    assert compile_check.check(dataclasses.replace(config, json=True)) == 0
+    found = printed(capsys)
+    for peer in ("huggingface", "official"):
+        assert found[peer]["flops"] == found["flops"] == COMPILED.flops
+        assert found[peer]["num_all_reduces"] == 2
+    assert len({args[-2] for f, args, _ in calls if "lower" in f.__name__}) == 1
+    compile_check.check(config)
+    assert "Beside others" in capsys.readouterr().out
+
+
+def test_the_remedy_keeps_the_batch_in_more_parts():
+    class Ours:
+        fits = False
+
+        def num_fitting_rows(self):
+            return 50
+
+    finding = findings.Finding(
+        phases=[],
+        rows=training_step.Rows(192, 128, 20, False, 2),
+        recompute=True,
+        model="",
+        ours=Ours(),
+        peers={},
+        largest={},
+    )
+    assert findings.remedy(finding) == (
+        "--per_replica_batch_size=50 (about as many fit), or "
+        "--accumulation_steps=8"
+    )
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({}, "--seq_length is missing"),
+        ({"rows": {"seq_length": 4}}, "--seq_length=4 must"),
+        (
+            {"rows": {"seq_length": 16, "max_predictions_per_seq": 17}},
+            "--max_predictions_per_seq=17 must",
+        ),
+        (
+            {"rows": {"seq_length": 16}, "training": {"data_dir": "x"}},
+            "--seq_length=16 and --data_dir=x both",
+        ),
+        (
+            {"rows": {"seq_length": 32}, "training": {"phases": "x"}},
+            "--phases=x needs --data_dir",
+        ),
+        (
+            {"rows": {"seq_length": 32}, "per_replica_batch_size": 0},
+            "--per_replica_batch_size=0 must",
+        ),
+        (
+            {
+                "rows": {"seq_length": 32},
+                "per_replica_batch_size": 6,
+                "training": {"accumulation_steps": 4},
+            },
+            "--per_replica_batch_size=6 must be a positive multiple of "
+            "--accumulation_steps=4",
+        ),
+        (
+            {"rows": {"seq_length": 32}, "price_per_chip_hour": -1.0},
+            "--price_per_chip_hour=-1.0",
+        ),
+    ],
+)
+def test_options_that_cannot_be_are_refused(make_check, values, message):
+    with pytest.raises(errors.UserError, match=message):
+        make_check(**values)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (
+            {"rows": {"seq_length": 32}, "accelerator_type": "v5litepod-3"},
+            "--accelerator_type=v5litepod-3",
+        ),
+        (
+            {"rows": {"seq_length": 32}, "training": {"global_batch_size": 12}},
+            "--global_batch_size=12 must be a positive multiple of the 8",
+        ),
+        (
+            {"rows": {"seq_length": 128}},
+            "bert.json: the records' seq_length 128 exceeds",
+        ),
+        ({"training": {"data_dir": "/nowhere"}}, "/nowhere/manifest.json"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_it_is_compiled(
+    make_check, no_compiler, values, message
+):
+    calls, _ = no_compiler
+    with pytest.raises(errors.UserError, match=message):
+        compile_check.check(make_check(**values))
+    assert not calls
+
+
+def test_without_the_compiler_its_installation_is_told(make_check, monkeypatch):
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    monkeypatch.setattr(compiler, "is_installed", lambda: False)
+    with pytest.raises(errors.UserError, match="pip install .*compile"):
+        compile_check.check(make_check(rows={"seq_length": 32}))
+
+
+def test_what_the_compiler_says_of_memory_is_understood():
+    too_large = compiler._translate(
+        "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of "
+        "memory in memory space hbm. Used 55.89G of 15.75G hbm. Exceeded hbm "
+        "capacity by 40.14G.\n\nTotal hbm usage >= 56.15G:\n"
+    )
+    assert too_large.needed_bytes == round(55.89 * 2**30)
+    assert too_large.available_bytes == round(15.75 * 2**30)
+    too_large = compiler._translate(
+        "RESOURCE_EXHAUSTED: Allocation (size=30000807936) would exceed "
+        "memory (size=17179869184) :: #allocation5"
+    )
+    assert too_large.needed_bytes == 30000807936
+    refused = compiler._translate("INTERNAL: Mosaic failed\nat length")
+    assert isinstance(refused, errors.UserError)
+    assert str(refused).endswith("refuses the step: INTERNAL: Mosaic failed")
