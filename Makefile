@@ -46,8 +46,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(shell cksum < constraints.txt | cut -d' ' -f1)
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# Trainings that `make compile-check` looks at, and the TPUs for them.
+RECIPES     ?= $(wildcard recipes/*.flags)
+ACCELERATOR ?= v5litepod-8
+
 .PHONY: help install pretrain sample vocabulary tfrecords train evaluate \
-        export test torch beam lint format clean
+        export compile-check test torch beam lint format clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -60,9 +64,12 @@ help:
 	@echo "make evaluate    measure on the test split      -> $(MODEL_DIR)"
 	@echo "make export      write HuggingFace weights      -> $(EXPORT_DIR)"
 	@echo "make test        run the tests   make lint   make clean"
+	@echo "make compile-check  does a step fit on $(ACCELERATOR)? Each of"
+	@echo "                 recipes/*.flags, or without them BERT-base's at 128"
+	@echo "                 and at 512 tokens; minutes each, and no TPU"
 	@echo "Variables: SOURCE INPUT OUTPUT MODEL_DIR VOCAB_SIZE SEQ_LENGTH"
 	@echo "  MODEL_SIZE BATCH_SIZE TOTAL_STEPS PEAK_RATE WARMUP PRECISION"
-	@echo "  BUILD_FLAGS TRAIN_FLAGS VENV PYTHON"
+	@echo "  BUILD_FLAGS TRAIN_FLAGS RECIPES ACCELERATOR VENV PYTHON"
 
 # ------------------------------------------------------------- environment
 
@@ -76,6 +83,10 @@ $(INSTALLED): setup.py constraints.txt
 
 $(INSTALLED)-test: $(INSTALLED)
 	@$(PIP) -e '.[test]'
+	@touch $@
+
+$(INSTALLED)-compile: $(INSTALLED)
+	@$(PIP) -e '.[compile]'
 	@touch $@
 
 torch: $(INSTALLED)-test
@@ -132,11 +143,29 @@ $(EXPORT_DIR)/config.json: $(MODEL_DIR)/train_results.json
 
 # ------------------------------------------------------------------ checks
 
+COMPILE_CHECK := $(BIN)/python -m bert_pretrain.compile_check \
+  --accelerator_type=$(ACCELERATOR)
+
+compile-check: $(INSTALLED)-compile
+ifneq ($(RECIPES),)
+	@for recipe in $(RECIPES); do \
+	  echo "$$recipe"; \
+	  $(COMPILE_CHECK) --flagfile=$$recipe || exit; \
+	done
+else
+	$(COMPILE_CHECK) --precision=bfloat16 --per_replica_batch_size=128 \
+	  --seq_length=128 --max_predictions_per_seq=20
+	$(COMPILE_CHECK) --precision=bfloat16 --per_replica_batch_size=32 \
+	  --seq_length=512 --max_predictions_per_seq=80
+endif
+
 test: $(INSTALLED)-test
 	@$(BIN)/python -c 'import torch' 2>/dev/null || echo \
 	  "Not checked: that PyTorch loads the exported weights (make torch)."
 	@$(BIN)/python -c 'import apache_beam' 2>/dev/null || echo \
 	  "Not checked: the builder on Apache Beam (make beam)."
+	@$(BIN)/python -c 'import jax, libtpu' 2>/dev/null || echo \
+	  "Not checked: the step as the TPUs' compiler has it (make compile-check)."
 	@command -v chromium >/dev/null || echo \
 	  "Not checked: that the report opens in a browser (no chromium here)."
 	$(BIN)/python -m pytest

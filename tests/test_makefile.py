@@ -28,3 +28,15 @@ def test_a_vocabulary_of_one_s_own_is_not_learned_anew(tmp_path):
         os.utime(path, (seconds, seconds))
     assert "learn_vocabulary" not in would_run("vocabulary", **variables)
     assert "tfrecord_builders.build" in would_run("tfrecords", **variables)
+
+
+def test_the_check_for_tpus_is_of_the_recipes_or_of_bert_base(tmp_path):
+    variables = {"VENV": tmp_path / "venv", "ACCELERATOR": "v4-8"}
+    plan = would_run("compile-check", RECIPES="", **variables)
+    assert "[compile]" in plan
+    for seq_length in 128, 512:
+        assert f"--seq_length={seq_length}" in plan
+    assert plan.count("--accelerator_type=v4-8") == 2
+    plan = would_run("compile-check", RECIPES="a.flags b.flags", **variables)
+    assert "for recipe in a.flags b.flags" in plan
+    assert "--seq_length" not in plan
