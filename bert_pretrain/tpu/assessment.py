@@ -39,23 +39,16 @@ class Assessment:
             and self.needed_bytes <= self.available_bytes
         )
 
-    def num_fitting_rows(self, multiple_of: int = 1) -> int:
+    def num_fitting_rows(self) -> int:
         """About how many rows would fit, if memory grows with them."""
         fixed = self.variable_bytes + self.optimizer_bytes
         if self.compiled:
             fixed = self.compiled.argument_bytes + self.compiled.code_bytes
         a_row = (self.needed_bytes - fixed) / self.num_rows
-        rows = int((self.available_bytes - fixed) / a_row)
-        return max(0, rows // multiple_of * multiple_of)
+        return max(0, int((self.available_bytes - fixed) / a_row))
 
     def to_dict(self) -> dict:
         """Plain values that JSON holds; None for what is not known."""
-        compiled = dict.fromkeys(
-            f.name for f in dataclasses.fields(compiler.Compiled)
-        )
-        if self.compiled:
-            compiled = vars(self.compiled)
-        seconds = self.bound and self.bound.seconds
         return {
             "fits": self.fits,
             "rows_per_replica": self.num_rows,
@@ -64,9 +57,9 @@ class Assessment:
             "variable_bytes": self.variable_bytes,
             "optimizer_bytes": self.optimizer_bytes,
             "useful_flops": self.useful_flops,
-            **{k: v for k, v in compiled.items() if k != "text"},
-            **vars(self.traffic or traffic.Traffic(None, None)),
-            "roofline_seconds": seconds,
+            **_values(compiler.Compiled, self.compiled),
+            **_values(traffic.Traffic, self.traffic),
+            "roofline_seconds": self.bound and self.bound.seconds,
             "usual_seconds": self.usual_seconds,
         }
 
@@ -129,3 +122,12 @@ def assess(
         ),
         **common,
     )
+
+
+def _values(kind, instance):
+    """The fields of an instance of `kind` by name, or as many Nones."""
+    return {
+        field.name: getattr(instance, field.name, None)
+        for field in dataclasses.fields(kind)
+        if field.name != "text"
+    }
