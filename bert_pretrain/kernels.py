@@ -252,15 +252,15 @@ def _random_bits(shape, seed):
     costs a tenth of Philox, and no memory.
     """
     first, second = tf.unstack(tf.bitcast(seed, tf.uint32))
-    # A step for each place in row-major order, axis by axis from the last one
-    # on. The seed comes first: of constants alone, XLA would make a constant
-    # of the tensor's size.
-    bits, step = first, GOLDEN_STEP
-    for axis in reversed(range(shape.rank)):
-        steps = tf.bitcast(tf.range(shape[axis], dtype=tf.int32), tf.uint32)
-        steps *= tf.constant(step, tf.uint32)
+    # A step for each place in row-major order. The seed comes first: of
+    # constants alone, XLA would make a constant of the tensor's size. The
+    # last axis comes last: all that is stored on the way is small.
+    bits, num_places = first, shape.num_elements()
+    for axis, size in enumerate(shape):
+        num_places //= size
+        steps = tf.bitcast(tf.range(size, dtype=tf.int32), tf.uint32)
+        steps *= tf.constant(GOLDEN_STEP * num_places % 2**32, tf.uint32)
         bits += tf.reshape(steps, [-1] + [1] * (shape.rank - 1 - axis))
-        step = step * shape[axis] % 2**32
     for number, (shift, factor) in enumerate(MIXING):
         shifted = tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint32))
         bits = tf.bitwise.bitwise_xor(bits, shifted)
