@@ -1,7 +1,11 @@
 """What a function does to its process does not reach the caller."""
 
 import os
+import pathlib
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -29,3 +33,34 @@ def test_a_process_that_is_killed_has_most_likely_used_up_the_memory():
 def test_a_defect_comes_with_its_traceback():
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         isolation.call(divmod, 1, 0, title="dividing")
+
+
+def test_the_process_ends_with_its_caller(tmp_path):
+    caller = (
+        "import os, time; from bert_pretrain.tpu import isolation; "
+        f"isolation.call(os.system, 'echo $PPID > {tmp_path}/pid; sleep 60', "
+        "title='sleeping')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", caller])
+    path = tmp_path / "pid"
+    wait_until(lambda: path.exists() and path.read_text())
+    pid = int(path.read_text())
+    process.kill()
+    process.wait()
+
+    def has_ended():
+        try:
+            state = pathlib.Path(f"/proc/{pid}/stat").read_text()
+        except FileNotFoundError:
+            return True
+        return state.rpartition(")")[2].split()[0] == "Z"
+
+    wait_until(has_ended)
+
+
+def wait_until(is_so):
+    for _ in range(600):
+        if is_so():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come to be")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -63,6 +64,7 @@ def call(
 
 def answer(folder: str) -> None:
     """What the process does; ours alone call it."""
+    threading.Thread(target=_end_with_the_caller, daemon=True).start()
     with open(f"{folder}/call", "rb") as file:
         function, args = pickle.load(file)
     result = error = None
@@ -77,6 +79,11 @@ def answer(folder: str) -> None:
     os.rename(f"{folder}/answer-aside", f"{folder}/answer")
 
 
+def _end_with_the_caller():
+    os.read(sys.stdin.fileno(), 1)  # It is closed when the caller ends.
+    os._exit(1)
+
+
 def _run(folder, title, environment):
     """Runs the process to its end, and tells how long it takes."""
     start = time.perf_counter()
@@ -84,7 +91,7 @@ def _run(folder, title, environment):
     with open(f"{folder}/stderr", "wb") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-c", _CHILD.format(__name__), folder],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=stderr,
             stderr=stderr,
             env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"} | environment,
@@ -97,6 +104,7 @@ def _run(folder, title, environment):
                 print(" …", end="", file=sys.stderr, flush=True)
     finally:
         process.kill()
+        process.stdin.close()
         seconds = round(time.perf_counter() - start)
         print(f" {seconds} s", file=sys.stderr, flush=True)
 
