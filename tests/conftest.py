@@ -1,11 +1,12 @@
 """What several tests need: a small set of records, and a run on it."""
 
 import dataclasses
-import os
+import importlib.util
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from bert_pretrain import distribution, records, vocabulary
 
@@ -14,9 +15,19 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 4,
 )
-# And so many of jax, whoever imports it first.
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["JAX_NUM_CPU_DEVICES"] = "4"
+if importlib.util.find_spec("jax"):
+    import jax
+
+    # As many, whichever test starts it.
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", 4)
+
+# What hands batches to several devices has iterators of its own, which tune
+# themselves, whatever our options say: their ends held tests up for minutes.
+_for_a_device = multi_device_iterator_ops._create_device_dataset
+multi_device_iterator_ops._create_device_dataset = lambda *args: (
+    records.without_autotuning(_for_a_device(*args))
+)
 
 
 def strategy_of(num_replicas):
@@ -75,7 +86,11 @@ class Hosts:
 
 @pytest.fixture
 def make_set(tmp_path):
-    """Writes a set: `make_set(train=(30, 30), pairing="nsp")` -> its folder."""
+    return set_maker(tmp_path)
+
+
+def set_maker(folder):
+    """Writes sets: `make_set(train=(30, 30), pairing="nsp")` -> the folder."""
 
     def make(  # noqa: PLR0913  Keywords, each with a default.
         name="set",
@@ -87,7 +102,7 @@ def make_set(tmp_path):
         masking="token",
         is_packed=False,
     ):
-        data_dir = str(tmp_path / name)
+        data_dir = str(folder / name)
         vocab = vocabulary.Vocabulary(
             vocabulary.SPECIAL_TOKENS
             + tuple(f"t{i}" for i in range(vocab_size - 5)),

@@ -53,6 +53,24 @@ def config_of(kind, make_set, folder, model_dir="model", **values):
     )
 
 
+def num_sums(tpus):
+    """Function to the sums over replicas in its programs, checked.
+
+    They are done once a step, whatever loops there are in it; and nothing
+    else is sent around.
+    """
+    from jaxlib import xla_client
+
+    found = {}
+    for name, lowered in tpus.programs:
+        text = xla_client.XlaComputation(lowered.hlo).as_hlo_text()
+        others, main = text.split("\nENTRY ")
+        assert " all-reduce(" not in others
+        assert "all-to-all" not in text
+        found.setdefault(name, []).append(main.count(" all-reduce("))
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Parts:
     """What takes part in a run, as the run itself makes it."""

@@ -23,7 +23,7 @@ class Execution:
           program: lowered with the values of its variables.
         """
         self.program = program
-        self._devices = _devices(program.num_replicas)
+        self._devices = devices(program.num_replicas)
         self._executable = _compile(program.hlo, self._devices)
 
     def __call__(self, *args):
@@ -79,26 +79,31 @@ class Execution:
         )
 
 
-def _devices(num_replicas):
-    devices = _all_devices()
-    if len(devices) < num_replicas:
+def devices(num_replicas: int) -> list:
+    """jax's CPU devices, of which it makes as many as TensorFlow has.
+
+    Raises:
+      ValueError: if somebody else has started it with fewer.
+    """
+    found = _all_devices()
+    if len(found) < num_replicas:
         raise ValueError(
-            f"jax has begun with {len(devices)} CPUs; {num_replicas} replicas "
+            f"jax has begun with {len(found)} CPUs; {num_replicas} replicas "
             "need as many: set JAX_NUM_CPU_DEVICES."
         )
-    return devices[:num_replicas]
+    return found[:num_replicas]
 
 
 @functools.cache
 def _all_devices():
     import jax
 
-    # It may have begun already, for somebody else.
-    with contextlib.suppress(RuntimeError):
-        # As many as TensorFlow has, and no look for a TPU.
-        num_devices = len(tf.config.list_logical_devices("CPU"))
-        jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", num_devices)
+    # It must not look for a TPU.
+    jax.config.update("jax_platforms", "cpu")
+    with contextlib.suppress(RuntimeError):  # It has begun already.
+        jax.config.update(
+            "jax_num_cpu_devices", len(tf.config.list_logical_devices("CPU"))
+        )
     return jax.devices("cpu")
 
 

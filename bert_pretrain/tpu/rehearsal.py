@@ -24,6 +24,8 @@ class RehearsedTPUStrategy(absent_tpu.AbsentTPUStrategy):
 
     def __init__(self, num_replicas: int, num_hosts: int = 1):
         super().__init__(num_replicas, num_hosts)
+        # Before what is traced starts jax, with one device.
+        execution.devices(num_replicas)
         self._executions = {}
 
     @property
