@@ -51,7 +51,7 @@ RECIPES     ?= $(wildcard recipes/*.flags)
 ACCELERATOR ?= v5litepod-8
 
 .PHONY: help install pretrain sample vocabulary tfrecords train evaluate \
-        export compile-check test torch beam lint format clean
+        export compile-check test torch beam compile lint format clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -94,6 +94,8 @@ torch: $(INSTALLED)-test
 
 beam: $(INSTALLED)-test
 	@$(PIP) -e '.[beam]'
+
+compile: $(INSTALLED)-compile
 
 # ------------------------------------------------------------ the main job
 
@@ -165,7 +167,7 @@ test: $(INSTALLED)-test
 	@$(BIN)/python -c 'import apache_beam' 2>/dev/null || echo \
 	  "Not checked: the builder on Apache Beam (make beam)."
 	@$(BIN)/python -c 'import jax, libtpu' 2>/dev/null || echo \
-	  "Not checked: the step as the TPUs' compiler has it (make compile-check)."
+	  "Not checked: what TPUs are given, computed and compiled (make compile)."
 	@command -v chromium >/dev/null || echo \
 	  "Not checked: that the report opens in a browser (no chromium here)."
 	$(BIN)/python -m pytest
