@@ -22,12 +22,25 @@ SHARED = {
 
 
 def sources(package):
-    return sorted((ROOT / package).glob("*.py"))
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def module_name(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
 def imported_modules(path):
     """Full names of the modules, and of what is taken from packages."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    yield from names_of(ast.walk(ast.parse(path.read_text())))
+
+
+def loaded_modules(path):
+    """Those of them that are imported as soon as the file is."""
+    yield from names_of(ast.parse(path.read_text()).body)
+
+
+def names_of(nodes):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -58,12 +71,34 @@ def test_the_trainer_imports_nothing_of_the_builders():
 
 def test_libraries_import_no_main():
     paths = sources("bert_pretrain") + sources("tfrecord_builders")
-    mains = {
-        f"{path.parent.name}.{path.stem}" for path in paths if is_main(path)
-    }
+    mains = {module_name(path) for path in paths if is_main(path)}
     assert len(mains) >= 6
     for path in paths:
         assert not mains & set(imported_modules(path)), path
+
+
+def test_a_run_knows_nothing_of_the_tpus_that_are_not_there():
+    users = {
+        module_name(path)
+        for path in sources("bert_pretrain")
+        if any(
+            name.startswith("bert_pretrain.tpu")
+            for name in imported_modules(path)
+        )
+    }
+    assert "bert_pretrain.tpu.rehearsal" in users
+    assert {n for n in users if not n.startswith("bert_pretrain.tpu.")} == {
+        "bert_pretrain.compile_check"
+    }
+
+
+def test_jax_is_loaded_by_what_asks_for_it_alone():
+    kernel = "bert_pretrain.pallas_attention"  # written in jax's words
+    for path in sources("bert_pretrain") + sources("tfrecord_builders"):
+        loaded = set(loaded_modules(path))
+        assert kernel not in loaded, path
+        if module_name(path) != kernel:
+            assert not any(name.startswith("jax") for name in loaded), path
 
 
 def test_only_mains_read_flags():
