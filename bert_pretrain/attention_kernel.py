@@ -31,22 +31,30 @@ def form(name: Literal["kernel", "interpreted", "plain"]):
         _form.reset(token)
 
 
-def is_installed() -> bool:
-    """Whether jax is here."""
-    return importlib.util.find_spec("jax") is not None
-
-
 def is_used(seq_length: int, num_heads: int, head_size: int) -> bool:
     """Whether what is traced now has the kernel, for whole rows."""
     return (
         recomputation.is_one_program()
         and _form.get() != "plain"
-        and is_installed()
-        and GROUP_WIDTH % head_size == 0
-        and num_heads % (GROUP_WIDTH // head_size) == 0
-        and seq_length % GROUP_WIDTH == 0
-        and seq_length <= _MAX_SEQ_LENGTH
+        and obstacle(seq_length, num_heads, head_size) is None
     )
+
+
+def obstacle(seq_length: int, num_heads: int, head_size: int) -> str | None:
+    """Why a TPU would be given plain attention, and what to do; or None."""
+    if importlib.util.find_spec("jax") is None:
+        return "jax is not installed: pip install jax==0.7.1 jaxlib==0.7.1"
+    if GROUP_WIDTH % head_size or num_heads % (GROUP_WIDTH // head_size):
+        return (
+            f"{num_heads} heads of {head_size} do not fill registers of "
+            f"{GROUP_WIDTH}"
+        )
+    if seq_length % GROUP_WIDTH or seq_length > _MAX_SEQ_LENGTH:
+        return (
+            f"rows of {seq_length} tokens are no multiple of {GROUP_WIDTH} up "
+            f"to {_MAX_SEQ_LENGTH}"
+        )
+    return None
 
 
 def attend(

@@ -12,7 +12,10 @@ Exit codes:
 
 import sys
 
+import tensorflow as tf
+
 from bert_pretrain import (
+    attention_kernel,
     checkpoints,
     distribution,
     evaluator,
@@ -114,6 +117,8 @@ def _announce(config, plan, state, strategy):
         f"{bert.num_parameters():,} parameters, on "
         f"{strategy.num_replicas_in_sync} x {config.devices.precision}"
     )
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        _announce_attention(bert.config, plan)
     for phase in plan:
         num_examples = phase.manifest.splits[records.TRAIN].num_examples
         num_steps = phase.until_step - phase.from_step
@@ -129,6 +134,20 @@ def _announce(config, plan, state, strategy):
         else "beginning at step 0",
         flush=True,
     )
+
+
+def _announce_attention(bert_config, plan):
+    """Says where a TPU computes attention without its kernel."""
+    heads = bert_config.num_attention_heads
+    for seq_length in sorted({phase.manifest.seq_length for phase in plan}):
+        obstacle = attention_kernel.obstacle(
+            seq_length, heads, bert_config.hidden_size // heads
+        )
+        if obstacle:
+            print(
+                f"rows of {seq_length}: plain attention, which takes more "
+                f"memory, since {obstacle}."
+            )
 
 
 def _results(state, outcome, start):

@@ -90,8 +90,16 @@ def test_values_gradients_and_dropout_masks_are_those_of_plain_attention(
         np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=2e-5)
 
 
-def test_it_is_used_on_tpus_alone_and_where_its_shapes_fit():
+def test_it_is_used_on_tpus_alone():
+    assert attention_kernel.obstacle(512, 12, 64) is None
     assert not attention_kernel.is_used(512, 12, 64)
+
+
+def test_a_machine_without_jax_is_told_what_to_install(monkeypatch):
+    monkeypatch.setattr(
+        attention_kernel.importlib.util, "find_spec", lambda name: None
+    )
+    assert "pip install jax" in attention_kernel.obstacle(512, 12, 64)
 
 
 @pytest.mark.parametrize(
