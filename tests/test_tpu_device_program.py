@@ -12,6 +12,7 @@ from bert_pretrain.tpu import absent_tpu, device_program, rehearsal
 pytest.importorskip("jax")
 
 # Of float32 numbers that come to 1 at the most, after four updates of 3e-3.
+# Found were 1.7e-7.
 TOLERANCE = 2e-6
 
 
