@@ -225,9 +225,15 @@ def _manifest(rows, training):
     num_predictions = rows.max_predictions_per_seq
     if num_predictions is None:
         num_predictions = min(_NUM_PREDICTIONS, rows.seq_length)
-    if training.masked_fraction or not num_predictions:
+    masked_fraction = training.masked_fraction
+    if masked_fraction is not None and not 0 < masked_fraction <= 1:
+        raise errors.UserError(
+            f"--masked_fraction={masked_fraction} must be above 0 and at most "
+            "1."
+        )
+    if masked_fraction or not num_predictions:
         num_predictions = math.ceil(
-            (training.masked_fraction or _MASKED_FRACTION) * rows.seq_length
+            (masked_fraction or _MASKED_FRACTION) * rows.seq_length
         )
     return records.Manifest(
         seq_length=rows.seq_length,

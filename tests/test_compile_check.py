@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -356,6 +358,10 @@ def test_options_that_cannot_be_are_refused(make_check, values, message):
             {"rows": {"seq_length": 128}},
             "bert.json: the records' seq_length 128 exceeds",
         ),
+        (
+            {"rows": {"seq_length": 32}, "training": {"masked_fraction": 1.5}},
+            "--masked_fraction=1.5",
+        ),
         ({"training": {"data_dir": "/nowhere"}}, "/nowhere/manifest.json"),
     ],
 )
@@ -366,6 +372,34 @@ def test_what_does_not_go_together_is_refused_before_it_is_compiled(
     with pytest.raises(errors.UserError, match=message):
         compile_check.check(make_check(**values))
     assert not calls
+
+
+@needs_compiler
+def test_a_training_s_flag_file_is_read_and_a_mistake_is_one_line(tmp_path):
+    flags = tmp_path / "my.flags"
+    flags.write_text(
+        f"--model_dir={tmp_path}\n--model_size=tiny\n--total_steps=100\n"
+        "--warmup_steps=10\n--tpu=local\n--global_batch_size=20\n"
+    )
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "bert_pretrain.compile_check"),
+            *("--accelerator_type=v5litepod-8", f"--flagfile={flags}"),
+            "--seq_length=64",
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert run.returncode == errors.EXIT_CODE
+    assert (
+        run.stderr.strip()
+        .splitlines()[-1]
+        .startswith(
+            "error: --global_batch_size=20 must be a positive multiple of the 8"
+        )
+    )
+    assert not run.stdout
 
 
 def test_without_the_compiler_its_installation_is_told(make_check, monkeypatch):
