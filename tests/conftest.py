@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from bert_pretrain import distribution, records, vocabulary
 
+# TensorFlow loads jax where there is one, which has set this to 1 for all that
+# the tests start; a program of ours sets it first.
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 # Before TensorFlow starts: four devices, to train on up to four replicas.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],

@@ -10,6 +10,7 @@ their gradients over the slice, have AdamW and clip to the same norm, and learn
 to predict masked tokens alone, a document a row.
 """
 
+import contextlib
 import importlib.util
 import sys
 import types
@@ -75,11 +76,11 @@ def _huggingface(bert_config, rows):
 
 
 def _official(bert_config, rows):
-    _stand_in_for_pkg_resources()
-    from official.modeling import optimization
-    from official.nlp.configs import bert, encoders
-    from official.nlp.data import pretrain_dataloader
-    from official.nlp.tasks import masked_lm
+    with _stand_in_for_pkg_resources():
+        from official.modeling import optimization
+        from official.nlp.configs import bert, encoders
+        from official.nlp.data import pretrain_dataloader
+        from official.nlp.tasks import masked_lm
 
     task = masked_lm.MaskedLMTask(
         masked_lm.MaskedLMConfig(
@@ -152,9 +153,19 @@ def _official(bert_config, rows):
     return pretrainer, adam, train_step, batch
 
 
+@contextlib.contextmanager
 def _stand_in_for_pkg_resources():
-    """Gives tensorflow_hub the one name it uses, gone since setuptools 82."""
-    if importlib.util.find_spec("pkg_resources") is None:
-        module = types.ModuleType("pkg_resources")
-        module.parse_version = version.parse
-        sys.modules[module.__name__] = module
+    """Gives tensorflow_hub the one name it uses, gone since setuptools 82.
+
+    For as long as it is imported: others would take it for the whole.
+    """
+    if importlib.util.find_spec("pkg_resources") is not None:
+        yield
+        return
+    module = types.ModuleType("pkg_resources")
+    module.parse_version = version.parse
+    sys.modules[module.__name__] = module
+    try:
+        yield
+    finally:
+        del sys.modules[module.__name__]
