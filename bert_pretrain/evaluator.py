@@ -26,8 +26,9 @@ class Evaluator(orbit.StandardEvaluator):
         self._dtype = dtype
         self._sums = running_sums.RunningSums(trainer.sum_names(bert))
 
+    @tf.function
     def eval_begin(self):
-        self._sums.reset()
+        self._strategy.run(self._sums.reset)
 
     def eval_step(self, iterator):
         self._strategy.run(self._replica_step, args=(next(iterator),))

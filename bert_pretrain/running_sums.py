@@ -28,6 +28,7 @@ class RunningSums:
         }
 
     def reset(self) -> None:
+        """Makes them zero; call it in a replica's context."""
         for variable in self._sums.values():
             variable.assign(0.0)
 

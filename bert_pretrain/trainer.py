@@ -154,8 +154,7 @@ class Trainer(orbit.StandardTrainer):
         }
 
     def train_loop_begin(self):
-        self._sums.reset()
-        self._longest_bad_row.assign(0)
+        self._begin_loop()
         self._input_microseconds.assign(0)
 
     def train_step(self, iterator):
@@ -197,6 +196,16 @@ class Trainer(orbit.StandardTrainer):
             seconds = tf.timestamp() - start
         self._input_microseconds.assign_add(tf.cast(1e6 * seconds, tf.int64))
         return batch
+
+    @tf.function
+    def _begin_loop(self):
+        # One program: assigned by the host, each counter on each replica
+        # would take a call of its own.
+        self._strategy.run(self._replica_begin)
+
+    def _replica_begin(self):
+        self._sums.reset()
+        self._longest_bad_row.assign(0)
 
     @tf.function
     def _parameter_norm(self):

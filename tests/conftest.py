@@ -7,7 +7,6 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from bert_pretrain import distribution, records, vocabulary
 
@@ -25,13 +24,6 @@ if importlib.util.find_spec("jax"):
     # As many, whichever test starts it.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 4)
-
-# What hands batches to several devices has iterators of its own, which tune
-# themselves, whatever our options say: their ends held tests up for minutes.
-_for_a_device = multi_device_iterator_ops._create_device_dataset
-multi_device_iterator_ops._create_device_dataset = lambda *args: (
-    records.without_autotuning(_for_a_device(*args))
-)
 
 
 def strategy_of(num_replicas):

@@ -4,6 +4,7 @@ import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from bert_pretrain import errors, input_pipeline, records
 
@@ -228,7 +229,7 @@ def test_a_corrupt_shard_is_named(make_set):
             list(batches)
 
 
-def test_no_iterator_waits_for_autotuning_at_its_end(make_set):
+def test_no_iterator_waits_for_autotuning_at_its_end(make_set, monkeypatch):
     # tf.data's thread for it sleeps for up to a minute.
     data_dir = make_set(train=(16,))
     manifest = records.read_manifest(data_dir)
@@ -238,5 +239,18 @@ def test_no_iterator_waits_for_autotuning_at_its_end(make_set):
     (evaluation,), _ = input_pipeline.eval_batches(
         conftest.Hosts(1), data_dir, manifest, records.EVAL, 4
     )
-    for dataset in (train, evaluation):
+    # What TensorFlow makes for each of several devices.
+    of_devices, make = [], multi_device_iterator_ops._create_device_dataset
+    monkeypatch.setattr(
+        multi_device_iterator_ops,
+        "_create_device_dataset",
+        lambda *args: of_devices.append(make(*args)) or of_devices[-1],
+    )
+    iter(
+        conftest.strategy_of(2).distribute_datasets_from_function(
+            lambda _: train
+        )
+    )
+    assert len(of_devices) == 2
+    for dataset in (train, evaluation, *of_devices):
         assert dataset.options().autotune.enabled is False

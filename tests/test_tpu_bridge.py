@@ -57,8 +57,13 @@ def test_every_program_of_a_run_crosses_the_bridge(
     for sums in (trainer._sums, evaluator._sums):
         gathered = bridge.check(sums._gather.get_concrete_function())
         assert gathered.device["CrossReplicaSum"] == 1
-    norm = bridge.check(trainer._parameter_norm.get_concrete_function())
-    assert not norm.device["CrossReplicaSum"]
+    for function in (
+        trainer._begin_loop,
+        trainer._parameter_norm,
+        evaluator.eval_begin,
+    ):
+        crossed = bridge.check(function.get_concrete_function())
+        assert not crossed.device["CrossReplicaSum"]
 
 
 @pytest.mark.parametrize("kind", tpu_programs.KINDS)

@@ -24,7 +24,9 @@ def test_the_kernel_s_step_computes_what_the_cpu_does(make_set, tmp_path):
     assert tpu_programs.num_sums(tpus) == {
         "Trainer._replica_step": [len(on_tpu.trainer.state.variables) + 1],
         "Trainer._replica_norm": [0],
+        "Trainer._replica_begin": [0],
         "Evaluator._replica_step": [0],
+        "RunningSums.reset": [0],
         "RunningSums._replica_gather": [1, 1],
     }
     on_cpu = tpu_programs.parts_of(config, conftest.strategy_of(2))
