@@ -38,7 +38,6 @@ multi_device_iterator_ops._create_device_dataset = lambda *args: (
 )
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Segment:
     """What one stream reads, in order: ranges of shards, all int64 arrays."""

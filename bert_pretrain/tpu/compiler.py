@@ -47,7 +47,7 @@ class Compiled:
     num_all_reduces: int
     num_other_collectives: int
     compile_seconds: float
-    text: str  # the optimized, scheduled HLO
+    text: str = dataclasses.field(repr=False)  # the optimized, scheduled HLO
 
 
 class DoesNotFit(isolation.Refused):

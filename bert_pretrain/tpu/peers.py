@@ -39,13 +39,12 @@ def lower(
       num_replicas: of the slice, over which the gradients are summed.
     """
     telemetry.quiet_libraries()
-    if precision == "bfloat16":
-        tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
     strategy = absent_tpu.AbsentTPUStrategy(num_replicas, only_first=True)
     build = {"huggingface": _huggingface, "official": _official}[name]
-    with strategy.scope():
-        bert, adam, function, batch = build(bert_config, rows)
-    program = device_program.of_run(strategy, function, (batch,))
+    with _policy(precision):
+        with strategy.scope():
+            bert, adam, function, batch = build(bert_config, rows)
+        program = device_program.of_run(strategy, function, (batch,))
     return training_step.Step(
         hlo=program.hlo,
         model=type(bert).__name__,
@@ -56,6 +55,18 @@ def lower(
             bert_config, rows.seq_length, rows.num_predictions, False
         ),
     )
+
+
+@contextlib.contextmanager
+def _policy(precision):
+    """Keras's own way to say what products are computed in."""
+    before = tf_keras.mixed_precision.global_policy()
+    if precision == "bfloat16":
+        tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        yield
+    finally:
+        tf_keras.mixed_precision.set_global_policy(before)
 
 
 def _huggingface(bert_config, rows):
