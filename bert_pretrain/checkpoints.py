@@ -53,7 +53,7 @@ _STATE = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckpointConfig:
+class CheckpointConfig(options.Options):
     """Where the run lives, and how often it is saved."""
 
     model_dir: str = options.option(
@@ -65,17 +65,20 @@ class CheckpointConfig:
         "it; one is always saved at the end.",
         1000,
         changes_result=False,
+        at_least=1,
     )
     checkpoint_every_minutes: float = options.option(
         "Save also when so much time has passed since the last one; 0 to "
         "count steps only.",
         30.0,
         changes_result=False,
+        at_least=0,
     )
     keep_checkpoints: int = options.option(
         "How many of the newest checkpoints are kept, beside the best.",
         3,
         changes_result=False,
+        at_least=1,
     )
     allow_changed_options: bool = options.option(
         "Resume though options that change the result are not those that "
@@ -83,18 +86,6 @@ class CheckpointConfig:
         False,
         changes_result=False,
     )
-
-    def __post_init__(self):
-        for name in ("checkpoint_every_steps", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise errors.UserError(
-                    f"--{name}={getattr(self, name)} must be at least 1."
-                )
-        if self.checkpoint_every_minutes < 0:
-            raise errors.UserError(
-                f"--checkpoint_every_minutes={self.checkpoint_every_minutes} "
-                "must not be negative."
-            )
 
 
 class Saver:

@@ -10,13 +10,14 @@ from bert_pretrain import curves, errors, options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompareConfig:
+class CompareConfig(options.Options):
     model_dir: tuple[str, ...] = options.option(
         "Folder of a training run; give it once for each run."
     )
     output_file: str = options.option("The PNG to write.")
 
     def __post_init__(self):
+        super().__post_init__()
         if len(set(self.model_dir)) < max(2, len(self.model_dir)):
             raise errors.UserError(
                 f"--model_dir={','.join(self.model_dir)} must name at least "

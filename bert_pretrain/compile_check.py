@@ -50,16 +50,17 @@ _BATCH_UNIT = 8  # rows: memory is laid out in tiles of as many
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RowsConfig:
+class RowsConfig(options.Options):
     """A set of records that is not there: what a step depends on of it."""
 
     seq_length: int | None = options.option(
-        "Tokens in a row, where there is no --data_dir.", None
+        "Tokens in a row, where there is no --data_dir.", None, at_least=8
     )
     max_predictions_per_seq: int | None = options.option(
         "Predictions in a row, without --data_dir; 20, as the builder's, if "
         "not given; 0: 15 % of the tokens, or --masked_fraction.",
         None,
+        at_least=0,
     )
     pairing: Literal["none", "nsp", "sop"] = options.option(
         "The builder's --pairing, without --data_dir.", "none"
@@ -68,26 +69,21 @@ class RowsConfig:
         "The builder's --packing, without --data_dir.", False
     )
     vocab_size: int = options.option(
-        "Tokens of the vocabulary, without --data_dir.", 30522
+        "Tokens of the vocabulary, without --data_dir.", 30522, at_least=8
     )
 
     def __post_init__(self):
-        for name in ("seq_length", "vocab_size"):
-            value = getattr(self, name)
-            if value is not None and value < 8:
-                raise errors.UserError(f"--{name}={value} must be at least 8.")
+        super().__post_init__()
         num_predictions = self.max_predictions_per_seq
-        if num_predictions is not None and not (
-            0 <= num_predictions <= (self.seq_length or 2**31)
-        ):
+        if num_predictions and num_predictions > (self.seq_length or 2**31):
             raise errors.UserError(
-                f"--max_predictions_per_seq={num_predictions} must be at least "
-                f"0 and at most --seq_length={self.seq_length}."
+                f"--max_predictions_per_seq={num_predictions} must be at most "
+                f"--seq_length={self.seq_length}."
             )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(options.Options):
     """What to compile, and for what."""
 
     accelerator_type: str = options.option(
@@ -96,9 +92,12 @@ class Config:
     per_replica_batch_size: int | None = options.option(
         "Examples of a replica in a step, in place of --global_batch_size.",
         None,
+        at_least=1,
     )
     price_per_chip_hour: float | None = options.option(
-        "What a chip costs for an hour, for the cost of the run.", None
+        "What a chip costs for an hour, for the cost of the run.",
+        None,
+        at_least=0,
     )
     find_batch: bool = options.option(
         "Searches the largest batch that fits, without and with "
@@ -117,19 +116,13 @@ class Config:
     )
 
     def __post_init__(self):
+        super().__post_init__()
         size = self.per_replica_batch_size
         parts = self.training.accumulation_steps
-        if size is not None and (size < 1 or size % parts):
+        if size is not None and size % parts:
             raise errors.UserError(
                 f"--per_replica_batch_size={size} must be a positive multiple "
                 f"of --accumulation_steps={parts}."
-            )
-        if self.price_per_chip_hour is not None and (
-            self.price_per_chip_hour < 0
-        ):
-            raise errors.UserError(
-                f"--price_per_chip_hour={self.price_per_chip_hour} must not be "
-                "negative."
             )
         if self.training.data_dir and self.rows.seq_length is not None:
             raise errors.UserError(
@@ -226,11 +219,6 @@ def _manifest(rows, training):
     if num_predictions is None:
         num_predictions = min(_NUM_PREDICTIONS, rows.seq_length)
     masked_fraction = training.masked_fraction
-    if masked_fraction is not None and not 0 < masked_fraction <= 1:
-        raise errors.UserError(
-            f"--masked_fraction={masked_fraction} must be above 0 and at most "
-            "1."
-        )
     if masked_fraction or not num_predictions:
         num_predictions = math.ceil(
             (masked_fraction or _MASKED_FRACTION) * rows.seq_length

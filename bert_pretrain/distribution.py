@@ -78,7 +78,7 @@ _substitute = contextvars.ContextVar("substitute", default=None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DistributionConfig:
+class DistributionConfig(options.Options):
     """Where to compute, and how precisely."""
 
     tpu: str = options.option(
@@ -92,19 +92,13 @@ class DistributionConfig:
         "several of them do, not to be faster.",
         1,
         changes_result=False,
+        at_least=1,
     )
     precision: Literal["float32", "bfloat16"] = options.option(
         "Of matrix products and hidden states; variables, LayerNorm, loss "
         "and optimizer are float32 always.",
         "float32",
     )
-
-    def __post_init__(self):
-        if self.num_cpu_replicas < 1:
-            raise errors.UserError(
-                f"--num_cpu_replicas={self.num_cpu_replicas} must be at least "
-                "1."
-            )
 
 
 def build_strategy(config):

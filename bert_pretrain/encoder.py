@@ -19,6 +19,7 @@ from bert_pretrain import (
     attention_kernel,
     errors,
     kernels,
+    options,
     recomputation,
     seeding,
 )
@@ -27,6 +28,27 @@ _ACTIVATIONS = {
     "gelu": kernels.gelu,
     "gelu_new": functools.partial(tf.nn.gelu, approximate=True),
     "relu": tf.nn.relu,
+}
+# What config.json may say, and as which type.
+_NUMBERS = {
+    **dict.fromkeys(
+        (
+            "vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+            "type_vocab_size",
+        ),
+        (int, options.Bounds(at_least=1)),
+    ),
+    **dict.fromkeys(
+        ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+        (float, options.Bounds(at_least=0, below=1)),
+    ),
+    "layer_norm_eps": (float, options.Bounds(above=0)),
+    "initializer_range": (float, options.Bounds(above=0)),
 }
 # What HuggingFace's TensorFlow code adds to the scores of padding.
 _PADDING_SCORE = -10_000.0
@@ -51,6 +73,15 @@ def check_supported(config):
                 f"{name}={value!r} is not supported, only "
                 f"{', '.join(map(repr, values))}."
             )
+    for name, (kind, bounds) in _NUMBERS.items():
+        value = getattr(config, name)
+        # A whole number is a float, too; true and false are none.
+        if type(value) not in (int, kind):
+            complaint = f"is not of the type {kind.__name__}"
+        else:
+            complaint = bounds.complaint(value)
+        if complaint:
+            raise errors.UserError(f"{name}={value!r} {complaint}.")
     if config.hidden_size % config.num_attention_heads:
         raise errors.UserError(
             f"hidden_size={config.hidden_size} is not a multiple of "

@@ -28,7 +28,7 @@ _SPLITS = {"validation": records.EVAL, "test": records.TEST}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(options.Options):
     """An evaluation."""
 
     data_dir: str = options.option(
@@ -42,7 +42,7 @@ class Config:
         "Which one: best is that of the least held-out loss.", "newest"
     )
     global_batch_size: int = options.option(
-        "Examples in a step, over all replicas.", 64
+        "Examples in a step, over all replicas.", 64, at_least=1
     )
     devices: distribution.DistributionConfig = distribution.DistributionConfig()
 

@@ -27,7 +27,7 @@ from bert_pretrain import (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportConfig:
+class ExportConfig(options.Options):
     model_dir: str = options.option("Folder of the training run.")
     checkpoint: Literal["newest", "best"] = options.option(
         "Which one: best is that of the least held-out loss.", "newest"

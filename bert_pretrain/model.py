@@ -38,7 +38,7 @@ CONFIG_NAME = "config.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(options.Options):
     """Which architecture, and whether it starts from somebody's weights."""
 
     model_size: Literal["tiny", "mini", "small", "medium", "base", "large"] = (
@@ -60,18 +60,25 @@ class ModelConfig:
         "",
     )
     hidden_dropout: float | None = options.option(
-        "Dropout on hidden states; the architecture's (0.1) if not given.", None
+        "Dropout on hidden states; the architecture's (0.1) if not given.",
+        None,
+        at_least=0,
+        below=1,
     )
     attention_dropout: float | None = options.option(
         "Dropout on attention probabilities; the architecture's (0.1) if not "
         "given.",
         None,
+        at_least=0,
+        below=1,
     )
 
     initializer_range: float | None = options.option(
         "Standard deviation of fresh matrices; the architecture's (0.02) if "
         "not given.",
         None,
+        above=0,
+        usual="BERT has 0.02",
     )
     positions: Literal["learned", "sinusoidal"] = options.option(
         "Position embeddings: learned, or fixed sines and cosines.", "learned"
@@ -83,22 +90,12 @@ class ModelConfig:
     )
 
     def __post_init__(self):
+        super().__post_init__()
         if self.bert_config and self.init_from:
             raise errors.UserError(
                 f"--bert_config={self.bert_config} and "
                 f"--init_from={self.init_from} both give the architecture; "
                 "leave one out."
-            )
-        for name in ("hidden_dropout", "attention_dropout"):
-            rate = getattr(self, name)
-            if rate is not None and not 0 <= rate < 1:
-                raise errors.UserError(
-                    f"--{name}={rate} must be at least 0 and below 1."
-                )
-        if self.initializer_range is not None and self.initializer_range <= 0:
-            raise errors.UserError(
-                f"--initializer_range={self.initializer_range} must be "
-                "positive; BERT has 0.02."
             )
         if self.positions != "learned" and self.init_from:
             raise errors.UserError(
@@ -244,9 +241,17 @@ def _model_class(bert_config):
 
 def _read_config(path):
     values = files.read_json(path)
+    if not isinstance(values, dict):
+        raise errors.UserError(f"{path}: expected one JSON object.")
     if (kind := values.get("model_type", "bert")) != "bert":
         raise errors.UserError(f"{path}: model_type {kind!r}, expected 'bert'.")
-    return transformers.BertConfig.from_dict(values)
+    try:
+        return transformers.BertConfig.from_dict(values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # Of a field that is none of BERT's architecture.
+        raise errors.UserError(
+            f"{path}: transformers cannot read it ({error!r})."
+        ) from error
 
 
 def _check_vocabulary(init_from, bert_config, manifest):

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 from official.modeling import optimization
 
-from bert_pretrain import errors, options
+from bert_pretrain import options
 
 # Parts of variable names: decaying these gains nothing (Devlin et al. 2019),
 # and LAMB does not scale their updates (You et al. 2020, section 3).
@@ -15,34 +15,29 @@ _NOT_DECAYED = ("bias", "LayerNorm")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(options.Options):
     """AdamW (Loshchilov and Hutter 2019) or LAMB (You et al. 2020)."""
 
     optimizer: Literal["adamw", "lamb"] = options.option(
         "adamw, or lamb for batches of many thousands.", "adamw"
     )
     weight_decay: float = options.option(
-        "Decoupled decay, of matrices and embeddings only.", 0.01
+        "Decoupled decay, of matrices and embeddings only.", 0.01, at_least=0
     )
-    beta_1: float = options.option("Decay of the mean of gradients.", 0.9)
-    beta_2: float = options.option("Decay of the mean of squares.", 0.999)
-    epsilon: float = options.option("Added to the root of the squares.", 1e-6)
+    beta_1: float = options.option(
+        "Decay of the mean of gradients.", 0.9, at_least=0, below=1
+    )
+    beta_2: float = options.option(
+        "Decay of the mean of squares.", 0.999, at_least=0, below=1
+    )
+    epsilon: float = options.option(
+        "Added to the root of the squares.", 1e-6, at_least=0
+    )
     max_gradient_norm: float = options.option(
-        "Gradients are scaled down to this global norm; 0 leaves them.", 1.0
+        "Gradients are scaled down to this global norm; 0 leaves them.",
+        1.0,
+        at_least=0,
     )
-
-    def __post_init__(self):
-        for name in ("beta_1", "beta_2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise errors.UserError(
-                    f"--{name}={getattr(self, name)} must be at least 0 and "
-                    "below 1."
-                )
-        for name in ("weight_decay", "epsilon", "max_gradient_norm"):
-            if getattr(self, name) < 0:
-                raise errors.UserError(
-                    f"--{name}={getattr(self, name)} must not be negative."
-                )
 
 
 def build(config, learning_rate, variables):

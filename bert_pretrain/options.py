@@ -1,12 +1,15 @@
 """A config dataclass <-> absl flags.
 
-A config is a frozen dataclass that lies beside what it configures and checks
-itself at construction. Each of its fields is declared with `option` and
-becomes one flag of the same name. A config may hold other configs; their
-fields become flags of the same, flat, command line.
+A config is a frozen dataclass, an `Options`, that lies beside what it
+configures. Each of its fields is declared with `option` and becomes one flag of
+the same name; the bounds that are declared with it are checked when the config
+is made. A config may hold other configs; their fields become flags of the same,
+flat, command line.
 """
 
 import dataclasses
+import math
+import operator
 import re
 import sys
 import types
@@ -19,18 +22,95 @@ from bert_pretrain import errors
 # But of no "/" or "gs://".
 _LAST_SLASHES = re.compile(r"(?<=[^:/])/+$")
 _INTERRUPTED = 130  # as shells say it: 128 and the number of the signal
+_COMPARE = {
+    "at_least": operator.ge,
+    "above": operator.gt,
+    "at_most": operator.le,
+    "below": operator.lt,
+}
 
 
-def option(help_text, default=dataclasses.MISSING, *, changes_result=True):
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """What a number may be; None stands for no bound."""
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+
+    def complaint(self, value: float) -> str | None:
+        """What is wrong with the value, or None if nothing is."""
+        if isinstance(value, float) and not math.isfinite(value):
+            return "must be a finite number"
+        limits = {k: v for k, v in vars(self).items() if v is not None}
+        if all(_COMPARE[name](value, limit) for name, limit in limits.items()):
+            return None
+        if limits == {"at_least": 0}:
+            return "must not be negative"
+        if limits == {"above": 0}:
+            return "must be positive"
+        return "must be " + " and ".join(
+            f"{name.replace('_', ' ')} {limit}"
+            for name, limit in limits.items()
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """The base of every config.
+
+    One that relates its options to one another does so in a `__post_init__` of
+    its own, which calls this one first.
+
+    Raises:
+      UserError: if the value of an option is out of its bounds, or is no
+        finite number.
+    """
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            bounds = field.metadata.get("bounds", Bounds())
+            value = getattr(self, field.name)
+            for single in value if isinstance(value, tuple) else (value,):
+                if not isinstance(single, int | float):
+                    continue
+                if complaint := bounds.complaint(single):
+                    usual = field.metadata.get("usual", "")
+                    raise errors.UserError(
+                        f"--{field.name}={single} {complaint}"
+                        + (f"; {usual}." if usual else ".")
+                    )
+
+
+def option(  # noqa: PLR0913 (one keyword for each bound)
+    help_text,
+    default=dataclasses.MISSING,
+    *,
+    at_least=None,
+    above=None,
+    at_most=None,
+    below=None,
+    usual="",
+    changes_result=True,
+):
     """Declares a config field; one without a default is a required flag.
 
     Args:
+      at_least, above, at_most, below: the bounds of a number, or of each of
+        several.
+      usual: a value to try instead of one that is out of bounds, in words.
       changes_result: whether what is made depends on it, and not only where,
         when and on what it is made: see `changes`.
     """
     return dataclasses.field(
         default=default,
-        metadata={"help": help_text, "changes_result": changes_result},
+        metadata={
+            "help": help_text,
+            "bounds": Bounds(at_least, above, at_most, below),
+            "usual": usual,
+            "changes_result": changes_result,
+        },
     )
 
 

@@ -50,6 +50,28 @@ _KEYS = {
     "reset_optimizer": bool,
 }
 _OWN = ("warmup_steps", "reset_optimizer")
+_BOUNDS = {
+    "from_step": options.Bounds(at_least=1),
+    "global_batch_size": options.Bounds(at_least=1),
+    "accumulation_steps": options.Bounds(at_least=1),
+    "masked_fraction": options.Bounds(above=0, at_most=1),
+    "peak_learning_rate": options.Bounds(above=0),
+    "warmup_steps": options.Bounds(at_least=0),
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that comes twice, of which YAML takes the last."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key!r} is there twice",
+                    problem_mark=node.start_mark,
+                )
+        return super().construct_mapping(node, deep)
 
 
 def read(path, beginning, total_steps, manifests=None):
@@ -116,7 +138,8 @@ def _entries(path):
     if not path:
         return []
     try:
-        entries = yaml.safe_load(files.read_text(path))
+        # A safe loader, too: it makes plain values only.
+        entries = yaml.load(files.read_text(path), _Loader)  # noqa: S506
     except yaml.YAMLError as error:
         raise errors.UserError(
             f"{path}: not YAML ({' '.join(str(error).split())})."
@@ -156,11 +179,16 @@ def _entry(path, number, entry):
             raise errors.UserError(
                 f"{place}: {name}={value!r} is not of the type {kind.__name__}."
             ) from error
-    if values["from_step"] < 1:
-        raise errors.UserError(
-            f"{place}: from_step={values['from_step']} must be at least 1; the "
-            "run's options say how it begins."
-        )
+        bounds = _BOUNDS.get(name)
+        if bounds and (complaint := bounds.complaint(values[name])):
+            raise errors.UserError(
+                f"{place}: {name}={values[name]} {complaint}"
+                + (
+                    "; the run's options say how it begins."
+                    if name == "from_step"
+                    else "."
+                )
+            )
     return values
 
 
@@ -203,16 +231,6 @@ def _check(phases, path):
             )
         if phase.data_dir not in seen:
             seen.append(phase.data_dir)
-        for name in ("accumulation_steps", "peak_learning_rate"):
-            if getattr(phase, name) <= 0:
-                raise errors.UserError(
-                    f"{place}: {name}={getattr(phase, name)} must be positive."
-                )
-        if phase.warmup_steps < 0:
-            raise errors.UserError(
-                f"{place}: warmup_steps={phase.warmup_steps} must not be "
-                "negative."
-            )
         if phase.reset_optimizer and phase.warmup_steps < 1:
             raise errors.UserError(
                 f"{place}: reset_optimizer needs warmup_steps, since first "

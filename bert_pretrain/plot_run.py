@@ -9,7 +9,7 @@ from bert_pretrain import curves, options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PlotConfig:
+class PlotConfig(options.Options):
     model_dir: str = options.option("Folder of the training run.")
     output_file: str = options.option("The PNG to write.")
 

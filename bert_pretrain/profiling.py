@@ -10,7 +10,7 @@ from bert_pretrain import errors, options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProfilingConfig:
+class ProfilingConfig(options.Options):
     profile_steps: str = options.option(
         "A:B traces the steps A to B, in loops of their own, into "
         "<model_dir>/logs for TensorBoard's profiler.",
@@ -19,6 +19,7 @@ class ProfilingConfig:
     )
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.profile_steps:
             return
         found = re.fullmatch(r"(\d+):(\d+)", self.profile_steps)

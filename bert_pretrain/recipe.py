@@ -31,7 +31,7 @@ _FIRST_PHASE = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(options.Options):
     """The options of a training run."""
 
     data_dir: str = options.option(
@@ -39,12 +39,13 @@ class Config:
         changes_result=False,  # its contents do, wherever they lie
     )
     global_batch_size: int = options.option(
-        "Examples in a step, over all replicas.", 256
+        "Examples in a step, over all replicas.", 256, at_least=1
     )
     accumulation_steps: int = options.option(
         "Parts that a replica computes its share of the batch in, one after "
         "the other, to need less memory; the update is the same.",
         1,
+        at_least=1,
     )
     recompute: bool = options.option(
         "Keeps only what goes from layer to layer and computes the rest again "
@@ -56,23 +57,29 @@ class Config:
         "meanwhile.",
         100,
         changes_result=False,
+        at_least=1,
     )
     eval_every_steps: int = options.option(
         "Steps between evaluations on the eval split; 0 for one before the "
         "first step and one after the last only.",
         0,
         changes_result=False,
+        at_least=0,
     )
     early_stopping_patience: int = options.option(
         "Evaluations in a row that bring no lower held-out loss, after which "
         "the run ends; 0 for never. Needs eval_every_steps.",
         0,
         changes_result=False,
+        at_least=0,
     )
     masked_fraction: float | None = options.option(
         "The share of tokens to predict, for sets built with masking=none; "
         "the set's if not given.",
         None,
+        above=0,
+        at_most=1,
+        usual="BERT has 0.15",
     )
     phases: str = options.option(
         "A YAML file of what changes at which step (docs/training.md).",
@@ -80,7 +87,10 @@ class Config:
         changes_result=False,  # What is in it is compared.
     )
     seed: int = options.option(
-        "Of initial weights, order of examples, dropout and dynamic masks.", 0
+        "Of initial weights, order of examples, dropout and dynamic masks.",
+        0,
+        at_least=0,
+        below=2**31,
     )
     architecture: model.ModelConfig = model.ModelConfig()
     optimization: optimizer.OptimizerConfig = optimizer.OptimizerConfig()
@@ -92,27 +102,12 @@ class Config:
     tracking: wandb_log.WandbConfig = wandb_log.WandbConfig()
 
     def __post_init__(self):
-        for name in ("accumulation_steps", "steps_per_loop"):
-            if getattr(self, name) < 1:
-                raise errors.UserError(
-                    f"--{name}={getattr(self, name)} must be at least 1."
-                )
-        if self.eval_every_steps < 0:
-            raise errors.UserError(
-                f"--eval_every_steps={self.eval_every_steps} must not be "
-                "negative."
-            )
-        if self.early_stopping_patience < 0 or (
-            self.early_stopping_patience and not self.eval_every_steps
-        ):
+        super().__post_init__()
+        if self.early_stopping_patience and not self.eval_every_steps:
             raise errors.UserError(
                 f"--early_stopping_patience={self.early_stopping_patience} "
-                "counts evaluations: it must not be negative, and "
-                f"--eval_every_steps={self.eval_every_steps} must be positive."
-            )
-        if not 0 <= self.seed < 2**31:
-            raise errors.UserError(
-                f"--seed={self.seed} must be at least 0 and below 2**31."
+                f"counts evaluations: --eval_every_steps="
+                f"{self.eval_every_steps} must be positive."
             )
 
 

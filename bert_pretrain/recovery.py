@@ -3,13 +3,13 @@
 import dataclasses
 import sys
 
-from bert_pretrain import errors, optimizer, options
+from bert_pretrain import optimizer, options
 
 DIVERGED_CODE = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecoveryConfig:
+class RecoveryConfig(options.Options):
     """How much a run bears."""
 
     max_bad_steps: int = options.option(
@@ -18,22 +18,14 @@ class RecoveryConfig:
         "good checkpoint and passes over the examples since.",
         10,
         changes_result=False,
+        at_least=1,
     )
     max_rollbacks: int = options.option(
         "How many times a run may do so; then it stops.",
         3,
         changes_result=False,
+        at_least=0,
     )
-
-    def __post_init__(self):
-        if self.max_bad_steps < 1:
-            raise errors.UserError(
-                f"--max_bad_steps={self.max_bad_steps} must be at least 1."
-            )
-        if self.max_rollbacks < 0:
-            raise errors.UserError(
-                f"--max_rollbacks={self.max_rollbacks} must not be negative."
-            )
 
 
 class Diverged(Exception):

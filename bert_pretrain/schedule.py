@@ -23,14 +23,17 @@ _CYCLE_BASE = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
+class ScheduleConfig(options.Options):
     """How long a run is, and its learning rate."""
 
-    total_steps: int = options.option("Optimizer steps of the whole run.")
+    total_steps: int = options.option(
+        "Optimizer steps of the whole run.", at_least=1
+    )
     max_minutes: float = options.option(
         "Time budget: the run ends after so many minutes, and the schedule "
         "with it; 0 for none. What is resumed goes on at the time it had.",
         0.0,
+        at_least=0,
     )
     schedule: Literal["linear", "cosine", "one_cycle", "constant"] = (
         options.option(
@@ -42,41 +45,27 @@ class ScheduleConfig:
         )
     )
     peak_learning_rate: float = options.option(
-        "Learning rate at the end of warmup.", 1e-4
+        "Learning rate at the end of warmup.", 1e-4, above=0
     )
     warmup_steps: int | None = options.option(
         "Optimizer steps before the peak; a tenth of total_steps, at most "
         "10,000, if not given. With a time budget, the same share of it.",
         None,
+        at_least=0,
     )
     cooldown_fraction: float = options.option(
         "The last share of a constant schedule, in which it falls to zero.",
         0.2,
+        above=0,
+        at_most=1,
     )
 
     def __post_init__(self):
-        if self.total_steps < 1:
+        super().__post_init__()
+        if self.num_warmup_steps >= self.total_steps:
             raise errors.UserError(
-                f"--total_steps={self.total_steps} must be at least 1."
-            )
-        if self.max_minutes < 0:
-            raise errors.UserError(
-                f"--max_minutes={self.max_minutes} must not be negative."
-            )
-        if not 0 <= self.num_warmup_steps < self.total_steps:
-            raise errors.UserError(
-                f"--warmup_steps={self.warmup_steps} must be at least 0 and "
-                f"below --total_steps={self.total_steps}."
-            )
-        if not self.peak_learning_rate > 0:
-            raise errors.UserError(
-                f"--peak_learning_rate={self.peak_learning_rate} must be "
-                "positive."
-            )
-        if not 0 < self.cooldown_fraction <= 1:
-            raise errors.UserError(
-                f"--cooldown_fraction={self.cooldown_fraction} must be above "
-                "0 and at most 1."
+                f"--warmup_steps={self.warmup_steps} must be below "
+                f"--total_steps={self.total_steps}."
             )
         if self.schedule == "one_cycle":
             if self.warmup_steps is not None:

@@ -10,7 +10,7 @@ from bert_pretrain import files, options, records, telemetry, vocabulary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SummaryConfig:
+class SummaryConfig(options.Options):
     data_dir: str = options.option("Folder of the records.")
     model_dir: str = options.option("Folder of the training run.")
     export_dir: str = options.option("Folder of the exported model.")

@@ -22,7 +22,7 @@ _PLACE = ("kind", "step")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WandbConfig:
+class WandbConfig(options.Options):
     wandb: str = options.option(
         "The Weights & Biases project to log to; none if not given. "
         "WANDB_MODE=offline keeps the log for `wandb sync`.",

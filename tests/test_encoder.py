@@ -319,6 +319,13 @@ def test_recomputing_changes_no_number(num_layers):
         ({"is_decoder": True}, "is_decoder"),
         ({"hidden_act": "swish"}, "hidden_act"),
         ({"hidden_size": 30, "num_attention_heads": 4}, "hidden_size"),
+        ({"num_attention_heads": 0}, "num_attention_heads=0 must be at least"),
+        ({"num_hidden_layers": "2"}, "num_hidden_layers='2' is not of the"),
+        ({"intermediate_size": 64.0}, "intermediate_size=64.0 is not of the"),
+        ({"hidden_size": None}, "hidden_size=None is not of the type int"),
+        ({"type_vocab_size": True}, "type_vocab_size=True is not of the"),
+        ({"layer_norm_eps": float("nan")}, "layer_norm_eps=nan must be a"),
+        ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob=1.5 must be"),
     ],
 )
 def test_an_architecture_we_do_not_compute_is_refused(options, name):

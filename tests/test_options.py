@@ -1,12 +1,15 @@
 """Flags follow from a config, and a wrong one is one line and exit code 2."""
 
 import dataclasses
+import math
 import os
 import subprocess
 import sys
 import textwrap
 
-from bert_pretrain import options
+import pytest
+
+from bert_pretrain import errors, options
 
 PROGRAM = textwrap.dedent("""
     import dataclasses
@@ -151,3 +154,23 @@ def test_an_option_that_was_not_there_yet_had_its_default():
     after = options.to_dict(Trip(size=1))
     assert not list(options.changes(Trip, {"size": 1}, after))
     assert list(options.changes(Trip, {}, after)) == [("size", None, 1)]
+
+
+def test_a_number_out_of_its_bounds_is_refused_with_the_flag():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Bounded(options.Options):
+        size: int = options.option("", 8, at_least=1, usual="8 is usual")
+        rates: tuple[float, ...] = options.option("", (), above=0, at_most=1)
+        share: float | None = options.option("", None, at_least=0)
+
+    Bounded(size=1, rates=(0.5, 1.0), share=0.0)
+    for values, line in (
+        ({"size": 0}, "--size=0 must be at least 1; 8 is usual."),
+        ({"rates": (0.5, 0.0)}, "--rates=0.0 must be above 0 and at most 1."),
+        ({"share": -0.5}, "--share=-0.5 must not be negative."),
+        ({"share": math.nan}, "--share=nan must be a finite number."),
+        ({"rates": (math.inf,)}, "--rates=inf must be a finite number."),
+    ):
+        with pytest.raises(errors.UserError) as refused:
+            Bounded(**values)
+        assert str(refused.value) == line

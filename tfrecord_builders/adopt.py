@@ -23,7 +23,7 @@ _ROWS_AT_ONCE = 1024
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdoptConfig:
+class AdoptConfig(options.Options):
     train_input: tuple[str, ...] = options.option(
         "TFRecord files to train on, or patterns of them. May be repeated."
     )
@@ -37,6 +37,7 @@ class AdoptConfig:
     output_dir: str = options.option("Folder of the set.")
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("train_input", "eval_input"):
             if not getattr(self, name):
                 raise errors.UserError(f"{name} is empty; name files to read.")

@@ -19,7 +19,7 @@ from tfrecord_builders import documents, engine, filters, stages
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BuildConfig:
+class BuildConfig(options.Options):
     set: stages.SetConfig
     output_dir: str = options.option("Folder of the set; local or gs://.")
     engine: Literal["local", "beam"] = options.option(
@@ -31,14 +31,9 @@ class BuildConfig:
         "Worker processes; 0: one for each core. With --engine=beam it is "
         "Beam's flag of this name.",
         0,
+        at_least=0,
     )
     beam_flags: tuple[str, ...] = options.unknown_flags("engine", "beam")
-
-    def __post_init__(self):
-        if self.num_workers < 0:
-            raise errors.UserError(
-                f"num_workers={self.num_workers} must not be negative."
-            )
 
 
 def main(config):

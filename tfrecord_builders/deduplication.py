@@ -48,7 +48,7 @@ _MAX_LEADERS = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DeduplicationConfig:
+class DeduplicationConfig(options.Options):
     near_duplicate_threshold: float = options.option(
         "Jaccard similarity of two documents' sets of 5-word shingles from "
         "which the later one is dropped, as estimated by MinHash; 0: only "
@@ -57,6 +57,7 @@ class DeduplicationConfig:
     )
 
     def __post_init__(self):
+        super().__post_init__()
         threshold = self.near_duplicate_threshold
         if threshold and not _MIN_THRESHOLD <= threshold <= _MAX_THRESHOLD:
             raise errors.UserError(

@@ -46,7 +46,7 @@ _NUM_FAULTS_TO_JUDGE = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SourceConfig:
+class SourceConfig(options.Options):
     """Where the documents come from, and which of them are kept."""
 
     source: tuple[
@@ -89,15 +89,19 @@ class SourceConfig:
         "whatever their weight. One for all, or repeated for each --input; "
         "none: 1.",
         (),
+        above=0,
+        at_most=_MAX_WEIGHT,
     )
     max_mb: tuple[float, ...] = options.option(
         "Caps the training text of an input, that of all its files together, "
         "at about so many MB, by lowering its weight; 0: no cap. One for "
         "all, or repeated for each --input.",
         (),
+        at_least=0,
     )
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.input:
             raise errors.UserError("input is empty; name files to read.")
         _check_pairing("source", self.source, self.input)
@@ -105,14 +109,6 @@ class SourceConfig:
             values = getattr(self, name)
             if values:
                 _check_pairing(name, values, self.input)
-        for value in self.weight:
-            if not 0 < value <= _MAX_WEIGHT:
-                raise errors.UserError(
-                    f"weight={value} must be above 0 and at most {_MAX_WEIGHT}."
-                )
-        for value in self.max_mb:
-            if value < 0:
-                raise errors.UserError(f"max_mb={value} must not be negative.")
         delimiter = self.csv_delimiter.replace("\\t", "\t")
         if len(delimiter) != 1 or delimiter in '"\r\n':
             raise errors.UserError(

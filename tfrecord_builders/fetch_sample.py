@@ -60,7 +60,7 @@ where it is test data. gensim is under LGPL-2.1; the texts are their authors'.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FetchConfig:
+class FetchConfig(options.Options):
     output_dir: str = options.option(
         "Folder that gets the sample; local or gs://."
     )

@@ -197,7 +197,7 @@ _BOILERPLATE = re.compile(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FiltersConfig:
+class FiltersConfig(options.Options):
     """Which documents are good enough."""
 
     filters: Literal["default", "none"] = options.option(
@@ -208,7 +208,9 @@ class FiltersConfig:
         "default",
     )
     min_document_chars: int = options.option(
-        "Shorter documents are dropped, but not with filters=none.", 100
+        "Shorter documents are dropped, but not with filters=none.",
+        100,
+        at_least=1,
     )
     language: tuple[str, ...] = options.option(
         "Keep documents in this language only, as ISO 639-1 has it: en, de, "
@@ -217,11 +219,7 @@ class FiltersConfig:
     )
 
     def __post_init__(self):
-        if self.min_document_chars < 1:
-            raise errors.UserError(
-                f"min_document_chars={self.min_document_chars} must be at "
-                "least 1."
-            )
+        super().__post_init__()
         if self.language and self.filters == "none":
             raise errors.UserError(
                 f"language={','.join(self.language)} is a filter, and "

@@ -30,11 +30,14 @@ _MIN_SIZE = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LearnConfig:
+class LearnConfig(options.Options):
     source: documents.SourceConfig
     output_file: str = options.option("The vocab.txt to write.")
     vocab_size: int = options.option(
-        "Tokens in the vocabulary, the five special ones included.", 30_522
+        "Tokens in the vocabulary, the five special ones included.",
+        30_522,
+        at_least=_MIN_SIZE,
+        usual="BERT has 30522, and 8000 suits a few megabytes of text",
     )
     lower_case: bool = options.option(
         "Whether text is lower-cased and stripped of accents; "
@@ -47,18 +50,11 @@ class LearnConfig:
         "the same ones every time; a compressed file may be one part, of "
         "which the beginning is read.",
         500,
+        at_least=1,
     )
 
     def __post_init__(self):
-        if self.vocab_size < _MIN_SIZE:
-            raise errors.UserError(
-                f"vocab_size={self.vocab_size} must be at least {_MIN_SIZE}; "
-                "BERT has 30522, and 8000 suits a few megabytes of text."
-            )
-        if self.max_sample_mb < 1:
-            raise errors.UserError(
-                f"max_sample_mb={self.max_sample_mb} must be at least 1."
-            )
+        super().__post_init__()
         if not self.output_file or self.output_file.endswith("/"):
             raise errors.UserError(
                 f"output_file={self.output_file!r} must name a file, for "

@@ -35,7 +35,7 @@ _ROWS_AT_ONCE = 512
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MaskingConfig:
+class MaskingConfig(options.Options):
     """Which tokens are predicted, and what stands in their place."""
 
     masking: Literal["token", "whole_word", "span", "ngram", "none"] = (
@@ -53,23 +53,32 @@ class MaskingConfig:
         "none",
     )
     masked_fraction: float = options.option(
-        "The share of a row's tokens that is predicted.", 0.15
+        "The share of a row's tokens that is predicted.",
+        0.15,
+        above=0,
+        at_most=1,
+        usual="BERT has 0.15",
     )
     mask_token_fraction: float = options.option(
-        "The share of those that [MASK] replaces.", 0.8
+        "The share of those that [MASK] replaces.", 0.8, at_least=0, at_most=1
     )
     random_token_fraction: float = options.option(
         "The share of those that a random token replaces; the rest is left "
         "as it is.",
         0.1,
+        at_least=0,
+        at_most=1,
     )
     max_predictions_per_seq: int = options.option(
         "The most predictions in a row; 0: as many as masked_fraction of "
         "seq_length, rounded up.",
         20,
+        at_least=0,
+        usual="20 is usual for 128 tokens",
     )
 
     def __post_init__(self):
+        super().__post_init__()
         if self.segmenter != "none":
             if self.masking in ("token", "none"):
                 raise errors.UserError(
@@ -78,26 +87,11 @@ class MaskingConfig:
                     "masking=whole_word, span or ngram, or no segmenter."
                 )
             segmentation.check(self.segmenter)
-        if not 0 < self.masked_fraction <= 1:
-            raise errors.UserError(
-                f"masked_fraction={self.masked_fraction} must be above 0 and "
-                "at most 1; BERT has 0.15."
-            )
-        for name in "mask_token_fraction", "random_token_fraction":
-            if not 0 <= getattr(self, name) <= 1:
-                raise errors.UserError(
-                    f"{name}={getattr(self, name)} must lie in [0, 1]."
-                )
         if self.mask_token_fraction + self.random_token_fraction > 1 + 1e-9:
             raise errors.UserError(
                 f"mask_token_fraction={self.mask_token_fraction} and "
                 f"random_token_fraction={self.random_token_fraction} are "
                 "more than 1 together; BERT has 0.8 and 0.1."
-            )
-        if self.max_predictions_per_seq < 0:
-            raise errors.UserError(
-                f"max_predictions_per_seq={self.max_predictions_per_seq} "
-                "must not be negative; 20 is usual for 128 tokens."
             )
 
     @property

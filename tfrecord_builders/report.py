@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from bert_pretrain import errors, files, options, records, vocabulary
+from bert_pretrain import files, options, records, vocabulary
 from tfrecord_builders import charts
 
 _NUM_DECODED = 20
@@ -29,19 +29,14 @@ _NAME_CHARS = 35  # of an input's name, beside the diagram
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReportConfig:
+class ReportConfig(options.Options):
     data_dir: str = options.option("Folder of the set.")
     output_file: str = options.option("The page to write.", "report.html")
     num_examples: int = options.option(
         "Examples to read for the statistics, evenly from all training shards.",
         20_000,
+        at_least=1,
     )
-
-    def __post_init__(self):
-        if self.num_examples < 1:
-            raise errors.UserError(
-                f"num_examples={self.num_examples} must be at least 1."
-            )
 
 
 def main(config):

@@ -23,9 +23,9 @@ from tfrecord_builders import packing, pairs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RowsConfig:
+class RowsConfig(options.Options):
     seq_length: int = options.option(
-        "Tokens of a row, special tokens included (S).", 128
+        "Tokens of a row, special tokens included (S).", 128, at_least=8
     )
     pairing: Literal["none", "nsp", "sop"] = options.option(
         "none: full sentences of one document. nsp: pairs of parts, half of "
@@ -42,10 +42,7 @@ class RowsConfig:
     )
 
     def __post_init__(self):
-        if self.seq_length < 8:
-            raise errors.UserError(
-                f"seq_length={self.seq_length} must be at least 8."
-            )
+        super().__post_init__()
         if self.packing and self.pairing != "none":
             raise errors.UserError(
                 f"packing goes with pairing=none, not {self.pairing!r}: a "

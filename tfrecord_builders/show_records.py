@@ -22,7 +22,7 @@ _LABELS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ShowConfig:
+class ShowConfig(options.Options):
     data_dir: str = options.option(
         "Folder of the set; holds vocab.txt and, if ours, manifest.json."
     )
@@ -35,20 +35,16 @@ class ShowConfig:
     vocab_file: str = options.option(
         "Vocabulary of the records; by default the one in data_dir.", ""
     )
-    num_examples: int = options.option("How many to print.", 5)
-    skip: int = options.option("How many to pass over first.", 0)
+    num_examples: int = options.option("How many to print.", 5, at_least=0)
+    skip: int = options.option("How many to pass over first.", 0, at_least=0)
 
     def __post_init__(self):
+        super().__post_init__()
         if self.split not in records.SPLITS:
             raise errors.UserError(
                 f"split={self.split!r} must be one of "
                 f"{', '.join(records.SPLITS)}."
             )
-        for name in ("num_examples", "skip"):
-            if getattr(self, name) < 0:
-                raise errors.UserError(
-                    f"{name}={getattr(self, name)} must not be negative."
-                )
 
 
 def main(config):

@@ -45,7 +45,7 @@ _ROWS_STREAM, _SHARDS_STREAM = 1, 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SetConfig:
+class SetConfig(options.Options):
     """All options that decide what is in a set of records."""
 
     source: documents.SourceConfig
@@ -55,51 +55,50 @@ class SetConfig:
     masking: masking.MaskingConfig
     vocab_file: str = options.option("The vocab.txt to tokenize with.")
     eval_fraction: float = options.option(
-        "Share of the documents held out for validation.", 0.01
+        "Share of the documents held out for validation.",
+        0.01,
+        at_least=0,
+        below=1,
     )
     test_fraction: float = options.option(
-        "Share of the documents held out for the final test.", 0.01
+        "Share of the documents held out for the final test.",
+        0.01,
+        at_least=0,
+        below=1,
     )
     dupe_factor: int = options.option(
-        "Passes over the training text, each with masks of its own.", 1
+        "Passes over the training text, each with masks of its own.",
+        1,
+        at_least=1,
     )
     num_shards: int = options.option(
         "Training shards, a multiple of dupe_factor; 0: one for each 32 MB "
         "of text, and at least 16 where the text is enough.",
         0,
+        at_least=0,
     )
-    seed: int = options.option("Of all random draws.", 0)
+    seed: int = options.option("Of all random draws.", 0, at_least=0)
     unit_mb: float = options.option(
         "Text of one work unit, in MB: what a worker holds in memory, five "
         "times over.",
         16.0,
+        above=0,
     )
 
     def __post_init__(self):
-        for name in ("eval_fraction", "test_fraction"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise errors.UserError(f"{name}={value} must lie in [0, 1).")
+        super().__post_init__()
         if self.eval_fraction + self.test_fraction >= 1:
             raise errors.UserError(
                 f"eval_fraction={self.eval_fraction} and test_fraction="
                 f"{self.test_fraction} leave nothing to train on; their sum "
                 "must be below 1."
             )
-        if self.dupe_factor < 1:
-            raise errors.UserError(
-                f"dupe_factor={self.dupe_factor} must be at least 1."
-            )
-        if self.num_shards < 0 or self.num_shards % self.dupe_factor:
+        if self.num_shards % self.dupe_factor:
             raise errors.UserError(
                 f"num_shards={self.num_shards} must be a multiple of "
                 f"dupe_factor={self.dupe_factor}, since each pass has shards "
                 "of its own."
             )
-        if self.seed < 0:
-            raise errors.UserError(f"seed={self.seed} must not be negative.")
-        if self.unit_mb <= 0:
-            raise errors.UserError(f"unit_mb={self.unit_mb} must be above 0.")
 
     @property
     def unit_bytes(self):
