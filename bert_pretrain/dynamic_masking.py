@@ -44,11 +44,6 @@ def of_set(data_dir, manifest, masked_fraction=None):
     Raises:
       UserError: if the set's masks are fixed, but another rate is asked for.
     """
-    if masked_fraction is not None and not 0 < masked_fraction <= 1:
-        raise errors.UserError(
-            f"masked_fraction={masked_fraction} must be above 0 and at most "
-            "1; BERT has 0.15."
-        )
     if manifest.masking != "none":
         if masked_fraction is not None:
             raise errors.UserError(
