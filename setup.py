@@ -14,7 +14,9 @@ setuptools.setup(
     .read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=["bert_pretrain", "bert_pretrain.tpu", "tfrecord_builders"],
+    packages=setuptools.find_packages(
+        include=["bert_pretrain*", "tfrecord_builders*"]
+    ),
     python_requires=">=3.10,<3.13",
     install_requires=[
         "absl-py>=1.4",

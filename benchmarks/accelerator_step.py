@@ -47,7 +47,7 @@ _ANSWER = "answer: "  # begins a line of a system's process
 _START_SECONDS = 600  # to start and compile
 _LEARNING_RATE = 1e-4
 _MASK_ID, _FIRST_WORD_ID = 103, 1000
-# What jax calls TPUs, by hardware.py's names.
+# What jax calls TPUs, by mfu.py's names.
 _JAX_TPUS = {
     "TPU v2": "TPU v2",
     "TPU v3": "TPU v3",
@@ -144,13 +144,14 @@ def lower(
     """Writes the steps of all rows, and their description, to a folder.
 
     Args:
-      size: one of `model.SIZES`.
+      size: one of `bert_model.SIZES`.
       num_tokens: in a step, padding included.
     """
     import tensorflow as tf
 
-    from bert_pretrain import flops, trainer
+    from bert_pretrain.telemetry import mfu
     from bert_pretrain.tpu import absent_tpu
+    from bert_pretrain.training import trainer
 
     strategy = absent_tpu.AbsentTPUStrategy(1)
     with strategy.scope():
@@ -181,7 +182,7 @@ def lower(
         path = f"{folder}/{name}.stablehlo"
         programs[name] = {
             "rows": rows,
-            "flops_per_row": flops.per_example(
+            "flops_per_row": mfu.flops_per_example(
                 bert_config, seq_length, rows["num_predictions"], False
             ),
             **_lower_step(strategy, bert_trainer, rows, path),
@@ -210,10 +211,11 @@ def lower(
 def _new_state(size):
     import transformers
 
-    from bert_pretrain import model, optimizer, schedule, trainer
+    from bert_pretrain.model import bert_model
+    from bert_pretrain.training import optimizer, schedule, train_state
 
-    num_layers, hidden_size = model.SIZES[size]
-    bert = model.from_config(
+    num_layers, hidden_size = bert_model.SIZES[size]
+    bert = bert_model.from_config(
         transformers.BertConfig(
             num_hidden_layers=num_layers,
             hidden_size=hidden_size,
@@ -234,7 +236,7 @@ def _new_state(size):
     adam = optimizer.build(
         optimizer.OptimizerConfig(), rate, bert.trainable_variables
     )
-    return trainer.new_state(bert, adam)
+    return train_state.new_state(bert, adam)
 
 
 def _lower_step(strategy, bert_trainer, rows, path):
@@ -242,7 +244,7 @@ def _lower_step(strategy, bert_trainer, rows, path):
     import tensorflow as tf
     from jaxlib import xla_client
 
-    from bert_pretrain import attention_kernel
+    from bert_pretrain.model import attention_kernel
     from bert_pretrain.tpu import device_program, stablehlo
 
     features = {
@@ -303,10 +305,10 @@ def _describe_shape(shape):
 
 def _peaks(precision):
     """FLOP/s of a device, by a pattern of what jax calls it."""
-    from bert_pretrain import hardware
+    from bert_pretrain.telemetry import mfu
 
-    patterns = {kind: kind.pattern for kind in hardware.GPUS} | {
-        kind: f"^({_JAX_TPUS[kind.name]})$" for kind in hardware.TPUS
+    patterns = {kind: kind.pattern for kind in mfu.GPUS} | {
+        kind: f"^({_JAX_TPUS[kind.name]})$" for kind in mfu.TPUS
     }
     return {
         pattern: flops / kind.replicas_per_chip

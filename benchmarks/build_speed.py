@@ -31,7 +31,9 @@ import time
 from typing import Literal, NamedTuple
 
 from bert_pretrain import options
-from tfrecord_builders import documents, fetch_sample, sentences
+from tfrecord_builders import fetch_sample
+from tfrecord_builders.sources import documents
+from tfrecord_builders.tokens import sentences
 
 _SENTENCES_PER_DOCUMENT = 5, 60
 # What our builder does beyond the peer's work, and can leave out.

@@ -25,7 +25,9 @@ import time
 import numpy as np
 
 from bert_pretrain import options
-from tfrecord_builders import deduplication, documents, fetch_sample, words
+from tfrecord_builders import fetch_sample
+from tfrecord_builders.quality import minhash, word_hashes
+from tfrecord_builders.sources import documents
 
 _CUT = "end cut"
 _NEARLY = 0.1
@@ -35,7 +37,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    deduplication: deduplication.DeduplicationConfig
+    deduplication: minhash.DeduplicationConfig
     source: str = options.option("As the builder's.", "text")
     input: tuple[str, ...] = options.option(
         "Text to plant copies in; default: the embedded sample.", ()
@@ -116,23 +118,23 @@ def _show_speed(config, texts, num_bytes):
             f"{seconds / len(texts) * 1e6:8.1f} us a document"
         )
 
-    words.Words(texts[:1])  # Tables are made once.
+    word_hashes.Words(texts[:1])  # Tables are made once.
     batches = list(_batches(texts))
     started = time.perf_counter()
-    found = [words.Words(batch) for batch in batches]
+    found = [word_hashes.Words(batch) for batch in batches]
     for its_words in found:
         its_words.shingles_W  # noqa: B018 (computed when asked for)
     show("words and shingles", started)
     started = time.perf_counter()
     for text in texts:
-        deduplication.digest(text)
+        minhash.digest(text)
     show("digests (exact)", started)
     started = time.perf_counter()
     for its_words in found:
-        deduplication.sign(its_words, config.deduplication)
+        minhash.sign(its_words, config.deduplication)
     show("MinHash and bands (near)", started)
     num_bands = config.deduplication.bands.num_bands
-    per_document = 8 * num_bands + deduplication.FINGERPRINT_BYTES
+    per_document = 8 * num_bands + minhash.FINGERPRINT_BYTES
     print(
         f"signatures: {per_document} bytes a document on disk, {per_document} "
         "MB for a million"
@@ -184,7 +186,7 @@ def _show_rate(config, originals, rate):
 def _links(config, texts):
     """({linked pair}, {(document, first of its component)})."""
     parts = [
-        deduplication.sign(words.Words(batch), config.deduplication)
+        minhash.sign(word_hashes.Words(batch), config.deduplication)
         for batch in _batches(texts)
     ]
     bands_NK, prints = (
@@ -192,8 +194,8 @@ def _links(config, texts):
     )
     pairs = set()
     for keys in bands_NK.T:
-        members, groups = deduplication.group(keys)
-        later, earlier, _ = deduplication.find_alike(
+        members, groups = minhash.group(keys)
+        later, earlier, _ = minhash.find_alike(
             groups,
             prints[members],
             config.deduplication.near_duplicate_threshold,
@@ -237,7 +239,7 @@ def _edit(text, rate, rng):
 def _shingles(text):
     """The set that the Jaccard similarity is defined on, in plain Python."""
     found = _WORD.findall(text.lower())
-    size = words.SHINGLE_WORDS
+    size = word_hashes.SHINGLE_WORDS
     return {tuple(found[i : i + size]) for i in range(len(found))}
 
 

@@ -7,7 +7,7 @@ pipeline runs over a set of random rows with nothing behind it. Seconds are
 those of the processor, over all threads, so that examples/s are those of one
 core whatever else the machine does. Variants go in turn; medians are printed.
 
-Beside it, from `flops.py` and `hardware.py`: how many examples/s a v5e host
+Beside it, from `mfu.py` and `mfu.py`: how many examples/s a v5e host
 with eight chips consumes when BERT-base trains at 50 % MFU, and how many cores
 of this machine that takes.
 """
@@ -21,15 +21,15 @@ import numpy as np
 import tensorflow as tf
 import transformers
 
-from bert_pretrain import (
+from bert_pretrain import options
+from bert_pretrain.data import (
     dynamic_masking,
-    flops,
-    hardware,
     input_pipeline,
-    options,
+    manifests,
     records,
     vocabulary,
 )
+from bert_pretrain.telemetry import mfu
 
 _VARIANTS = "plain", "packed", "masking"
 _SEQ_LENGTHS = 128, 512
@@ -98,20 +98,20 @@ def _seconds(config, data_dir, manifest, variant):
 
 def _flops_per_example(config, seq_length):
     bert_config = transformers.BertConfig(vocab_size=config.vocab_size)
-    return flops.per_example(
+    return mfu.flops_per_example(
         bert_config, seq_length, seq_length * 20 // 128, False
     )
 
 
 def _consumption(config, seq_length):
     """Examples/s of a host with the chips named above."""
-    peak = hardware.find_tpu(_HOST).bfloat16 * _CHIPS
+    peak = mfu.find_tpu(_HOST).bfloat16 * _CHIPS
     return _MFU * peak / _flops_per_example(config, seq_length)
 
 
 def _arithmetic(config, seq_length):
     per_example = _flops_per_example(config, seq_length)
-    chip = hardware.find_tpu(_HOST)
+    chip = mfu.find_tpu(_HOST)
     return (
         f"S={seq_length}: {_CHIPS} chips x {chip.bfloat16 / 1e12:.0f} TFLOP/s "
         f"x {_MFU:.0%} / {per_example / 1e9:.1f} GFLOP an example = "
@@ -165,7 +165,7 @@ def _write_set(config, data_dir, seq_length, variant):
         )
         for index in range(config.num_shards)
     )
-    split = records.Split(
+    split = manifests.Split(
         num_documents=config.num_rows,
         num_examples=num_rows * config.num_shards,
         num_tokens=config.num_rows * seq_length,
@@ -175,7 +175,7 @@ def _write_set(config, data_dir, seq_length, variant):
         max_id=config.vocab_size - 1,
         shards=shards,
     )
-    return records.Manifest(
+    return manifests.Manifest(
         seq_length=seq_length,
         max_predictions_per_seq=num_predictions,
         pairing="none",

@@ -18,7 +18,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from bert_pretrain import input_pipeline, options, records
+from bert_pretrain import options
+from bert_pretrain.data import input_pipeline, manifests, records
 
 _EPOCHS = 0, 1, 10, 100, 1000
 _STEPS_AHEAD = 10_000
@@ -56,7 +57,7 @@ def main(config):
 
 
 def _measure(config):
-    manifest = records.read_manifest(config.data_dir)
+    manifest = manifests.read(config.data_dir)
     split = manifest.splits[records.TRAIN]
     # Half an epoch further, since a resume seldom meets an epoch's start.
     first = int((config.epochs + 0.5) * split.num_examples)
@@ -108,10 +109,10 @@ def _write_noise(data_dir, num_shards, num_rows, width):
         shards.append(records.write_shard(f"{data_dir}/{name}", [rows]))
     empty = {
         field.name: 0
-        for field in dataclasses.fields(records.Split)
+        for field in dataclasses.fields(manifests.Split)
         if field.name != "shards"
     }
-    train = records.Split(
+    train = manifests.Split(
         **{**empty, "num_examples": num_shards * num_rows},
         shards=tuple(shards),
     )
@@ -128,10 +129,10 @@ def _write_noise(data_dir, num_shards, num_rows, width):
         "documents": {},
         "rows": {},
     }
-    held_out = records.Split(**empty, shards=())
-    records.write_manifest(
+    held_out = manifests.Split(**empty, shards=())
+    manifests.write(
         data_dir,
-        records.Manifest(
+        manifests.Manifest(
             **values,
             splits={
                 records.TRAIN: train,

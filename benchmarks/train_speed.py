@@ -343,7 +343,7 @@ def _news(config, folder):
 
 
 def _build_rows(config, folder, news, vocab_file, packing):  # noqa: PLR0913
-    from bert_pretrain import input_pipeline, records
+    from bert_pretrain.data import input_pipeline, manifests, records
 
     data_dir = f"{folder}/{'packed' if packing else 'padded'}"
     _run_main(
@@ -356,7 +356,7 @@ def _build_rows(config, folder, news, vocab_file, packing):  # noqa: PLR0913
         f"--max_predictions_per_seq={config.num_predictions}",
         f"--packing={packing}",
     )
-    manifest = records.read_manifest(data_dir)
+    manifest = manifests.read(data_dir)
     batches = list(
         input_pipeline.host_batches(data_dir, manifest, records.TRAIN)
     )
@@ -415,20 +415,21 @@ _INPUTS = "input_ids", "attention_mask", "token_type_ids"
 def _our_step(config, precision, rows):
     import tensorflow as tf
 
-    from bert_pretrain import model, optimizer, schedule, trainer
+    from bert_pretrain.model import bert_model
+    from bert_pretrain.training import optimizer, schedule, train_state, trainer
 
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     batches = strategy.experimental_distribute_dataset(
         tf.data.Dataset.from_tensor_slices(rows).repeat()
     )
     with strategy.scope():
-        bert = model.from_config(_bert_config(config))
+        bert = bert_model.from_config(_bert_config(config))
         adam = optimizer.build(
             optimizer.OptimizerConfig(),
             schedule.Schedule(schedule.ScheduleConfig(total_steps=100_000)),
             bert.trainable_variables,
         )
-        state = trainer.new_state(bert, adam)
+        state = train_state.new_state(bert, adam)
     bert_trainer = trainer.Trainer(
         strategy,
         state,

@@ -24,7 +24,8 @@ from unittest import mock
 import mwparserfromhell
 
 from bert_pretrain import options
-from tfrecord_builders import documents, fetch_sample, wikitext
+from tfrecord_builders import fetch_sample
+from tfrecord_builders.sources import documents, wikitext
 
 _MARKS = "{{", "}}", "[[", "|", "<ref", "thumb|"
 _WORD = re.compile(r"\w+")

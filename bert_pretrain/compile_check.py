@@ -20,18 +20,8 @@ import math
 import sys
 from typing import Literal
 
-from bert_pretrain import (
-    distribution,
-    errors,
-    model,
-    options,
-    phases,
-    recipe,
-    records,
-    telemetry,
-    vocabulary,
-)
-from bert_pretrain.tpu import (
+from bert_pretrain import distribution, errors, options
+from bert_pretrain.compilation import (
     assessment,
     batch_search,
     compiler,
@@ -41,6 +31,10 @@ from bert_pretrain.tpu import (
     slices,
     training_step,
 )
+from bert_pretrain.data import manifests, vocabulary
+from bert_pretrain.model import bert_model
+from bert_pretrain.telemetry import console
+from bert_pretrain.training import phases, training_config
 
 _DOES_NOT_FIT = 3
 # The builder's, where nothing else is asked for.
@@ -111,7 +105,7 @@ class Config(options.Options):
         "Prints one JSON object instead of tables.", False
     )
     rows: RowsConfig
-    training: recipe.Config = options.part(
+    training: training_config.TrainingConfig = options.part(
         data_dir="", model_dir="", total_steps=1_000_000
     )
 
@@ -153,7 +147,7 @@ def check(config):
             "jax and libtpu, which holds the compiler of TPUs, are not "
             f"installed; run {compiler.EXTRA}."
         )
-    telemetry.quiet_libraries()
+    console.quiet_libraries()
     chips = slices.find(config.accelerator_type)
     training = _training(config, chips)
     plan = _plan(config, training, chips)
@@ -191,14 +185,16 @@ def _training(config, chips):
 def _plan(config, training, chips):
     """The phases, all of which can be."""
     if training.data_dir:
-        plan = recipe.plan(training)
+        plan = training_config.plan(training)
     else:
-        plan = recipe.plan(
+        plan = training_config.plan(
             # It is in the number of predictions.
             dataclasses.replace(training, masked_fraction=None),
             {"": _manifest(config.rows, training)},
         )
-    model.architecture(training.architecture, recipe.longest(plan))
+    bert_model.architecture(
+        training.architecture, training_config.longest(plan)
+    )
     for phase in plan:
         distribution.check_batch(
             phase.global_batch_size,
@@ -223,7 +219,7 @@ def _manifest(rows, training):
         num_predictions = math.ceil(
             (masked_fraction or _MASKED_FRACTION) * rows.seq_length
         )
-    return records.Manifest(
+    return manifests.Manifest(
         seq_length=rows.seq_length,
         max_predictions_per_seq=num_predictions,
         pairing=rows.pairing,
@@ -245,7 +241,7 @@ class Work:
     """A step that is to be compiled."""
 
     chips: slices.Slice
-    training: recipe.Config
+    training: training_config.TrainingConfig
     plan: list[phases.Phase]
     rows: training_step.Rows
 
@@ -255,8 +251,8 @@ class Work:
         return step.model, self._assess(step, "our step")
 
     def assess_peer(self, name):
-        architecture = model.architecture(
-            self.training.architecture, recipe.longest(self.plan)
+        architecture = bert_model.architecture(
+            self.training.architecture, training_config.longest(self.plan)
         )
         precision = self.training.devices.precision
         step = self._lower(peers.lower, name, architecture, precision)

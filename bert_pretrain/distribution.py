@@ -8,71 +8,11 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
-import importlib.metadata
-import os
-import re
-import subprocess
-import sys
 from typing import Literal
 
 import tensorflow as tf
 
-from bert_pretrain import errors, options
-
-_INSTALL = (
-    "pip install --no-deps --force-reinstall tensorflow-tpu==2.20.0 && "
-    "pip install --no-deps libtpu==0.0.20"
-)
-_SET_VARIABLES = (
-    "set TPU_LIBRARY_PATH and TF_PLUGGABLE_DEVICE_LIBRARY_PATH to the "
-    "libtpu.so of the libtpu package and NEXT_PLUGGABLE_DEVICE_USE_C_API=true"
-)
-# Parts of TensorFlow's messages, what they mean, and what to do. Several of
-# them end the interpreter, hence the trial in a process of its own.
-_TPU_FAILURES = (
-    (
-        r"No OpKernel|No registered 'ConfigureDistributedTPU'|"
-        r"Unknown backend XLA_TPU_JIT",
-        "the installed TensorFlow has no TPU support: the plain tensorflow "
-        f"wheel stands where tensorflow-tpu belongs; run {_INSTALL}",
-    ),
-    (
-        r"DoWork not available",
-        "libtpu is too new for this TensorFlow; run pip install --no-deps "
-        "libtpu==0.0.20",
-    ),
-    (
-        r"No matching devices|TPU_SYSTEM:0",
-        f"TensorFlow did not load libtpu; {_SET_VARIABLES}",
-    ),
-    (
-        r"libtpu_lockfile|multi-process lockfile|already in use",
-        "another process holds the TPU; end it, or remove /tmp/libtpu_lockfile "
-        "if there is none",
-    ),
-    (
-        r"TPU_LOAD_LIBRARY=0",
-        "TPU_LOAD_LIBRARY=0 forbids the libtpu that the PJRT variables ask "
-        "for; a pod's coordinator must not set them, a single host must not "
-        "set TPU_LOAD_LIBRARY=0",
-    ),
-    (
-        r"Please provide a TPU Name",
-        "no TPU is named; give --tpu=local on a TPU machine, or the TPU's name",
-    ),
-    (
-        r"oauth2client|googleapiclient|Could not automatically determine cred|"
-        r"not find TPU|HttpError|metadata",
-        "the Cloud TPU API did not answer for this name; give the workers' "
-        "addresses instead, --tpu=grpc://ip0:8470,ip1:8470",
-    ),
-)
-_TRIAL = """
-import tensorflow as tf
-resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
-tf.tpu.experimental.initialize_tpu_system(resolver)
-"""
-_TRIAL_SECONDS = 300
+from bert_pretrain import errors, options, tpu_diagnosis
 
 _substitute = contextvars.ContextVar("substitute", default=None)
 
@@ -175,7 +115,7 @@ def _mirrored_strategy(kind, num_replicas):
 
 def _tpu_strategy(tpu):
     if tpu == "local":
-        _try_local_tpu()
+        tpu_diagnosis.try_local_tpu()
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
         if tpu != "local":
@@ -190,49 +130,4 @@ def _tpu_strategy(tpu):
             resolver, experimental_device_assignment=assignment
         )
     except (tf.errors.OpError, ValueError, RuntimeError, ImportError) as error:
-        raise _translate(tpu, str(error)) from error
-
-
-def _try_local_tpu():
-    """Starts the TPU in a process of its own, which may abort unheard."""
-    if not _is_installed("libtpu"):
-        raise errors.UserError(
-            f"--tpu=local: the package libtpu is not installed; run "
-            f"{_INSTALL}, then {_SET_VARIABLES}."
-        )
-    try:
-        trial = subprocess.run(
-            [sys.executable, "-c", _TRIAL],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TRIAL_SECONDS,
-            env=os.environ.copy(),
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise errors.UserError(
-            f"--tpu=local: the TPU did not start within {_TRIAL_SECONDS} "
-            "seconds; restart its machine."
-        ) from error
-    if trial.returncode:
-        raise _translate("local", trial.stderr)
-
-
-def _is_installed(package):
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _translate(tpu, message):
-    """The `UserError` for what TensorFlow said about a TPU."""
-    for pattern, meaning in _TPU_FAILURES:
-        if re.search(pattern, message):
-            return errors.UserError(f"--tpu={tpu}: {meaning}.")
-    lines = [line for line in message.strip().splitlines() if line.strip()]
-    return errors.UserError(
-        f"--tpu={tpu}: {lines[-1].strip() if lines else 'no TPU answered'}."
-    )
+        raise tpu_diagnosis.translate(tpu, str(error)) from error

@@ -7,6 +7,7 @@ remedy. Only `options.run` prints it; nothing else in the project exits.
 import contextlib
 import errno
 import lzma
+import sys
 import zlib
 
 import tensorflow as tf
@@ -45,6 +46,11 @@ _TRANSIENT = (
 
 class UserError(ValueError):
     """What the user can mend; ends a main with one line and exit code 2."""
+
+
+def warn(message: object) -> None:
+    """Tells what the user should know although the work goes on."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

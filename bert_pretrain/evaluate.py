@@ -11,18 +11,12 @@ from typing import Literal
 import orbit
 import tensorflow as tf
 
-from bert_pretrain import (
-    checkpoints,
-    distribution,
-    errors,
-    evaluator,
-    files,
-    input_pipeline,
-    model,
-    options,
-    records,
-    telemetry,
-)
+from bert_pretrain import distribution, errors, files, options
+from bert_pretrain.checkpoints import model_directory, trained_model
+from bert_pretrain.data import input_pipeline, manifests, records
+from bert_pretrain.model import bert_model
+from bert_pretrain.telemetry import console, memory
+from bert_pretrain.training import evaluator
 
 _SPLITS = {"validation": records.EVAL, "test": records.TEST}
 
@@ -49,9 +43,9 @@ class Config(options.Options):
 
 def evaluate(config):
     """Prints and writes what a checkpoint reaches."""
-    telemetry.quiet_libraries()
-    manifest = records.read_manifest(config.data_dir)
-    records.check_set(config.data_dir, manifest)
+    console.quiet_libraries()
+    manifest = manifests.read(config.data_dir)
+    manifests.check_dataset(config.data_dir, manifest)
     split = _SPLITS[config.split]
     if not manifest.splits[split].num_examples:
         raise errors.UserError(
@@ -63,15 +57,13 @@ def evaluate(config):
         config.global_batch_size, strategy.num_replicas_in_sync
     )
     with strategy.scope():
-        restored = checkpoints.restore_model(
-            config.model_dir, config.checkpoint
-        )
+        restored = trained_model.restore(config.model_dir, config.checkpoint)
     _check_fit(config, manifest, restored)
     results = _evaluate(config, manifest, split, strategy, restored)
-    path = f"{config.model_dir}/{telemetry.EVALUATE_RESULTS_NAME}"
+    path = f"{config.model_dir}/{model_directory.EVALUATE_RESULTS_NAME}"
     earlier = files.read_json(path) if tf.io.gfile.exists(path) else {}
     files.write_json(path, {**earlier, config.split: results})
-    telemetry.print_table(
+    console.print_table(
         f"{config.model_dir}, step {results['step']:,}, on {config.split}",
         [
             (
@@ -98,7 +90,7 @@ def _check_fit(config, manifest, restored):
             f"{config.data_dir}: seq_length {manifest.seq_length} exceeds the "
             f"model's {positions} positions; build shorter rows."
         )
-    if model.has_pairs(restored.bert) and manifest.pairing == "none":
+    if bert_model.has_pairs(restored.bert) and manifest.pairing == "none":
         raise errors.UserError(
             f"{config.data_dir}: pairing 'none', but the model was trained on "
             "sentence pairs; build the records with --pairing=nsp."
@@ -119,7 +111,7 @@ def _evaluate(config, manifest, split, strategy, restored):
         evaluator=bert_evaluator,
         global_step=tf.Variable(restored.step, dtype=tf.int64),
     )
-    watch = telemetry.Stopwatch()
+    watch = console.Stopwatch()
     with (
         input_pipeline.naming_failures(config.data_dir, manifest),
         contextlib.redirect_stdout(None),
@@ -140,7 +132,7 @@ def _evaluate(config, manifest, split, strategy, restored):
         "num_predictions": counts.num_predictions,
         "step": restored.step,
         "seconds": round(watch.seconds, 3),
-        "peak_memory_bytes": telemetry.peak_memory_bytes(),
+        "peak_memory_bytes": memory.peak_memory_bytes(),
     }
 
 

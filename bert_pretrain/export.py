@@ -14,16 +14,11 @@ from typing import Literal
 import tensorflow as tf
 import transformers
 
-from bert_pretrain import (
-    checkpoints,
-    errors,
-    files,
-    model,
-    options,
-    telemetry,
-    vocabulary,
-    weights,
-)
+from bert_pretrain import errors, files, options
+from bert_pretrain.checkpoints import trained_model
+from bert_pretrain.data import vocabulary
+from bert_pretrain.model import bert_model, weights
+from bert_pretrain.telemetry import console
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,8 +31,8 @@ class ExportConfig(options.Options):
 
 
 def main(config):
-    telemetry.quiet_libraries()
-    restored = checkpoints.restore_model(config.model_dir, config.checkpoint)
+    console.quiet_libraries()
+    restored = trained_model.restore(config.model_dir, config.checkpoint)
     export(restored, config.output_dir)
     print(
         f"Exported step {restored.step:,} of {config.model_dir} as a "
@@ -63,7 +58,7 @@ def export(restored, output_dir):
         weights.save(restored.bert, f"{aside}/{weights.FILE_NAME}")
         restored.bert.config.save_pretrained(aside)
         names = sorted(
-            os.listdir(aside), key=lambda n: (n == model.CONFIG_NAME, n)
+            os.listdir(aside), key=lambda n: (n == bert_model.CONFIG_NAME, n)
         )
         for name in names:
             _copy(f"{aside}/{name}", f"{output_dir}/{name}")

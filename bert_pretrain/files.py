@@ -5,24 +5,19 @@ be local, on Google Cloud Storage, or in memory (`ram://`).
 """
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
-import sys
 
 import tensorflow as tf
 
 from bert_pretrain import errors
 
-_ASIDE = ".tmp-"
-_IS_ASIDE = re.compile(re.escape(_ASIDE) + "[0-9a-f]{16}$")
+_TEMPORARY = ".tmp-"
+_IS_TEMPORARY = re.compile(re.escape(_TEMPORARY) + "[0-9a-f]{16}$")
 _READ_BYTES = 1 << 22
-# What file systems answer that do not lock directories; NFS is one.
-_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 def expand(patterns):
@@ -57,7 +52,7 @@ def replacing(path):
     """
     # On a cluster one unit may run twice at a time, on two machines or as two
     # threads: writers of one path must not share a name.
-    aside = path + _ASIDE + secrets.token_hex(8)
+    aside = path + _TEMPORARY + secrets.token_hex(8)
     with errors.naming(path):
         tf.io.gfile.makedirs(os.path.dirname(path) or ".")
         try:
@@ -81,14 +76,14 @@ def _flush_to_disk(path):
         os.close(handle)
 
 
-def remove_asides(directory):
+def remove_temporary_files(directory):
     """Removes what writers that were killed left in a directory.
 
     Only for one whom no other writer works in that directory beside.
     """
     with errors.naming(directory):
         for name in tf.io.gfile.listdir(directory):
-            if _IS_ASIDE.search(name):
+            if _IS_TEMPORARY.search(name):
                 tf.io.gfile.remove(f"{directory}/{name}")
 
 
@@ -105,7 +100,7 @@ def list_finished(directory):
         if not tf.io.gfile.exists(directory):
             return []
         names = tf.io.gfile.listdir(directory)
-    return sorted(name for name in names if not _IS_ASIDE.search(name))
+    return sorted(name for name in names if not _IS_TEMPORARY.search(name))
 
 
 def write_bytes(path, content):
@@ -149,91 +144,6 @@ def read_json(path):
         raise errors.UserError(
             f"{path}: not JSON ({error}); restore it or remove it."
         ) from error
-
-
-@contextlib.contextmanager
-def locked(directory):
-    """Keeps a second process out of a local directory while the block runs.
-
-    The lock dies with its process, however it ends. There is no such lock on
-    object stores: on gs:// the caller has to see to it.
-
-    Raises:
-      UserError: if another process is in it.
-    """
-    handle = _open_directory(directory)
-    try:
-        if not _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, directory):
-            raise errors.UserError(
-                f"{directory}: another process is working in this folder; "
-                "wait for it to end, or give another folder."
-            )
-        yield
-    finally:
-        _close(handle)
-
-
-def enter(directory):
-    """Lets `wait_until_left` wait for `leave`, or this process's end.
-
-    Returns:
-      What `leave` takes.
-    """
-    handle = _open_directory(directory)
-    _lock(handle, fcntl.LOCK_SH, directory)
-    return handle
-
-
-def leave(handle):
-    _close(handle)
-
-
-def wait_until_left(directory):
-    """Waits for the end of all processes that entered a directory."""
-    handle = _open_directory(directory)
-    try:
-        if not _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, directory):
-            print(
-                f"Waiting for processes that still work in {directory} …",
-                file=sys.stderr,
-            )
-            _lock(handle, fcntl.LOCK_EX, directory)
-    finally:
-        _close(handle)
-
-
-def _open_directory(directory):
-    """A handle to lock a local directory with; None for object stores."""
-    if "://" in directory:
-        return None
-    with errors.naming(directory):
-        os.makedirs(directory, exist_ok=True)
-        return os.open(directory, os.O_RDONLY)
-
-
-def _close(handle):
-    if handle is not None:
-        os.close(handle)
-
-
-def _lock(handle, kind, directory):
-    """Whether the lock was taken, or there are none on this file system."""
-    if handle is None:
-        return True
-    with errors.naming(directory):
-        try:
-            fcntl.flock(handle, kind)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            print(
-                f"warning: {directory} is on a file system without locks; "
-                "see to it that no other build works in it.",
-                file=sys.stderr,
-            )
-    return True
 
 
 def size(path):

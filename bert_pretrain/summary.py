@@ -6,7 +6,10 @@ python -m bert_pretrain.summary --data_dir=… --model_dir=… --export_dir=…
 import dataclasses
 import sys
 
-from bert_pretrain import files, options, records, telemetry, vocabulary
+from bert_pretrain import files, options
+from bert_pretrain.checkpoints import model_directory
+from bert_pretrain.data import manifests, records, vocabulary
+from bert_pretrain.telemetry import console
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,12 +20,12 @@ class SummaryConfig(options.Options):
 
 
 def main(config):
-    manifest = records.read_manifest(config.data_dir)
+    manifest = manifests.read(config.data_dir)
     trained = files.read_json(
-        f"{config.model_dir}/{telemetry.TRAIN_RESULTS_NAME}"
+        f"{config.model_dir}/{model_directory.TRAIN_RESULTS_NAME}"
     )
     evaluated = files.read_json(
-        f"{config.model_dir}/{telemetry.EVALUATE_RESULTS_NAME}"
+        f"{config.model_dir}/{model_directory.EVALUATE_RESULTS_NAME}"
     )
     train = manifest.splits[records.TRAIN]
     rows = [
@@ -32,7 +35,7 @@ def main(config):
         ("export", config.export_dir),
         (
             "training time",
-            telemetry.format_duration(trained["seconds"])
+            console.format_duration(trained["seconds"])
             + f", {trained['examples_per_second']:,.0f} examples/s",
         ),
         ("peak memory", f"{trained['peak_memory_bytes'] / 1e9:.2f} GB"),
@@ -42,7 +45,7 @@ def main(config):
     rows.append(_reached("validation, end", trained["end"], trained))
     for split, numbers in evaluated.items():
         rows.append(_reached(f"{split} split", numbers, numbers))
-    telemetry.print_table("What the run made and reached", rows, sys.stdout)
+    console.print_table("What the run made and reached", rows, sys.stdout)
 
 
 def _reached(name, numbers, entropy_of):

@@ -14,23 +14,24 @@ import sys
 
 import tensorflow as tf
 
-from bert_pretrain import (
-    attention_kernel,
-    checkpoints,
-    distribution,
+from bert_pretrain import distribution, files, locks, options
+from bert_pretrain.checkpoints import checkpoint_saver, model_directory
+from bert_pretrain.data import input_pipeline, records
+from bert_pretrain.model import attention_kernel, bert_model
+from bert_pretrain.telemetry import (
+    console,
+    memory,
+    metrics_log,
+    train_progress,
+    wandb_log,
+)
+from bert_pretrain.training import (
     evaluator,
-    files,
-    input_pipeline,
     interruption,
-    model,
-    options,
     phases,
     program,
-    recipe,
-    records,
     recovery,
-    telemetry,
-    wandb_log,
+    training_config,
 )
 
 
@@ -43,7 +44,7 @@ def train(config):
     model_dir = config.saving.model_dir
     try:
         with interruption.watching() as raise_if_asked:
-            with files.locked(model_dir):
+            with locks.locked(model_dir):
                 _train(config, raise_if_asked)
     except interruption.Interrupted as interrupted:
         return interrupted.code
@@ -55,27 +56,27 @@ def train(config):
 
 def _train(config, raise_if_asked):
     """Trains, and raises if it does not come to the end."""
-    watch = telemetry.Stopwatch()
-    telemetry.quiet_libraries()
-    plan = recipe.plan(config)
-    manifest = recipe.longest(plan)
+    watch = console.Stopwatch()
+    console.quiet_libraries()
+    plan = training_config.plan(config)
+    manifest = training_config.longest(plan)
     strategy = distribution.build_strategy(config.devices)
     _prepare(config, plan, manifest, strategy)
-    files.remove_asides(config.saving.model_dir)
+    files.remove_temporary_files(config.saving.model_dir)
     with strategy.scope():
-        state = recipe.new_state(config, plan)
-        saver = checkpoints.Saver(config.saving, state)
+        state = training_config.new_state(config, plan)
+        saver = checkpoint_saver.Saver(config.saving, state)
         is_restored = saver.restore()
     model_dir = config.saving.model_dir
     with wandb_log.following(
         config.tracking, model_dir, options.to_dict(config)
     ) as follow:
-        log = telemetry.MetricsLog(
-            f"{model_dir}/{telemetry.LOG_NAME}", state, follow
+        log = metrics_log.MetricsLog(
+            f"{model_dir}/{model_directory.LOG_NAME}", state, follow
         )
         log.resume(is_restored)
         # Until this process, too, has come to the end.
-        files.remove(f"{model_dir}/{telemetry.TRAIN_RESULTS_NAME}")
+        files.remove(f"{model_dir}/{model_directory.TRAIN_RESULTS_NAME}")
         _announce(config, plan, state, strategy)
         outcome = program.Program(
             config, plan, strategy, state, saver, log
@@ -84,25 +85,27 @@ def _train(config, raise_if_asked):
     results = {
         **_results(state, outcome, _at_the_start(log)),
         "seconds": round(watch.seconds, 3),
-        "peak_memory_bytes": telemetry.peak_memory_bytes(),
+        "peak_memory_bytes": memory.peak_memory_bytes(),
     }
-    files.write_json(f"{model_dir}/{telemetry.TRAIN_RESULTS_NAME}", results)
+    files.write_json(
+        f"{model_dir}/{model_directory.TRAIN_RESULTS_NAME}", results
+    )
     _print_results(model_dir, results)
 
 
 def _prepare(config, plan, manifest, strategy):
     """Checks that all fits together, and writes down what is asked."""
-    bert_config = model.architecture(config.architecture, manifest)
+    bert_config = bert_model.architecture(config.architecture, manifest)
     for phase in plan:
         distribution.check_batch(
             phase.global_batch_size,
             strategy.num_replicas_in_sync,
             phase.accumulation_steps,
         )
-    checkpoints.prepare(
-        recipe.Config,
+    model_directory.prepare(
+        training_config.TrainingConfig,
         options.to_dict(config)
-        | {checkpoints.PHASES_NAME: phases.describe(plan)},
+        | {model_directory.PHASES_NAME: phases.describe(plan)},
         bert_config,
         config.data_dir,
     )
@@ -165,7 +168,7 @@ def _results(state, outcome, start):
         ),
         "num_examples": int(state.num_examples.numpy()),
         "num_predictions": int(state.num_predictions.numpy()),
-        **telemetry.summarize(outcome.totals),
+        **train_progress.summarize(outcome.totals),
     }
 
 
@@ -193,14 +196,14 @@ def _print_results(model_dir, results):
             f"{results['unigram_entropy']:.4f} nats",
         ),
         ("steps", f"{results['step']:,}"),
-        ("time", telemetry.format_duration(results["seconds"])),
+        ("time", console.format_duration(results["seconds"])),
         ("examples/s", f"{results['examples_per_second']:,.1f}"),
         ("tokens/s", f"{results['tokens_per_second']:,.0f}"),
         ("peak memory", f"{results['peak_memory_bytes'] / 1e9:.2f} GB"),
         ("model directory", model_dir),
     ]
-    telemetry.print_table("Training is complete", rows, sys.stdout)
+    console.print_table("Training is complete", rows, sys.stdout)
 
 
 if __name__ == "__main__":
-    options.run(train, recipe.Config)
+    options.run(train, training_config.TrainingConfig)

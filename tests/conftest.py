@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import distribution, records, vocabulary
+from bert_pretrain import distribution
+from bert_pretrain.data import manifests, records, vocabulary
 
 # TensorFlow loads jax where there is one, which has set this to 1 for all that
 # the tests start; a program of ours sets it first.
@@ -125,9 +126,9 @@ def set_maker(folder):
                 is_masked=masking != "none" or split != records.TRAIN,
                 is_packed=is_packed,
             )
-        records.write_manifest(
+        manifests.write(
             data_dir,
-            records.Manifest(
+            manifests.Manifest(
                 seq_length=seq_length,
                 max_predictions_per_seq=4,
                 pairing=pairing,
@@ -160,7 +161,7 @@ def make_set_of_rows(make_set):
         data_dir = make_set(name, train=(24,), pairing="nsp")
         rows = random_rows(24)
         rows["masked_lm_weights"][list(spoilt)] = np.nan
-        manifest = records.read_manifest(data_dir)
+        manifest = manifests.read(data_dir)
         (shard,) = manifest.splits["train"].shards
         shard = records.write_shard(
             f"{data_dir}/{shard.file}",
@@ -171,7 +172,7 @@ def make_set_of_rows(make_set):
             num_examples=len(numbers),
             shards=(shard,),
         )
-        records.write_manifest(
+        manifests.write(
             data_dir,
             dataclasses.replace(
                 manifest, splits={**manifest.splits, "train": split}
@@ -220,7 +221,7 @@ def _write_split(  # noqa: PLR0913  Keywords of one place.
         )
         start += size
     mask = rows["attention_mask"]
-    return records.Split(
+    return manifests.Split(
         num_documents=len(mask),
         num_examples=len(mask),
         num_tokens=int(mask.sum()),

@@ -15,7 +15,8 @@ import pytest
 import tensorflow as tf
 import transformers
 
-from bert_pretrain import model, optimizer, schedule, trainer
+from bert_pretrain.model import bert_model
+from bert_pretrain.training import optimizer, schedule, train_state, trainer
 
 pytest.importorskip("jax")
 
@@ -72,7 +73,7 @@ def lowered(tmp_path_factory):
     """
     folder = str(tmp_path_factory.mktemp("lowered"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(model.SIZES, "tiny", (2, 128))
+        patch.setitem(bert_model.SIZES, "tiny", (2, 128))
         accelerator_step.lower(
             folder, "tiny", [SEQ_LENGTH], NUM_ROWS * SEQ_LENGTH, "float32"
         )
@@ -136,7 +137,7 @@ def trained_here(bert_config, weights, batches):
     """A model after the trainer's own steps, on TensorFlow's CPU."""
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     with strategy.scope():
-        bert = model.from_config(
+        bert = bert_model.from_config(
             transformers.BertConfig(
                 **bert_config, architectures=["BertForMaskedLM"]
             )
@@ -149,7 +150,7 @@ def trained_here(bert_config, weights, batches):
         adam = optimizer.build(
             optimizer.OptimizerConfig(), rate, bert.trainable_variables
         )
-        state = trainer.new_state(bert, adam)
+        state = train_state.new_state(bert, adam)
     for variable in bert.trainable_variables:
         variable.assign(weights[own_name(variable.name)])
     stacked = {

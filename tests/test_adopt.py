@@ -7,17 +7,11 @@ import numpy as np
 import pytest
 from official.nlp.data import pretrain_dataloader
 
-from bert_pretrain import (
-    checkpoints,
-    errors,
-    files,
-    model,
-    recipe,
-    records,
-    schedule,
-    train,
-    vocabulary,
-)
+from bert_pretrain import errors, files, train
+from bert_pretrain.checkpoints import checkpoint_saver
+from bert_pretrain.data import manifests, records, vocabulary
+from bert_pretrain.model import bert_model
+from bert_pretrain.training import schedule, training_config
 from tfrecord_builders import adopt, report
 
 SEQ_LENGTH, NUM_PREDICTIONS = 32, 5
@@ -70,7 +64,7 @@ def adopt_set(theirs, output_dir, **values):
         }
     )
     adopt.main(config)
-    return records.read_manifest(output_dir)
+    return manifests.read(output_dir)
 
 
 def test_the_trainer_learns_from_what_tf_models_official_built(
@@ -99,14 +93,16 @@ def test_the_trainer_learns_from_what_tf_models_official_built(
         "max_position_embeddings": SEQ_LENGTH,
     }
     files.write_json(f"{tmp_path}/bert.json", bert)
-    config = recipe.Config(
+    config = training_config.TrainingConfig(
         data_dir=data_dir,
         global_batch_size=8,
-        architecture=model.ModelConfig(bert_config=f"{tmp_path}/bert.json"),
+        architecture=bert_model.ModelConfig(
+            bert_config=f"{tmp_path}/bert.json"
+        ),
         schedule=schedule.ScheduleConfig(
             total_steps=60, peak_learning_rate=1e-2
         ),
-        saving=checkpoints.CheckpointConfig(model_dir=f"{tmp_path}/model"),
+        saving=checkpoint_saver.CheckpointConfig(model_dir=f"{tmp_path}/model"),
     )
     assert train.train(config) == 0
     results = files.read_json(f"{tmp_path}/model/train_results.json")
@@ -153,7 +149,7 @@ def test_what_does_not_fit_is_refused(theirs, tmp_path, make_set, change, told):
     }
     with pytest.raises(errors.UserError, match=told):
         adopt_set(theirs, values.pop("output_dir", f"{tmp_path}/out"), **values)
-    assert not (tmp_path / "out" / records.MANIFEST_NAME).exists()
+    assert not (tmp_path / "out" / manifests.MANIFEST_NAME).exists()
 
 
 def test_a_packed_set_stays_packed_and_is_not_mixed_with_others(
@@ -182,7 +178,7 @@ def test_a_packed_set_stays_packed_and_is_not_mixed_with_others(
 
 def test_tf_models_official_reads_our_shards(make_set):
     data_dir = make_set(train=(12,), pairing="nsp")
-    manifest = records.read_manifest(data_dir)
+    manifest = manifests.read(data_dir)
     params = pretrain_dataloader.BertPretrainDataConfig(
         input_path=f"{data_dir}/train-*",
         global_batch_size=12,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import attention_kernel, kernels
+from bert_pretrain.model import attention_kernel, kernels
 
 pytest.importorskip("jax")
 

@@ -11,10 +11,11 @@ import tensorflow as tf
 import test_build
 
 from bert_pretrain import errors, files
-from tfrecord_builders import build, engine
+from tfrecord_builders import build
+from tfrecord_builders.engines import beam, engine
 
 pytest.importorskip("apache_beam")
-from tfrecord_builders import beam  # noqa: E402
+# noqa: E402
 
 
 def test_beam_s_worker_processes_write_the_same_bytes(tmp_path):

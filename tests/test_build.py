@@ -17,12 +17,11 @@ import pytest
 import tensorflow as tf
 
 import tfrecord_builders
-from bert_pretrain import errors, files, options, records, vocabulary
-from tfrecord_builders import (
-    build,
-    deduplication,
-    stages,
-)
+from bert_pretrain import errors, files, options
+from bert_pretrain.data import manifests, records, vocabulary
+from tfrecord_builders import build
+from tfrecord_builders.quality import minhash
+from tfrecord_builders.stages import build_config
 
 WORDS = [
     "".join(letters)
@@ -96,7 +95,7 @@ def config_of(folder, name="set", num_workers=1, **values):
 
 
 def options_of(part):
-    kinds = stages.SetConfig.__annotations__
+    kinds = build_config.DatasetConfig.__annotations__
     return kinds[part].__dataclass_fields__
 
 
@@ -140,8 +139,8 @@ def test_the_number_of_workers_changes_no_byte(text, pairing):
 def test_a_set_holds_all_text_once_and_no_document_in_two_splits(text):
     config = config_of(text)
     build.main(config)
-    manifest = records.read_manifest(config.output_dir)
-    records.check_set(config.output_dir, manifest)
+    manifest = manifests.read(config.output_dir)
+    manifests.check_dataset(config.output_dir, manifest)
     vocab = vocabulary.read(config.set.vocab_file)
     tokens_of = {
         split: sorted(
@@ -157,12 +156,12 @@ def test_a_set_holds_all_text_once_and_no_document_in_two_splits(text):
     for path in files.expand(config.set.source.input):
         for line in files.read_text(path).splitlines():
             content = json.loads(line)["text"]
-            digest = deduplication.digest(content)
+            digest = minhash.digest(content)
             if digest in seen or len(content) < 100:
                 continue
             seen.add(digest)
             tokens = content.lower().replace(".", " .").split()
-            expected[stages.split_of(digest, config.set)] += [
+            expected[build_config.split_of(digest, config.set)] += [
                 vocab.id(t) for t in tokens if t in vocab.tokens
             ]
     assert tokens_of == {split: sorted(ids) for split, ids in expected.items()}
@@ -176,7 +175,7 @@ def test_a_set_holds_all_text_once_and_no_document_in_two_splits(text):
 def test_the_manifest_counts_what_the_records_hold(text):
     config = config_of(text, pairing="nsp", dupe_factor=2)
     build.main(config)
-    manifest = records.read_manifest(config.output_dir)
+    manifest = manifests.read(config.output_dir)
     for name, split in manifest.splits.items():
         found = examples(config.output_dir, name)
         assert split.num_examples == len(found)
@@ -426,7 +425,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(text):
 
 def test_without_beam_its_engine_is_told_to_be_missing(text, monkeypatch):
     monkeypatch.delattr(tfrecord_builders, "beam", raising=False)
-    monkeypatch.setitem(sys.modules, "tfrecord_builders.beam", None)
+    monkeypatch.setitem(sys.modules, "tfrecord_builders.engines.beam", None)
     config = dataclasses.replace(config_of(text), engine="beam")
     with pytest.raises(errors.UserError, match=r"pip install .*\[beam\]"):
         build.main(config)
@@ -553,7 +552,7 @@ def test_a_corrupt_file_fails_alone_and_is_read_once_it_is_mended(text):
 def test_masks_are_as_asked(text):
     config = config_of(text, masked_fraction=0.2, max_predictions_per_seq=0)
     build.main(config)
-    manifest = records.read_manifest(config.output_dir)
+    manifest = manifests.read(config.output_dir)
     assert manifest.max_predictions_per_seq == 13
     train = manifest.splits["train"]
     num_text_tokens = train.num_tokens - 2 * train.num_examples

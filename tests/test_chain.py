@@ -4,20 +4,15 @@ import numpy as np
 import safetensors.numpy
 import test_build
 
-from bert_pretrain import (
-    checkpoints,
-    evaluate,
-    export,
-    files,
-    model,
-    recipe,
-    records,
-    schedule,
-    summary,
-    telemetry,
-    train,
-    weights,
+from bert_pretrain import evaluate, export, files, summary, train
+from bert_pretrain.checkpoints import (
+    checkpoint_saver,
+    model_directory,
+    trained_model,
 )
+from bert_pretrain.data import manifests
+from bert_pretrain.model import bert_model, weights
+from bert_pretrain.training import schedule, training_config
 from tfrecord_builders import build
 
 
@@ -41,20 +36,22 @@ def test_packed_rows_of_text_become_a_model_on_paths_that_are_not_local(
             "max_position_embeddings": 64,
         },
     )
-    run = recipe.Config(
+    run = training_config.TrainingConfig(
         data_dir=config.output_dir,
         global_batch_size=8,
         steps_per_loop=10,
-        architecture=model.ModelConfig(bert_config=f"{folder}/bert.json"),
+        architecture=bert_model.ModelConfig(bert_config=f"{folder}/bert.json"),
         schedule=schedule.ScheduleConfig(
             total_steps=30, peak_learning_rate=1e-2
         ),
-        saving=checkpoints.CheckpointConfig(
+        saving=checkpoint_saver.CheckpointConfig(
             model_dir=f"{folder}/model", checkpoint_every_steps=10
         ),
     )
     assert train.train(run) == 0
-    results = files.read_json(f"{folder}/model/{telemetry.TRAIN_RESULTS_NAME}")
+    results = files.read_json(
+        f"{folder}/model/{model_directory.TRAIN_RESULTS_NAME}"
+    )
     start, end = results["start"], results["end"]
     assert end["masked_lm_loss"] < start["masked_lm_loss"]
     evaluate.evaluate(
@@ -78,13 +75,13 @@ def test_packed_rows_of_text_become_a_model_on_paths_that_are_not_local(
     )
     assert f"{folder}/export" in capsys.readouterr().out
 
-    assert records.read_manifest(config.output_dir).is_packed
+    assert manifests.read(config.output_dir).is_packed
     files.write_bytes(
         f"{tmp_path}/weights",
         files.read_bytes(f"{folder}/export/{weights.FILE_NAME}"),
     )
     exported = safetensors.numpy.load_file(f"{tmp_path}/weights")
-    restored = checkpoints.restore_model(f"{folder}/model")
+    restored = trained_model.restore(f"{folder}/model")
     np.testing.assert_array_equal(
         exported["bert.embeddings.word_embeddings.weight"],
         restored.bert.bert.embeddings.weight,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tfrecord_builders import charts
+from tfrecord_builders.reporting import charts
 
 LINE = 13  # of text, in the diagram's units
 

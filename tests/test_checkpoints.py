@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import (
-    checkpoints,
-    errors,
-    files,
-    model,
-    optimizer,
-    options,
-    records,
-    schedule,
-    trainer,
+from bert_pretrain import errors, files, options
+from bert_pretrain.checkpoints import (
+    checkpoint_files,
+    checkpoint_saver,
+    model_directory,
+    trained_model,
 )
+from bert_pretrain.data import manifests
+from bert_pretrain.model import bert_model
+from bert_pretrain.training import optimizer, schedule, train_state
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,33 +26,33 @@ class Config:
 
     seed: int = options.option("", 0)
     num_loops: int = options.option("", 0, changes_result=False)
-    saving: checkpoints.CheckpointConfig
+    saving: checkpoint_saver.CheckpointConfig
 
 
 @pytest.fixture
 def make_state(make_set):
     def make(model_dir, pairing="none", seed=4, num_loops=1, **values):
         data_dir = make_set(pairing, pairing=pairing)
-        manifest = records.read_manifest(data_dir)
-        architecture = model.ModelConfig(model_size="tiny")
-        config = checkpoints.CheckpointConfig(
+        manifest = manifests.read(data_dir)
+        architecture = bert_model.ModelConfig(model_size="tiny")
+        config = checkpoint_saver.CheckpointConfig(
             model_dir=str(model_dir), **values
         )
-        checkpoints.prepare(
+        model_directory.prepare(
             Config,
             options.to_dict(
                 Config(seed=seed, num_loops=num_loops, saving=config)
             ),
-            model.architecture(architecture, manifest),
+            bert_model.architecture(architecture, manifest),
             data_dir,
         )
-        bert = model.build(architecture, manifest, seed=4)
+        bert = bert_model.build(architecture, manifest, seed=4)
         adam = optimizer.build(
             optimizer.OptimizerConfig(),
             schedule.Schedule(schedule.ScheduleConfig(total_steps=9)),
             bert.trainable_variables,
         )
-        return config, trainer.new_state(bert, adam)
+        return config, train_state.new_state(bert, adam)
 
     return make
 
@@ -72,7 +71,7 @@ def save_steps(saver, state, *steps):
 def restored_step(config, state):
     """The step that a new process resumes at; its weights are checked."""
     state.adam.iterations.assign(-1)
-    if not checkpoints.Saver(config, state).restore():
+    if not checkpoint_saver.Saver(config, state).restore():
         return None
     assert state.bert.mlm.predictions.bias.numpy()[0] == state.step
     assert state.num_examples.numpy() == 10 * state.step
@@ -85,10 +84,10 @@ def test_a_saved_model_comes_back(make_state, tmp_path, pairing):
     for i, variable in enumerate(state.bert.weights):
         variable.assign_add(tf.ones_like(variable) * (i + 1))
     state.adam.iterations.assign(7)
-    saver = checkpoints.Saver(config, state)
+    saver = checkpoint_saver.Saver(config, state)
     saver.save()
     saver.close()
-    restored = checkpoints.restore_model(config.model_dir)
+    restored = trained_model.restore(config.model_dir)
     assert type(restored.bert) is type(state.bert)
     assert restored.step == 7
     assert restored.vocabulary.size == 60
@@ -108,13 +107,13 @@ def test_the_whole_state_comes_back(make_state, tmp_path):
             tf.cast(rng.integers(1, 99, variable.shape), variable.dtype)
         )
     expected = [variable.numpy() for variable in variables]
-    saver = checkpoints.Saver(config, state)
+    saver = checkpoint_saver.Saver(config, state)
     saver.save()
     # While it may still be written: it must not see this.
     for variable in variables:
         variable.assign(tf.zeros_like(variable))
     saver.close()
-    assert checkpoints.Saver(config, state).restore()
+    assert checkpoint_saver.Saver(config, state).restore()
     for variable, value in zip(variables, expected, strict=True):
         np.testing.assert_array_equal(variable, value, err_msg=variable.name)
 
@@ -123,7 +122,7 @@ def test_the_newest_checkpoints_are_kept_and_the_best_apart(
     make_state, tmp_path
 ):
     config, state = make_state(tmp_path / "model", keep_checkpoints=2)
-    saver = checkpoints.Saver(config, state)
+    saver = checkpoint_saver.Saver(config, state)
     for step, loss in (1, 3.0), (2, 1.0), (3, 2.0), (4, 1.0):
         save_steps(saver, state, step)
         saver.save_if_best(loss)
@@ -131,15 +130,15 @@ def test_the_newest_checkpoints_are_kept_and_the_best_apart(
     assert steps_in(tmp_path / "model") == {3, 4}
     assert steps_in(tmp_path / "model" / "best") == {2}
     # A process that goes on knows what was best.
-    saver = checkpoints.Saver(config, state)
+    saver = checkpoint_saver.Saver(config, state)
     saver.save_if_best(1.5)
     saver.save_if_best(float("nan"))
     saver.close()
     assert steps_in(tmp_path / "model" / "best") == {2}
-    best = checkpoints.restore_model(config.model_dir, checkpoints.BEST)
+    best = trained_model.restore(config.model_dir, model_directory.BEST)
     assert best.step == 2
     assert best.bert.mlm.predictions.bias.numpy()[0] == 2
-    assert checkpoints.restore_model(config.model_dir).step == 4
+    assert trained_model.restore(config.model_dir).step == 4
     assert tf.train.latest_checkpoint(config.model_dir).endswith("/ckpt-4")
 
 
@@ -147,7 +146,7 @@ def test_the_best_may_be_of_an_earlier_step_after_going_back(
     make_state, tmp_path, capsys
 ):
     config, state = make_state(tmp_path / "model")
-    saver = checkpoints.Saver(config, state)
+    saver = checkpoint_saver.Saver(config, state)
     save_steps(saver, state, 1)
     for step, loss in (4, 2.0), (3, 1.0):
         state.adam.iterations.assign(step)
@@ -167,7 +166,7 @@ def test_values_are_not_read_again_to_tell_what_is_whole(
     monkeypatch.setattr(
         files, "sha256", lambda path: read.append(path) or real(path)
     )
-    save_steps(checkpoints.Saver(config, state), state, 1, 2)
+    save_steps(checkpoint_saver.Saver(config, state), state, 1, 2)
     assert restored_step(config, state) == 2
     assert read and all(path.endswith(".index") for path in read)
 
@@ -194,8 +193,8 @@ def test_it_is_saved_by_steps_or_by_minutes_but_not_while_updates_fail(
         keep_checkpoints=9,
     )
     now = 1000.0
-    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
-    saver = checkpoints.Saver(config, state)
+    monkeypatch.setattr(checkpoint_saver.time, "monotonic", lambda: now)
+    saver = checkpoint_saver.Saver(config, state)
 
     def reach(step, earlier):
         state.adam.iterations.assign(step)
@@ -220,15 +219,15 @@ def test_it_is_saved_by_steps_or_by_minutes_but_not_while_updates_fail(
 
 def test_a_directory_in_memory_will_do(make_state):
     config, state = make_state("ram://models/first")
-    saver = checkpoints.Saver(config, state)
+    saver = checkpoint_saver.Saver(config, state)
     save_steps(saver, state, 0, 1)
-    assert checkpoints.restore_model("ram://models/first").step == 1
+    assert trained_model.restore("ram://models/first").step == 1
     assert restored_step(config, state) == 1
 
 
 def test_a_directory_without_checkpoint_is_refused(tmp_path):
     with pytest.raises(errors.UserError, match="holds no checkpoint"):
-        checkpoints.restore_model(str(tmp_path))
+        trained_model.restore(str(tmp_path))
 
 
 def test_a_directory_that_cannot_be_made_is_refused(make_state, tmp_path):
@@ -297,7 +296,7 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_is_used(
 ):
     folder = tmp_path / "model"
     config, state = make_state(folder)
-    save_steps(checkpoints.Saver(config, state), state, 1, 2, 3)
+    save_steps(checkpoint_saver.Saver(config, state), state, 1, 2, 3)
     # TensorFlow's own file is not relied on.
     (folder / "checkpoint").write_text("torn")
     spoil(folder)
@@ -305,9 +304,9 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_is_used(
     assert restored_step(config, state) == 2
     warning = capsys.readouterr().err
     assert warning.startswith("warning: ") and "ckpt-3" in warning
-    assert checkpoints.restore_model(config.model_dir).step == 2
+    assert trained_model.restore(config.model_dir).step == 2
     # Coming to the same step again mends it.
-    save_steps(checkpoints.Saver(config, state), state, 3)
+    save_steps(checkpoint_saver.Saver(config, state), state, 3)
     assert steps_in(folder) == {1, 2, 3}
     assert restored_step(config, state) == 3
 
@@ -317,7 +316,7 @@ def test_a_run_begins_anew_only_if_no_checkpoint_was_ever_whole(
 ):
     folder = tmp_path / "model"
     config, state = make_state(folder)
-    save_steps(checkpoints.Saver(config, state), state, 3)
+    save_steps(checkpoint_saver.Saver(config, state), state, 3)
     change_values(folder)
     with pytest.raises(errors.UserError, match="ckpt-3.*cannot be read"):
         restored_step(config, state)
@@ -335,7 +334,7 @@ def test_what_cannot_be_read_now_is_not_taken_for_torn(
     make_state, tmp_path, monkeypatch
 ):
     config, state = make_state(tmp_path / "model")
-    save_steps(checkpoints.Saver(config, state), state, 1, 2)
+    save_steps(checkpoint_saver.Saver(config, state), state, 1, 2)
 
     def fail(path):
         with errors.naming(path):
@@ -351,9 +350,9 @@ def test_a_failure_to_write_is_made_good_or_ends_the_run(
 ):
     folder = tmp_path / "model"
     config, state = make_state(folder)
-    saver = checkpoints.Saver(config, state)
+    saver = checkpoint_saver.Saver(config, state)
     save_steps(saver, state, 1)
-    finish = checkpoints._finish
+    finish = checkpoint_files.finish
 
     def fail_at(*steps):
         def fail(path, facts, keep):
@@ -361,7 +360,7 @@ def test_a_failure_to_write_is_made_good_or_ends_the_run(
                 raise errors.UserError("the disk is full")
             finish(path, facts, keep)
 
-        monkeypatch.setattr(checkpoints, "_finish", fail)
+        monkeypatch.setattr(checkpoint_files, "finish", fail)
 
     fail_at(2)
     save_steps(saver, state, 2, 3)
@@ -379,7 +378,7 @@ def test_going_back_passes_over_steps_that_were_not_applied(
     make_state, tmp_path
 ):
     config, state = make_state(tmp_path / "model")
-    saver = checkpoints.Saver(config, state)
+    saver = checkpoint_saver.Saver(config, state)
     save_steps(saver, state, 1, 2)
     state.bad_steps_in_row.assign(4)
     save_steps(saver, state, 3)
@@ -392,7 +391,7 @@ def test_going_back_passes_over_steps_that_were_not_applied(
 
 def test_one_to_go_back_to_is_kept_while_updates_fail(make_state, tmp_path):
     config, state = make_state(tmp_path / "model", keep_checkpoints=1)
-    saver = checkpoints.Saver(config, state)
+    saver = checkpoint_saver.Saver(config, state)
     save_steps(saver, state, 1, 2)
     for num_bad, step in enumerate((3, 4), start=1):
         state.bad_steps_in_row.assign(num_bad)
@@ -410,12 +409,12 @@ def test_what_was_gone_back_to_is_not_written_again(
     make_state, tmp_path, monkeypatch
 ):
     config, state = make_state(tmp_path / "model", keep_checkpoints=1)
-    saver = checkpoints.Saver(config, state)
+    saver = checkpoint_saver.Saver(config, state)
     save_steps(saver, state, 1)
     saver.go_back()
     state.num_examples.assign(50)
     # If it were, somebody who kills the process now would leave none.
-    monkeypatch.setattr(checkpoints, "_finish", None)
+    monkeypatch.setattr(checkpoint_files, "finish", None)
     saver.save()
     saver.close()
     assert restored_step(config, state) == 1
@@ -428,7 +427,7 @@ def test_changed_options_are_refused_by_name_unless_allowed(
     config, state = make_state(folder)
     make_state(folder, seed=5)  # Nothing is saved yet.
     make_state(folder)
-    save_steps(checkpoints.Saver(config, state), state, 1)
+    save_steps(checkpoint_saver.Saver(config, state), state, 1)
     make_state(folder, num_loops=2, keep_checkpoints=7)
     with pytest.raises(
         errors.UserError, match="seed=4, this run asks for 5.*--allow_changed"
@@ -453,4 +452,4 @@ def test_the_architecture_is_huggingface_s_config(make_state, tmp_path):
 @pytest.mark.parametrize("name", ["checkpoint_every_steps", "keep_checkpoints"])
 def test_options_that_cannot_be_are_refused(name):
     with pytest.raises(errors.UserError, match=f"{name}=0"):
-        checkpoints.CheckpointConfig(model_dir="m", **{name: 0})
+        checkpoint_saver.CheckpointConfig(model_dir="m", **{name: 0})

@@ -4,7 +4,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from tfrecord_builders import cleaning
+from tfrecord_builders.quality import cleaning
 
 
 @pytest.mark.parametrize(

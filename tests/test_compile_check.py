@@ -8,17 +8,17 @@ import sys
 
 import pytest
 
-from bert_pretrain import (
-    checkpoints,
-    compile_check,
-    distribution,
-    errors,
-    flops,
-    model,
-    recipe,
-    schedule,
+from bert_pretrain import compile_check, distribution, errors
+from bert_pretrain.checkpoints import checkpoint_saver
+from bert_pretrain.compilation import (
+    compiler,
+    findings,
+    isolation,
+    training_step,
 )
-from bert_pretrain.tpu import compiler, findings, isolation, training_step
+from bert_pretrain.model import bert_model
+from bert_pretrain.telemetry import mfu
+from bert_pretrain.training import schedule, training_config
 
 needs_compiler = pytest.mark.skipif(
     not compiler.is_installed(), reason="needs jax and libtpu"
@@ -62,14 +62,16 @@ def make_check(tmp_path):
                 "rows": compile_check.RowsConfig(
                     **{"vocab_size": 100, **(rows or {})}
                 ),
-                "training": recipe.Config(
+                "training": training_config.TrainingConfig(
                     **{
                         "data_dir": "",
-                        "architecture": model.ModelConfig(
+                        "architecture": bert_model.ModelConfig(
                             bert_config=str(path)
                         ),
                         "schedule": schedule.ScheduleConfig(total_steps=3600),
-                        "saving": checkpoints.CheckpointConfig(model_dir=""),
+                        "saving": checkpoint_saver.CheckpointConfig(
+                            model_dir=""
+                        ),
                         "devices": distribution.DistributionConfig(
                             precision="bfloat16"
                         ),
@@ -121,11 +123,11 @@ def test_a_run_s_step_is_compiled_as_one_replica_of_the_slice(
     assert found["fits"] is True
     assert (found["num_chips"], found["rows_per_replica"]) == (8, 8)
     assert (found["seq_length"], found["max_predictions_per_seq"]) == (16, 4)
-    (plan,) = recipe.plan(config.training)
-    bert_config = model.architecture(
+    (plan,) = training_config.plan(config.training)
+    bert_config = bert_model.architecture(
         config.training.architecture, plan.manifest
     )
-    assert found["useful_flops"] == 8 * flops.per_example(
+    assert found["useful_flops"] == 8 * mfu.flops_per_example(
         bert_config, 16, 4, False
     )
     # The compiler counts more than products, but drops what no loss needs.

@@ -5,7 +5,8 @@ import json
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import compare_runs, curves, errors, files, plot_run
+from bert_pretrain import errors, files, plot_runs
+from bert_pretrain.telemetry import curves
 
 RECORDS = [
     {"kind": "eval", "step": 0, "num_examples": 0, "masked_lm_loss": 4.0},
@@ -123,10 +124,10 @@ def test_runs_share_the_panels_each_in_its_colour(tmp_path):
 def test_the_commands_write_pictures_wherever_files_can_be(tmp_path):
     folders = tuple(write_run(tmp_path / name) for name in "ab")
     one, both = "ram://curves/one.png", str(tmp_path / "new" / "both.png")
-    plot_run.main(plot_run.PlotConfig(model_dir=folders[0], output_file=one))
-    compare_runs.main(
-        compare_runs.CompareConfig(model_dir=folders, output_file=both)
+    plot_runs.main(
+        plot_runs.PlotConfig(model_dir=tuple(folders[:1]), output_file=one)
     )
+    plot_runs.main(plot_runs.PlotConfig(model_dir=folders, output_file=both))
     for path in one, both:
         image = tf.io.decode_png(files.read_bytes(path)).numpy()
         assert image.shape[0] > 300 and image.shape[1] > 1000
@@ -141,4 +142,4 @@ def test_what_cannot_be_drawn_is_told_in_a_line(tmp_path):
         curves.read([str(tmp_path)])
     for folders in ("a",), ("a", "b", "a"):
         with pytest.raises(errors.UserError, match="at least two runs, each"):
-            compare_runs.CompareConfig(model_dir=folders, output_file="x.png")
+            plot_runs.PlotConfig(model_dir=folders, output_file="x.png")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import distribution, errors
+from bert_pretrain import distribution, errors, tpu_diagnosis
 
 
 def test_without_accelerators_one_cpu_computes():
@@ -28,7 +28,7 @@ def test_a_tpu_without_its_library_is_refused():
 
 def test_a_wheel_without_tpu_support_is_told_from_a_trial(monkeypatch):
     # The plain wheel's own words, from a process that really tries.
-    monkeypatch.setattr(distribution, "_is_installed", lambda package: True)
+    monkeypatch.setattr(tpu_diagnosis, "_is_installed", lambda package: True)
     with pytest.raises(errors.UserError, match="plain tensorflow wheel"):
         distribution.build_strategy(
             distribution.DistributionConfig(tpu="local")
@@ -58,7 +58,7 @@ def test_a_wheel_without_tpu_support_is_told_from_a_trial(monkeypatch):
     ],
 )
 def test_what_tensorflow_says_is_translated(message, meaning):
-    error = str(distribution._translate("v5e", message))
+    error = str(tpu_diagnosis.translate("v5e", message))
     assert error.startswith("--tpu=v5e: ")
     assert meaning in error
     assert "\n" not in error

@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from bert_pretrain import errors, files
-from tfrecord_builders import documents, inputs
+from tfrecord_builders.sources import documents, streams
 
 STORIES = [
     f"Story {i}: " + f"the rain fell {i} times. " * (i % 4 + 5)
@@ -64,10 +64,10 @@ def test_inflating_holds_a_bounded_piece_at_a_time(tmp_path):
     for suffix in (".bz2", ".gz", ".xz", ".zst"):
         path = f"{tmp_path}/a{suffix}"
         files.write_bytes(path, COMPRESS[suffix](bytes(40 << 20)))
-        stream = inputs.Stream(inputs.Span("text", path, 0, files.size(path)))
+        stream = streams.Stream(streams.Span("text", path, 0, files.size(path)))
         sizes = [len(chunk) for chunk in stream.chunks()]
         assert sum(sizes) == 40 << 20
-        assert max(sizes) <= inputs._INFLATED_BYTES
+        assert max(sizes) <= streams._INFLATED_BYTES
 
 
 @pytest.mark.parametrize("window_log", [27, 28, 31])

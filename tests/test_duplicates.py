@@ -10,15 +10,11 @@ import types
 import numpy as np
 import pytest
 
-from bert_pretrain import errors, files, options, records, vocabulary
-from tfrecord_builders import (
-    build,
-    deduplication,
-    duplicates,
-    filters,
-    parts,
-    stages,
-)
+from bert_pretrain import errors, files, options
+from bert_pretrain.data import manifests, records, vocabulary
+from tfrecord_builders import build
+from tfrecord_builders.quality import filters, minhash
+from tfrecord_builders.stages import build_config, document_parts, duplicates
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "dlnrs"]
 
@@ -78,7 +74,9 @@ def built(folder, *names, num_workers=1, **values):
                 part
                 for part in ("source", "filters", "deduplication")
                 if key
-                in stages.SetConfig.__annotations__[part].__dataclass_fields__
+                in build_config.DatasetConfig.__annotations__[
+                    part
+                ].__dataclass_fields__
             ),
             None,
         )
@@ -99,7 +97,7 @@ def built(folder, *names, num_workers=1, **values):
             for i in restored(example)
             if ids.tokens[i].startswith("story")
         )
-    return found, records.read_manifest(output_dir), output_dir
+    return found, manifests.read(output_dir), output_dir
 
 
 def restored(example):
@@ -301,13 +299,13 @@ def test_too_many_documents_are_refused():
         num_documents = 1 << 32
 
     with pytest.raises(errors.UserError, match="4,294,967,296 documents"):
-        duplicates.plan([Part()], deduplication.DeduplicationConfig())
+        duplicates.plan([Part()], minhash.DeduplicationConfig())
 
 
 class Part:
     """A part with random keys, each of which is there twice."""
 
-    sources = (parts.Source("a.jsonl", 0),)
+    sources = (document_parts.Source("a.jsonl", 0),)
 
     def __init__(self, number, num_documents, seed):
         rng = np.random.default_rng(seed)
@@ -334,7 +332,7 @@ class Part:
 
 def test_a_unit_holds_what_fits_beside_tensorflow():
     all_parts = [Part(i, 1 << 18, i) for i in range(16)]
-    config = deduplication.DeduplicationConfig()
+    config = minhash.DeduplicationConfig()
     progress = types.SimpleNamespace(add=lambda *_: None)
     units = duplicates.plan(all_parts, config)
     for unit in (units[0], units[-1]):
@@ -351,7 +349,7 @@ def test_a_unit_holds_what_fits_beside_tensorflow():
 
 def test_links_in_many_files_are_resolved_as_fast_as_in_few(tmp_path):
     rng = np.random.default_rng(5)
-    links = np.zeros(1 << 19, deduplication.LINK)
+    links = np.zeros(1 << 19, minhash.LINK)
     ends = np.sort(rng.integers(0, 1 << 20, (len(links), 2)), axis=1)
     links["earlier"], links["later"] = ends.T
     all_parts = [Part(i, 1 << 14, i) for i in range(64)]

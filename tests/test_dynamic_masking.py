@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import (
+from bert_pretrain import errors
+from bert_pretrain.data import (
     dynamic_masking,
-    errors,
     input_pipeline,
-    records,
+    manifests,
     vocabulary,
 )
-from tfrecord_builders import masking as builder
+from tfrecord_builders.rows import masking
 
 VOCAB = vocabulary.Vocabulary(
     vocabulary.SPECIAL_TOKENS + tuple(f"t{i}" for i in range(35)), True
@@ -65,11 +65,11 @@ def masked(rows, numbers, seed=1, **values):
 def test_a_masked_row_is_what_the_builder_s_would_be(width):
     rows = rows_of(range(3, 33))
     batch = masked(rows, range(30), width=width)
-    theirs = builder.mask(
+    theirs = masking.mask(
         rows["input_ids"],
         rows["attention_mask"],
         VOCAB,
-        builder.MaskingConfig(max_predictions_per_seq=width),
+        masking.MaskingConfig(max_predictions_per_seq=width),
         np.random.default_rng(0),
     )
     for name, value in theirs.items():
@@ -122,11 +122,11 @@ def test_choices_are_distributed_as_the_builder_s():
     rows = rows_of(np.random.default_rng(1).integers(8, 33, 20_000))
     ours = statistics(masked(rows, range(20_000)), rows["input_ids"])
     theirs = statistics(
-        builder.mask(
+        masking.mask(
             rows["input_ids"],
             rows["attention_mask"],
             VOCAB,
-            builder.MaskingConfig(max_predictions_per_seq=6),
+            masking.MaskingConfig(max_predictions_per_seq=6),
             np.random.default_rng(3),
         ),
         rows["input_ids"],
@@ -220,7 +220,7 @@ def masked_examples(data_dir, manifest, num_hosts, examples, batch_size=8):
 
 def test_hosts_batches_and_resuming_do_not_change_the_masks(make_set):
     data_dir = make_set(train=(13, 7, 9, 11), masking="none")
-    manifest = records.read_manifest(data_dir)
+    manifest = manifests.read(data_dir)
     whole = masked_examples(data_dir, manifest, 1, range(0, 96))
     for num_hosts, start, batch_size in ((2, 32, 4), (1, 8, 8), (4, 64, 16)):
         part = masked_examples(
@@ -234,7 +234,7 @@ def test_hosts_batches_and_resuming_do_not_change_the_masks(make_set):
 
 def test_another_rate_needs_a_set_without_masks(make_set):
     data_dir = make_set()
-    manifest = records.read_manifest(data_dir)
+    manifest = manifests.read(data_dir)
     assert dynamic_masking.of_set(data_dir, manifest) is None
     with pytest.raises(errors.UserError, match="masked_fraction=0.3.*fixed"):
         dynamic_masking.of_set(data_dir, manifest, 0.3)
@@ -242,7 +242,7 @@ def test_another_rate_needs_a_set_without_masks(make_set):
 
 def test_another_rate_makes_room_for_its_predictions(make_set):
     data_dir = make_set(masking="none")
-    manifest = records.read_manifest(data_dir)
+    manifest = manifests.read(data_dir)
     assert (
         dynamic_masking.of_set(data_dir, manifest).max_predictions_per_seq == 4
     )

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bert_pretrain import early_stopping
+from bert_pretrain.training import early_stopping
 
 
 @pytest.mark.parametrize(

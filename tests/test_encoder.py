@@ -7,7 +7,9 @@ import tensorflow as tf
 import tf_keras
 import transformers
 
-from bert_pretrain import encoder, errors, records
+from bert_pretrain import errors
+from bert_pretrain.data import records
+from bert_pretrain.model import encoder
 
 
 def bert_of(kind, **options):

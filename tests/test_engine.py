@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from bert_pretrain import errors, files
-from tfrecord_builders import engine
+from tfrecord_builders.engines import engine, local
 
 
 def square(unit, prefix, progress):
@@ -71,7 +71,7 @@ def engines(tmp_path_factory):
     with contextlib.ExitStack() as stack:
         yield {
             num_workers: stack.enter_context(
-                engine.LocalEngine(
+                local.LocalEngine(
                     str(tmp_path_factory.mktemp("work")), num_workers
                 )
             )
@@ -137,7 +137,7 @@ def test_a_hiccup_is_tried_again(squares, num_workers):
 
 
 def test_a_hiccup_that_stays_is_told_with_the_input(squares, monkeypatch):
-    monkeypatch.setattr(engine, "_NUM_ATTEMPTS", 1)
+    monkeypatch.setattr(engine, "NUM_ATTEMPTS", 1)
     with pytest.raises(errors.UserError, match="input 2: gs://.*HTTP 503"):
         squares([1, 2, 3], 1, fail_once)
     assert squares.is_done(2)
@@ -162,7 +162,7 @@ def test_a_worker_killed_while_it_starts_begins_no_unit(tmp_path):
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
         reports, send = map(stack.enter_context, context.Pipe(duplex=False))
-        worker = engine._Worker(context, (str(tmp_path), send))
+        worker = local._Worker(context, (str(tmp_path), send))
         stack.callback(worker.close)
         unit = engine.Stage(
             name="squares", item="numbers", run=wait, units=[1], num_bytes=1
@@ -178,12 +178,12 @@ def test_a_worker_killed_while_it_starts_begins_no_unit(tmp_path):
 def test_a_worker_that_cannot_start_is_not_told_to_lack_memory(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(engine, "_NUM_ATTEMPTS", 1)
+    monkeypatch.setattr(engine, "NUM_ATTEMPTS", 1)
     (tmp_path / "file").touch()
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
         _, send = map(stack.enter_context, context.Pipe(duplex=False))
-        worker = engine._Worker(context, (f"{tmp_path}/file/folder", send))
+        worker = local._Worker(context, (f"{tmp_path}/file/folder", send))
         stack.callback(worker.close)
         unit = engine.Stage(
             name="squares", item="numbers", run=square, units=[1], num_bytes=1

@@ -5,28 +5,24 @@ import pathlib
 
 import pytest
 
-from bert_pretrain import (
-    checkpoints,
-    errors,
-    evaluate,
-    model,
-    recipe,
-    records,
-    schedule,
-    telemetry,
-    train,
-)
+from bert_pretrain import errors, evaluate, train
+from bert_pretrain.checkpoints import checkpoint_saver, model_directory
+from bert_pretrain.data import manifests
+from bert_pretrain.model import bert_model
+from bert_pretrain.training import schedule, training_config
 
 
 @pytest.fixture
 def trained(make_set, tmp_path):
     data_dir = make_set(pairing="nsp", held_out=7)
-    config = recipe.Config(
+    config = training_config.TrainingConfig(
         data_dir=data_dir,
         global_batch_size=4,
-        architecture=model.ModelConfig(model_size="tiny"),
+        architecture=bert_model.ModelConfig(model_size="tiny"),
         schedule=schedule.ScheduleConfig(total_steps=2),
-        saving=checkpoints.CheckpointConfig(model_dir=str(tmp_path / "model")),
+        saving=checkpoint_saver.CheckpointConfig(
+            model_dir=str(tmp_path / "model")
+        ),
     )
     train.train(config)
     return config
@@ -34,7 +30,9 @@ def trained(make_set, tmp_path):
 
 def results_of(model_dir):
     return json.loads(
-        (pathlib.Path(model_dir) / telemetry.EVALUATE_RESULTS_NAME).read_text()
+        (
+            pathlib.Path(model_dir) / model_directory.EVALUATE_RESULTS_NAME
+        ).read_text()
     )
 
 
@@ -53,14 +51,16 @@ def test_it_repeats_what_training_ended_with(trained, capsys):
     results = results_of(model_dir)
     assert set(results) == {"validation", "test"}
     at_end = json.loads(
-        (pathlib.Path(model_dir) / telemetry.TRAIN_RESULTS_NAME).read_text()
+        (
+            pathlib.Path(model_dir) / model_directory.TRAIN_RESULTS_NAME
+        ).read_text()
     )
     for name, value in at_end["end"].items():
         assert results["validation"][name] == pytest.approx(value, rel=1e-5)
         assert results["test"][name] != results["validation"][name] or (
             "accuracy" in name
         )
-    counts = records.read_manifest(trained.data_dir).splits["test"]
+    counts = manifests.read(trained.data_dir).splits["test"]
     assert results["test"]["num_examples"] == 7
     assert results["test"]["num_predictions"] == counts.num_predictions
     assert results["test"]["step"] == 2

@@ -5,13 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import (
-    evaluator,
-    input_pipeline,
-    model,
-    records,
-    trainer,
-)
+from bert_pretrain.data import input_pipeline, manifests, records
+from bert_pretrain.model import bert_model, objectives
+from bert_pretrain.training import evaluator
 
 
 def evaluate(strategy, bert, data_dir, manifest, batch_size):
@@ -25,13 +21,13 @@ def evaluate(strategy, bert, data_dir, manifest, batch_size):
 
 def test_batches_and_replicas_do_not_change_the_numbers(make_set):
     data_dir = make_set(held_out=11, pairing="nsp")
-    manifest = records.read_manifest(data_dir)
-    config = model.ModelConfig(model_size="tiny")
+    manifest = manifests.read(data_dir)
+    config = bert_model.ModelConfig(model_size="tiny")
     one, two = conftest.strategy_of(1), conftest.strategy_of(2)
     results = []
     for strategy, batch_sizes in ((one, (11, 4)), (two, (6,))):
         with strategy.scope():
-            bert = model.build(config, manifest, seed=0)
+            bert = bert_model.build(config, manifest, seed=0)
         results += [
             evaluate(strategy, bert, data_dir, manifest, size)
             for size in batch_sizes
@@ -40,7 +36,7 @@ def test_batches_and_replicas_do_not_change_the_numbers(make_set):
     (batch,) = input_pipeline.eval_batches(
         one, data_dir, manifest, records.EVAL, 11
     )[0]
-    sums = trainer.forward(bert, batch, tf.float32)
+    sums = objectives.forward(bert, batch, tf.float32)
     counts = manifest.splits[records.EVAL]
     assert float(sums["masked_lm"].num_predictions) == counts.num_predictions
     assert float(sums["next_sentence"].num_predictions) == 11

@@ -13,15 +13,10 @@ import safetensors.numpy
 import tensorflow as tf
 import transformers
 
-from bert_pretrain import (
-    checkpoints,
-    errors,
-    export,
-    files,
-    model,
-    vocabulary,
-    weights,
-)
+from bert_pretrain import errors, export, files
+from bert_pretrain.checkpoints import trained_model
+from bert_pretrain.data import vocabulary
+from bert_pretrain.model import bert_model, weights
 
 TEXT = "the cats sat. the dog ran"
 VOCAB = vocabulary.Vocabulary(
@@ -31,7 +26,7 @@ VOCAB = vocabulary.Vocabulary(
 
 
 def small_bert(architecture="BertForMaskedLM", seed=0):
-    bert = model.from_config(
+    bert = bert_model.from_config(
         transformers.BertConfig(
             vocab_size=VOCAB.size,
             hidden_size=32,
@@ -54,7 +49,7 @@ def exported(request, tmp_path):
     """A model, and the folder that it was exported to."""
     bert = small_bert(request.param)
     export.export(
-        checkpoints.Restored(
+        trained_model.TrainedModel(
             bert=bert, vocabulary=VOCAB, step=7, train_config={}
         ),
         str(tmp_path / "export"),
@@ -203,7 +198,7 @@ def test_a_cased_vocabulary_keeps_capitals_and_accents(tmp_path):
         (*vocabulary.SPECIAL_TOKENS, "Café", "cafe"), is_lower_case=False
     )
     export.export(
-        checkpoints.Restored(
+        trained_model.TrainedModel(
             bert=small_bert(), vocabulary=vocab, step=0, train_config={}
         ),
         str(tmp_path),
@@ -225,7 +220,7 @@ def test_a_half_written_export_has_no_config(tmp_path, monkeypatch):
         ),
     )
     export.export(
-        checkpoints.Restored(
+        trained_model.TrainedModel(
             bert=small_bert(), vocabulary=VOCAB, step=0, train_config={}
         ),
         str(tmp_path),

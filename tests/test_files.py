@@ -9,7 +9,7 @@ import textwrap
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import errors, files
+from bert_pretrain import errors, files, locks
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -83,7 +83,7 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
     """)
     subprocess.run([sys.executable, "-c", program])
     assert len(os.listdir(tmp_path)) == 3
-    files.remove_asides(str(tmp_path))
+    files.remove_temporary_files(str(tmp_path))
     assert sorted(os.listdir(tmp_path)) == ["notes.tmp-old", "shard"]
 
 
@@ -102,7 +102,7 @@ def test_who_entered_a_folder_is_waited_for(tmp_path):
     program = textwrap.dedent(f"""
         import time
         from bert_pretrain import files
-        files.enter({folder!r})
+        locks.enter({folder!r})
         print("in", flush=True)
         time.sleep(1)
     """)
@@ -110,10 +110,10 @@ def test_who_entered_a_folder_is_waited_for(tmp_path):
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
     )
     assert other.stdout.readline() == "in\n"
-    handle = files.enter(folder)  # Those who enter do not wait.
-    files.leave(handle)
+    handle = locks.enter(folder)  # Those who enter do not wait.
+    locks.leave(handle)
     assert other.poll() is None
-    files.wait_until_left(folder)
+    locks.wait_until_left(folder)
     assert other.wait(timeout=1) == 0
 
 
@@ -145,7 +145,7 @@ def test_hiccups_are_told_from_what_stays_wrong():
 def test_a_second_process_is_kept_out_until_the_first_ends(tmp_path):
     program = textwrap.dedent(f"""
         from bert_pretrain import files
-        with files.locked({str(tmp_path)!r}):
+        with locks.locked({str(tmp_path)!r}):
             print("in", flush=True)
             input()
     """)
@@ -157,9 +157,9 @@ def test_a_second_process_is_kept_out_until_the_first_ends(tmp_path):
     )
     assert first.stdout.readline() == "in\n"
     with pytest.raises(errors.UserError, match="another process"):
-        with files.locked(str(tmp_path)):
+        with locks.locked(str(tmp_path)):
             pass
     first.kill()  # As abruptly as can be: the lock must not outlive it.
     first.wait()
-    with files.locked(str(tmp_path)):
+    with locks.locked(str(tmp_path)):
         pass

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bert_pretrain import errors
-from tfrecord_builders import filters, words
+from tfrecord_builders.quality import filters, word_hashes
 
 CONFIG = filters.FiltersConfig(min_document_chars=20)
 NEWS = (
@@ -34,7 +34,7 @@ HINDI = (
 
 
 def reason(text, config=CONFIG):
-    (found,) = filters.judge([text], words.Words([text]), config)
+    (found,) = filters.judge([text], word_hashes.Words([text]), config)
     return found
 
 
@@ -95,7 +95,7 @@ def test_ngrams_are_judged_as_gopher_s_rules_say():
         chosen += [[f"another{i}" for i in range(rng.randint(0, 1500))]]
         texts.append([word for phrase in chosen for word in phrase])
     joined = [" ".join(tokens) for tokens in texts]
-    found = filters.judge(joined, words.Words(joined), CONFIG)
+    found = filters.judge(joined, word_hashes.Words(joined), CONFIG)
     for tokens, why in zip(texts, found, strict=True):
         exceeds = len(tokens) >= 50 and any(
             share > limits[n] for n, share in plain_shares(tokens).items()
@@ -197,7 +197,7 @@ def test_each_line_is_told_by_itself():
 
 def test_language_keeps_what_is_asked_for():
     texts = [NEWS, CHINESE, JAPANESE, HINDI]
-    found = words.Words(texts)
+    found = word_hashes.Words(texts)
     for language, place in {"en": 0, "zh": 1, "ja": 2, "hi": 3}.items():
         config = filters.FiltersConfig(
             language=(language,), min_document_chars=20
@@ -223,6 +223,8 @@ def test_mistakes_are_told(monkeypatch):
 
 def test_texts_without_any_word_are_judged_too():
     texts = ["!!! ??? " * 20, "", NEWS]
-    found = filters.judge(texts, words.Words(texts), CONFIG)
+    found = filters.judge(texts, word_hashes.Words(texts), CONFIG)
     assert found == ["few_letters", "too_short", None]
-    assert np.shape(filters.judge([""], words.Words([""]), CONFIG)) == (1,)
+    assert np.shape(filters.judge([""], word_hashes.Words([""]), CONFIG)) == (
+        1,
+    )

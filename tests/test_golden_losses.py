@@ -9,14 +9,10 @@ import pathlib
 
 import numpy as np
 
-from bert_pretrain import (
-    checkpoints,
-    model,
-    recipe,
-    schedule,
-    telemetry,
-    train,
-)
+from bert_pretrain import train
+from bert_pretrain.checkpoints import checkpoint_saver, model_directory
+from bert_pretrain.model import bert_model
+from bert_pretrain.training import schedule, training_config
 
 GOLDEN = pathlib.Path(__file__).with_name("golden_losses.json")
 # Processors differ in the last bits, and twenty steps let them grow.
@@ -36,18 +32,20 @@ def test_the_first_losses_are_as_they_were(make_set, tmp_path):
             }
         )
     )
-    config = recipe.Config(
+    config = training_config.TrainingConfig(
         data_dir=make_set(train=(20, 20), pairing="nsp"),
         global_batch_size=8,
         steps_per_loop=1,
-        architecture=model.ModelConfig(bert_config=str(bert_config)),
+        architecture=bert_model.ModelConfig(bert_config=str(bert_config)),
         schedule=schedule.ScheduleConfig(
             total_steps=20, peak_learning_rate=5e-3
         ),
-        saving=checkpoints.CheckpointConfig(model_dir=str(tmp_path / "model")),
+        saving=checkpoint_saver.CheckpointConfig(
+            model_dir=str(tmp_path / "model")
+        ),
     )
     assert train.train(config) == 0
-    log = (tmp_path / "model" / telemetry.LOG_NAME).read_text()
+    log = (tmp_path / "model" / model_directory.LOG_NAME).read_text()
     records = [json.loads(line) for line in log.splitlines()]
     losses = {
         name: [r[name] for r in records if r["kind"] == "train"]

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import hardware
+from bert_pretrain.telemetry import memory, mfu
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from bert_pretrain import hardware
     ],
 )
 def test_a_tpu_is_known_by_its_type(accelerator_type, name):
-    kind = hardware.find_tpu(accelerator_type)
+    kind = mfu.find_tpu(accelerator_type)
     assert (kind and kind.name) == name
 
 
@@ -45,7 +45,7 @@ def test_a_tpu_is_known_by_its_type(accelerator_type, name):
     ],
 )
 def test_a_gpu_is_known_by_its_name(device_name, name):
-    kind = hardware.find_gpu(device_name)
+    kind = mfu.find_gpu(device_name)
     assert (kind and kind.name) == name
 
 
@@ -60,9 +60,9 @@ def test_the_peak_is_that_of_the_chips_and_not_of_the_replicas(monkeypatch):
     for kind, peak in ("v3-8", 4 * 123e12), ("v5litepod-8", 8 * 197e12):
         monkeypatch.setenv("TPU_ACCELERATOR_TYPE", kind)
         for dtype in tf.bfloat16, tf.float32:
-            assert hardware.peak_flops(TPUStrategy(), dtype) == peak
+            assert mfu.peak_flops(TPUStrategy(), dtype) == peak
     monkeypatch.delenv("TPU_ACCELERATOR_TYPE")
-    assert hardware.peak_flops(TPUStrategy(), tf.bfloat16) is None
+    assert mfu.peak_flops(TPUStrategy(), tf.bfloat16) is None
 
 
 def test_gpus_have_the_peak_of_their_precision(monkeypatch):
@@ -71,15 +71,15 @@ def test_gpus_have_the_peak_of_their_precision(monkeypatch):
         ("NVIDIA A100-SXM4-40GB", 312e12, 156e12),
         ("Tesla T4", None, 8.1e12),
     ):
-        monkeypatch.setattr(hardware, "_gpu_names", lambda name=name: [name])
-        assert hardware.peak_flops(strategy, tf.bfloat16) == bfloat16
-        assert hardware.peak_flops(strategy, tf.float32) == float32
+        monkeypatch.setattr(mfu, "_gpu_names", lambda name=name: [name])
+        assert mfu.peak_flops(strategy, tf.bfloat16) == bfloat16
+        assert mfu.peak_flops(strategy, tf.float32) == float32
 
 
 def test_a_cpu_has_no_known_peak_and_no_memory_of_its_own():
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
-    assert hardware.peak_flops(strategy, tf.float32) is None
-    assert hardware.device_memory_bytes(strategy) is None
+    assert mfu.peak_flops(strategy, tf.float32) is None
+    assert memory.device_memory_bytes(strategy) is None
 
 
 class Devices:
@@ -100,5 +100,5 @@ def test_the_fullest_device_that_tells_is_reported(monkeypatch):
     monkeypatch.setattr(tf.config.experimental, "get_memory_info", count)
     ours = [f"/job:worker/replica:0/task:0/device:TPU:{i}" for i in range(2)]
     theirs = "/job:worker/replica:0/task:1/device:TPU:0"
-    assert hardware.device_memory_bytes(Devices(*ours, theirs)) == (11, 30)
-    assert hardware.device_memory_bytes(Devices(theirs)) is None
+    assert memory.device_memory_bytes(Devices(*ours, theirs)) == (11, 30)
+    assert memory.device_memory_bytes(Devices(theirs)) is None

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.data.ops import multi_device_iterator_ops
 
-from bert_pretrain import errors, input_pipeline, records
+from bert_pretrain import errors
+from bert_pretrain.data import input_pipeline, manifests, records
 
 
 def expected_order(shard_sizes, seed, num_examples):
@@ -145,7 +146,7 @@ def test_too_few_shards_for_the_hosts_are_refused(num_shards, num_pipelines):
 
 def rows_of(data_dir, shard):
     """Each example of a shard file as bytes that tell it apart."""
-    manifest = records.read_manifest(data_dir)
+    manifest = manifests.read(data_dir)
     serialized = list(tf.data.TFRecordDataset(f"{data_dir}/{shard.file}"))
     batch = records.parse(
         serialized, manifest.seq_length, manifest.max_predictions_per_seq
@@ -161,7 +162,7 @@ def _key(input_ids_S):
 @pytest.mark.parametrize("start", [0, 36])
 def test_batches_hold_the_planned_examples(make_set, num_hosts, start):
     data_dir = make_set(train=(13, 7, 9, 11, 5))
-    manifest = records.read_manifest(data_dir)
+    manifest = manifests.read(data_dir)
     shards = manifest.splits["train"].shards
     rows = [rows_of(data_dir, shard) for shard in shards]
     examples = range(start, start + 4 * 20)
@@ -190,7 +191,7 @@ def test_evaluation_sees_every_example_once(
     make_set, num_hosts, global_batch_size
 ):
     data_dir = make_set(held_out=11)
-    manifest = records.read_manifest(data_dir)
+    manifest = manifests.read(data_dir)
     hosts, num_batches = input_pipeline.eval_batches(
         conftest.Hosts(num_hosts), data_dir, manifest, "eval", global_batch_size
     )
@@ -215,7 +216,7 @@ def test_evaluation_sees_every_example_once(
 
 def test_a_corrupt_shard_is_named(make_set):
     data_dir = make_set(train=(30,))
-    manifest = records.read_manifest(data_dir)
+    manifest = manifests.read(data_dir)
     (shard,) = manifest.splits["train"].shards
     path = f"{data_dir}/{shard.file}"
     with open(path, "r+b") as file:
@@ -232,7 +233,7 @@ def test_a_corrupt_shard_is_named(make_set):
 def test_no_iterator_waits_for_autotuning_at_its_end(make_set, monkeypatch):
     # tf.data's thread for it sleeps for up to a minute.
     data_dir = make_set(train=(16,))
-    manifest = records.read_manifest(data_dir)
+    manifest = manifests.read(data_dir)
     (train,) = input_pipeline.train_batches(
         conftest.Hosts(1), data_dir, manifest, 4, 0, range(16)
     )

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from bert_pretrain import errors
-from bert_pretrain.tpu import isolation
+from bert_pretrain.compilation import isolation
 
 
 def test_the_answer_comes_back_and_the_caller_hears_of_the_work(capsys):
@@ -37,7 +37,7 @@ def test_a_defect_comes_with_its_traceback():
 
 def test_the_process_ends_with_its_caller(tmp_path):
     caller = (
-        "import os, time; from bert_pretrain.tpu import isolation; "
+        "import os, time; from bert_pretrain.compilation import isolation; "
         f"isolation.call(os.system, 'echo $PPID > {tmp_path}/pid; sleep 60', "
         "title='sleeping')"
     )

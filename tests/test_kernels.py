@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import kernels
+from bert_pretrain.model import kernels
 
 SEED = tf.constant([7, 8])
 

@@ -8,13 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from bert_pretrain import errors, vocabulary
-from tfrecord_builders import (
-    documents,
-    learn_vocabulary,
-    sentences,
-    tokenization,
-)
+from bert_pretrain import errors
+from bert_pretrain.data import vocabulary
+from tfrecord_builders import learn_vocabulary
+from tfrecord_builders.sources import documents
+from tfrecord_builders.tokens import sentences, tokenization
 
 TOPICS = [
     pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import losses
+from bert_pretrain.model import losses
 
 
 def test_sums_equal_numpy():

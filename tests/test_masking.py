@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from bert_pretrain import errors, vocabulary
-from tfrecord_builders import masking
+from bert_pretrain import errors
+from bert_pretrain.data import vocabulary
+from tfrecord_builders.rows import masking
 
 VOCAB = vocabulary.Vocabulary(
     vocabulary.SPECIAL_TOKENS

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import errors, optimizer, schedule
+from bert_pretrain import errors
+from bert_pretrain.training import optimizer, schedule
 
 # Of a run of 20 steps with a peak of 0.05 after 3.
 SCHEDULE = schedule.ScheduleConfig(

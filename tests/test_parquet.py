@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from bert_pretrain import errors, files
-from tfrecord_builders import documents, inputs
+from tfrecord_builders.sources import documents, streams
 
 STORIES = [f"Story {i}: " + "the rain fell. " * (i % 5 + 5) for i in range(200)]
 WIKIPEDIA = {
@@ -110,7 +110,7 @@ def test_rows_without_text_are_dropped_with_their_reasons(tmp_path):
         for item in found
     ] == ["good", "not_utf8", "fine"]
     write(path, {"text": ["good", None, "  "]})
-    assert [isinstance(item, inputs.Dropped) for item in read(path)] == [
+    assert [isinstance(item, streams.Dropped) for item in read(path)] == [
         False,
         True,
         True,

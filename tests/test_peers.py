@@ -3,7 +3,7 @@
 import pytest
 import transformers
 
-from bert_pretrain.tpu import peers, training_step
+from bert_pretrain.compilation import peers, training_step
 
 
 @pytest.mark.parametrize("name", peers.NAMES)

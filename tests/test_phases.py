@@ -2,7 +2,8 @@
 
 import pytest
 
-from bert_pretrain import errors, phases
+from bert_pretrain import errors
+from bert_pretrain.training import phases
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import errors, profiling
+from bert_pretrain import errors
+from bert_pretrain.telemetry import profiling
 
 
 @pytest.mark.parametrize("value", ["5", "5:", "0:3", "7:6", "-1:4", "a:b"])

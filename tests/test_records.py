@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import errors, records, vocabulary
+from bert_pretrain import errors
+from bert_pretrain.data import manifests, records, vocabulary
 
 
 def random_features(num_rows=700, seq_length=128, num_predictions=20):
@@ -137,7 +138,7 @@ def a_set(tmp_path):
         f"{tmp_path}/{records.shard_name('train', 0, 1)}",
         [random_features(num_rows=10)],
     )
-    split = records.Split(
+    split = manifests.Split(
         num_documents=1,
         num_examples=10,
         num_tokens=100,
@@ -147,7 +148,7 @@ def a_set(tmp_path):
         max_id=6,
         shards=(shard,),
     )
-    manifest = records.Manifest(
+    manifest = manifests.Manifest(
         seq_length=128,
         max_predictions_per_seq=20,
         pairing="none",
@@ -161,32 +162,30 @@ def a_set(tmp_path):
         documents={"read": 1},
         rows={},
     )
-    records.write_manifest(str(tmp_path), manifest)
+    manifests.write(str(tmp_path), manifest)
     return str(tmp_path), manifest
 
 
 def test_a_manifest_is_read_as_it_was_written(a_set):
     data_dir, manifest = a_set
-    assert records.read_manifest(data_dir) == manifest
+    assert manifests.read(data_dir) == manifest
 
 
 def test_a_whole_set_passes_the_check(a_set):
-    records.check_set(*a_set)
-    assert records.find_corrupt_shard(*a_set) is None
+    manifests.check_dataset(*a_set)
+    assert manifests.find_corrupt_shard(*a_set) is None
 
 
 def test_a_set_without_a_manifest_is_not_whole(tmp_path):
     with pytest.raises(errors.UserError, match="holds no finished set"):
-        records.read_manifest(str(tmp_path))
+        manifests.read(str(tmp_path))
 
 
 def test_another_format_version_is_refused(a_set):
     data_dir, manifest = a_set
-    records.write_manifest(
-        data_dir, dataclasses.replace(manifest, format_version=99)
-    )
+    manifests.write(data_dir, dataclasses.replace(manifest, format_version=99))
     with pytest.raises(errors.UserError, match="format_version 99"):
-        records.read_manifest(data_dir)
+        manifests.read(data_dir)
 
 
 @pytest.mark.parametrize(
@@ -194,9 +193,9 @@ def test_another_format_version_is_refused(a_set):
     ["[]", '{"format_version": 1}', '{"format_version": 1, "splits": [1]}'],
 )
 def test_a_manifest_that_is_none_is_refused(tmp_path, content):
-    (tmp_path / records.MANIFEST_NAME).write_text(content)
+    (tmp_path / manifests.MANIFEST_NAME).write_text(content)
     with pytest.raises(errors.UserError, match="json: not as the builder wr"):
-        records.read_manifest(str(tmp_path))
+        manifests.read(str(tmp_path))
 
 
 def test_a_truncated_shard_is_named(a_set):
@@ -205,7 +204,7 @@ def test_a_truncated_shard_is_named(a_set):
     with open(path, "r+b") as file:
         file.truncate(100)
     with pytest.raises(errors.UserError, match=f"{path}: 100 bytes"):
-        records.check_set(data_dir, manifest)
+        manifests.check_dataset(data_dir, manifest)
 
 
 def test_a_changed_byte_is_found(a_set):
@@ -216,7 +215,7 @@ def test_a_changed_byte_is_found(a_set):
         byte = file.read(1)
         file.seek(200)
         file.write(bytes([byte[0] ^ 1]))
-    assert records.find_corrupt_shard(data_dir, manifest) == path
+    assert manifests.find_corrupt_shard(data_dir, manifest) == path
 
 
 def test_another_vocabulary_is_refused(a_set):
@@ -225,14 +224,14 @@ def test_another_vocabulary_is_refused(a_set):
         (*vocabulary.SPECIAL_TOKENS, "b", "a"), is_lower_case=True
     ).write(f"{data_dir}/{vocabulary.FILE_NAME}")
     with pytest.raises(errors.UserError, match="not the vocabulary"):
-        records.check_set(data_dir, manifest)
+        manifests.check_dataset(data_dir, manifest)
 
 
 def test_an_id_outside_the_vocabulary_is_refused(a_set):
     data_dir, manifest = a_set
     split = dataclasses.replace(manifest.splits["train"], max_id=7)
     with pytest.raises(errors.UserError, match="the id 7"):
-        records.check_set(
+        manifests.check_dataset(
             data_dir, dataclasses.replace(manifest, splits={"train": split})
         )
 

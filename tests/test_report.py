@@ -21,8 +21,10 @@ import threading
 import numpy as np
 import pytest
 
-from bert_pretrain import errors, files, options, records, vocabulary
+from bert_pretrain import errors, files, options
+from bert_pretrain.data import manifests, records, vocabulary
 from tfrecord_builders import build, report
+from tfrecord_builders.reporting import page, statistics
 
 CHROMIUM = shutil.which("chromium")
 REPORT_OF = os.environ.get("REPORT_OF")
@@ -130,7 +132,7 @@ def test_the_page_is_whole_and_asks_for_nothing_from_elsewhere(built):
 
 def test_the_page_says_what_the_manifest_says(built):
     text = (built / "report.html").read_text()
-    manifest = records.read_manifest(f"{built}/set")
+    manifest = manifests.read(f"{built}/set")
     counts = manifest.documents
     assert counts["dropped"]["duplicate"] > 5
     assert f"read {counts['read']:,}" in text
@@ -180,20 +182,22 @@ def test_examples_are_from_all_over_the_set(
     make_set, sizes, num_examples, positions
 ):
     data_dir = make_set(train=sizes)
-    manifest = records.read_manifest(data_dir)
+    manifest = manifests.read(data_dir)
     vocab = vocabulary.read(f"{data_dir}/{vocabulary.FILE_NAME}")
     paths = files.expand([f"{data_dir}/train-*"])
     rows = list(records.read_examples(paths))
-    sample = report.read_sample(
+    sample = statistics.read_sample(
         data_dir, manifest, records.TRAIN, vocab, num_examples
     )
-    assert sample.decoded == [report._decode(rows[i], vocab) for i in positions]
+    assert sample.decoded == [
+        statistics._decode(rows[i], vocab) for i in positions
+    ]
 
 
 def test_repeated_documents_are_not_counted_as_kept_twice(tmp_path):
     write_text(tmp_path, num_documents=60)
     page = make_page(tmp_path, source={"weight": (2.0,)})
-    manifest = records.read_manifest(f"{tmp_path}/set")
+    manifest = manifests.read(f"{tmp_path}/set")
     splits = manifest.splits
     held_out = splits["eval"].num_documents + splits["test"].num_documents
     once = manifest.documents["kept"] - held_out
@@ -205,7 +209,7 @@ def test_repeated_documents_are_not_counted_as_kept_twice(tmp_path):
 
 def with_sources(built, sources):
     """The page about the set with other sources in its manifest."""
-    manifest = records.read_manifest(f"{built}/set")
+    manifest = manifests.read(f"{built}/set")
     sources = tuple(
         {"read": kept + sum(dropped.values()), "kept": kept, "dropped": dropped}
         | names
@@ -219,8 +223,8 @@ def with_sources(built, sources):
     for source in sources:
         for reason, count in source["dropped"].items():
             counts["dropped"][reason] = count + counts["dropped"].get(reason, 0)
-    sample = report.Sample(0, {}, 0, 0, {}, [], [])
-    return report.render(
+    sample = statistics.Sample(0, {}, 0, 0, {}, [], [])
+    return page.render(
         "set",
         dataclasses.replace(manifest, sources=sources, documents=counts),
         {records.TRAIN: sample},
@@ -290,7 +294,7 @@ def test_examples_without_masks_are_no_riddle(tmp_path, eval_fraction):
 def test_a_packed_set_says_what_packing_saves_and_how_documents_lie(tmp_path):
     write_text(tmp_path, num_documents=60)
     page = make_page(tmp_path, rows={"packing": True, "seq_length": 256})
-    train = records.read_manifest(f"{tmp_path}/set").splits["train"]
+    train = manifests.read(f"{tmp_path}/set").splits["train"]
     before = f"{train.unpacked_padding_fraction:.1%}"
     after = f"{train.padding_fraction:.1%}"
     assert f"<b>{after}</b>padding, {before} if not packed" in page
@@ -310,7 +314,7 @@ def test_a_packed_set_says_what_packing_saves_and_how_documents_lie(tmp_path):
 def test_pairs_have_a_histogram_for_each_part(tmp_path):
     write_text(tmp_path, num_documents=60)
     drawn = histograms(make_page(tmp_path, rows={"pairing": "nsp"}))
-    train = records.read_manifest(f"{tmp_path}/set").splits["train"]
+    train = manifests.read(f"{tmp_path}/set").splits["train"]
     assert set(drawn) == {
         "tokens of an example",
         "tokens of the first part",
@@ -336,13 +340,13 @@ def histograms(page):
 
 def test_each_number_is_in_the_bin_of_its_name():
     values = np.array([1, 2, 2, 3, 4, 64])
-    bins = report._bins(values)
+    bins = page._bins(values)
     assert len(bins) == 32
     assert bins[:2] == [("1 – 2", 3), ("3 – 4", 2)]
     assert bins[-1] == ("63 – 64", 1)
-    assert report._bins(np.array([0, 2, 2])) == [("0", 1), ("1", 0), ("2", 2)]
+    assert page._bins(np.array([0, 2, 2])) == [("0", 1), ("1", 0), ("2", 2)]
     # The last bin ends with the largest.
-    assert report._bins(np.arange(1, 36))[-1] == ("35", 1)
+    assert page._bins(np.arange(1, 36))[-1] == ("35", 1)
 
 
 def test_what_a_dropped_document_is_like_is_not_called_kept(built):
@@ -354,7 +358,7 @@ def test_what_a_dropped_document_is_like_is_not_called_kept(built):
         {"similarity": 0.9, "earlier": document("a"), "later": document("b")},
         {"similarity": 0.9, "earlier": document("b"), "later": document("c")},
     ]
-    shown = report._near_duplicates(pairs)
+    shown = page._near_duplicates(pairs)
     assert "kept" not in shown
     assert "<small>earlier: b</small>" in shown
     assert "<small>dropped: c</small>" in shown
@@ -363,7 +367,7 @@ def test_what_a_dropped_document_is_like_is_not_called_kept(built):
 
 def test_records_of_another_builder_have_a_page(make_set):
     data_dir = make_set()
-    manifest = records.read_manifest(data_dir)
+    manifest = manifests.read(data_dir)
     output_file = f"{data_dir}/report.html"
     report.main(report.ReportConfig(data_dir=data_dir, output_file=output_file))
     page = pathlib.Path(output_file).read_text()
@@ -401,7 +405,7 @@ def test_text_cannot_become_markup():
     (serialized,) = records.serialize(
         {name: np.array(values) for name, values in rows.items()}
     )
-    shown = report._decode(records.to_arrays(serialized, "x"), vocab)
+    shown = statistics._decode(records.to_arrays(serialized, "x"), vocab)
     assert "<b>" not in shown.replace("<b>&lt;b&gt;</b>", "")
     assert "&amp;" in shown
 

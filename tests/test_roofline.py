@@ -2,7 +2,7 @@
 
 import pytest
 
-from bert_pretrain.tpu import roofline, slices
+from bert_pretrain.compilation import roofline, slices
 
 
 def test_the_slower_of_arithmetic_and_memory_counts_and_the_sums_after_it():

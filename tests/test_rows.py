@@ -8,8 +8,9 @@ import weakref
 import numpy as np
 import pytest
 
-from bert_pretrain import errors, vocabulary
-from tfrecord_builders import rows
+from bert_pretrain import errors
+from bert_pretrain.data import vocabulary
+from tfrecord_builders.rows import rows
 
 VOCAB = vocabulary.Vocabulary(
     (*vocabulary.SPECIAL_TOKENS, *(f"w{i}" for i in range(60000))),

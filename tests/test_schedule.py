@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bert_pretrain import errors, schedule
+from bert_pretrain import errors
+from bert_pretrain.training import schedule
 
 
 def rates(steps, clock=None, changes=(), **options):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import seeding
+from bert_pretrain.model import seeding
 
 # Also with words that are negative, of which TensorFlow's own makes others.
 SEEDS = ([0, 0], [7, 1], [-3, 2**31 - 1], [-(2**31), -1])

@@ -6,8 +6,10 @@ import itertools
 import numpy as np
 import pytest
 
-from bert_pretrain import errors, vocabulary
-from tfrecord_builders import masking, rows, segmentation, tokenization
+from bert_pretrain import errors
+from bert_pretrain.data import vocabulary
+from tfrecord_builders.rows import masking, rows
+from tfrecord_builders.tokens import segmentation, tokenization
 
 # Written for this test: words of one to five ideographs, Latin letters and
 # numbers within Chinese, and the other way round.

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tfrecord_builders import sentences
+from tfrecord_builders.tokens import sentences
 
 # Each string is one sentence; a case is what stands in one paragraph.
 ENGLISH = [

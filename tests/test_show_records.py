@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bert_pretrain import errors, vocabulary
+from bert_pretrain import errors
+from bert_pretrain.data import vocabulary
 from tfrecord_builders import show_records
 
 VOCAB = vocabulary.Vocabulary((*vocabulary.SPECIAL_TOKENS, "a", "b"), True)

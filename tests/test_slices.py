@@ -5,7 +5,7 @@ import math
 import pytest
 
 from bert_pretrain import errors
-from bert_pretrain.tpu import slices
+from bert_pretrain.compilation import slices
 
 
 @pytest.mark.parametrize(

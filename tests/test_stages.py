@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import test_build
 
-from bert_pretrain import errors, files, records, vocabulary
-from tfrecord_builders import build, engine, sentences, show_records
+from bert_pretrain import errors, files
+from bert_pretrain.data import manifests, records, vocabulary
+from tfrecord_builders import build, show_records
+from tfrecord_builders.engines import engine
+from tfrecord_builders.tokens import sentences
 
 text = test_build.text
 
@@ -19,7 +22,7 @@ def built(text, name="set", **values):
     """(folder, manifest) of a set that is built of `text`."""
     config = test_build.config_of(text, name, **values)
     build.main(config)
-    return config.output_dir, records.read_manifest(config.output_dir)
+    return config.output_dir, manifests.read(config.output_dir)
 
 
 def documents_of(example):
@@ -218,7 +221,7 @@ def test_a_build_without_the_segmenter_s_package_says_how_to_get_it(
 
 
 def test_rows_that_fail_are_told_by_the_files_they_come_from(text, monkeypatch):
-    monkeypatch.setattr(engine, "_NUM_ATTEMPTS", 1)
+    monkeypatch.setattr(engine, "NUM_ATTEMPTS", 1)
     monkeypatch.setattr(sentences, "split", lambda text: [][0])
     for unit_mb, name in (
         (0.25, f"{text}/news-1.jsonl: IndexError"),

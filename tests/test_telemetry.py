@@ -8,7 +8,8 @@ import types
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import hardware, telemetry, trainer
+from bert_pretrain.telemetry import console, memory, metrics_log, train_progress
+from bert_pretrain.training import trainer
 
 OUTPUT = {
     "masked_lm_loss": 6.5,
@@ -25,7 +26,7 @@ def run_loops(loops, stream, peak=None, budget=math.inf, values=OUTPUT):
     """
     clock = types.SimpleNamespace(seconds_left=budget)
     fake = types.SimpleNamespace(state=types.SimpleNamespace(clock=clock))
-    progress = telemetry.Progress(fake, 100, 128, stream, peak)
+    progress = train_progress.TrainProgress(fake, 100, 128, stream, peak)
     for step, num_steps, num_examples, seconds in loops:
         fake.state.step = step
         fake.last_loop = trainer.Loop(
@@ -80,11 +81,11 @@ def test_the_longest_line_fits_a_screen():
 def test_the_memory_of_host_and_accelerator_is_told(monkeypatch):
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     output = {}
-    telemetry.add_memory(strategy, output)
+    memory.add_memory(strategy, output)
     assert 1e8 < output["host_memory_bytes"] < 1e11
     assert len(output) == 1  # A CPU has no memory of its own.
-    monkeypatch.setattr(hardware, "device_memory_bytes", lambda _: (3, 5))
-    telemetry.add_memory(strategy, output)
+    monkeypatch.setattr(memory, "device_memory_bytes", lambda _: (3, 5))
+    memory.add_memory(strategy, output)
     assert output["device_memory_bytes"] == 3
     assert output["device_peak_memory_bytes"] == 5
 
@@ -94,7 +95,7 @@ def test_the_summary_leaves_the_compiling_loop_out_of_the_rates():
         [(10, 10, 320, 40.0), (20, 10, 320, 8.0), (30, 10, 320, 12.0)],
         io.StringIO(),
     )
-    assert telemetry.summarize([progress.totals()]) == {
+    assert train_progress.summarize([progress.totals()]) == {
         "train_seconds": 60.0,
         "examples_per_second": 32.0,
         "tokens_per_second": 32.0 * 128,
@@ -104,8 +105,8 @@ def test_the_summary_leaves_the_compiling_loop_out_of_the_rates():
 
 
 def test_a_run_without_loops_has_no_rates():
-    progress = telemetry.Progress(None, 10, 128, io.StringIO())
-    results = telemetry.summarize([progress.totals()])
+    progress = train_progress.TrainProgress(None, 10, 128, io.StringIO())
+    results = train_progress.summarize([progress.totals()])
     assert results["examples_per_second"] == 0.0
 
 
@@ -120,11 +121,11 @@ def test_a_run_without_loops_has_no_rates():
     ],
 )
 def test_durations(seconds, text):
-    assert telemetry.format_duration(seconds) == text
+    assert console.format_duration(seconds) == text
 
 
 def test_peak_memory_is_that_of_a_process_with_tensorflow():
-    assert 1e8 < telemetry.peak_memory_bytes() < 1e11
+    assert 1e8 < memory.peak_memory_bytes() < 1e11
 
 
 class Count(int):
@@ -136,16 +137,16 @@ class Count(int):
 
 def log_at(path, step, num_examples):
     state = types.SimpleNamespace(step=step, num_examples=Count(num_examples))
-    return state, telemetry.MetricsLog(str(path), state)
+    return state, metrics_log.MetricsLog(str(path), state)
 
 
 def test_who_follows_the_log_gets_each_line_once(tmp_path):
     lines = []
     state = types.SimpleNamespace(step=1, num_examples=Count(8))
-    log = telemetry.MetricsLog(str(tmp_path / "log"), state, lines.append)
+    log = metrics_log.MetricsLog(str(tmp_path / "log"), state, lines.append)
     log.append("train", {"loss": 1.5})
     log.append("train", {"loss": 1.5})
-    assert lines == telemetry.read_log(str(tmp_path / "log"))
+    assert lines == metrics_log.read(str(tmp_path / "log"))
     assert len(lines) == 1
 
 
@@ -179,7 +180,7 @@ def test_the_log_keeps_what_need_not_be_done_again(tmp_path):
 
 def test_evaluations_of_steps_gone_back_over_do_not_count(tmp_path):
     state = types.SimpleNamespace(num_examples=tf.Variable(0, dtype=tf.int64))
-    log = telemetry.MetricsLog(str(tmp_path / "metrics.jsonl"), state)
+    log = metrics_log.MetricsLog(str(tmp_path / "metrics.jsonl"), state)
 
     def steps():
         return [record["step"] for record in log.evaluations()]

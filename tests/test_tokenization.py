@@ -11,8 +11,9 @@ import tokenizers
 import transformers
 from tokenizers import models, normalizers, pre_tokenizers
 
-from bert_pretrain import vocabulary
-from tfrecord_builders import learn_vocabulary, sentences, tokenization
+from bert_pretrain.data import vocabulary
+from tfrecord_builders import learn_vocabulary
+from tfrecord_builders.tokens import sentences, tokenization
 
 # Written for this test: accents, scripts, signs, and what has no width.
 SCRIPTS = """\

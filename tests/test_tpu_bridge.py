@@ -6,14 +6,11 @@ import tensorflow as tf
 import tensorflow_text
 import tpu_programs
 
-from bert_pretrain import (
-    distribution,
-    input_pipeline,
-    model,
-    recipe,
-    records,
-)
+from bert_pretrain import distribution
+from bert_pretrain.data import input_pipeline, records
+from bert_pretrain.model import bert_model
 from bert_pretrain.tpu import absent_tpu, bridge
+from bert_pretrain.training import training_config
 
 
 @pytest.mark.parametrize(
@@ -41,7 +38,7 @@ def test_every_program_of_a_run_crosses_the_bridge(
     )
     # One for each gradient and one for all else, but for the counts that
     # weigh two objectives. None for what replicas count for themselves.
-    num_counts = 2 * model.has_pairs(trainer.state.bert)
+    num_counts = 2 * bert_model.has_pairs(trainer.state.bert)
     num_sums = len(trainer.state.variables) + 1 + num_counts
     assert loop.device["CrossReplicaSum"] == num_sums
     # A batch for each replica, a loop around that, and no more.
@@ -69,7 +66,7 @@ def test_every_program_of_a_run_crosses_the_bridge(
 @pytest.mark.parametrize("kind", tpu_programs.KINDS)
 def test_a_host_of_a_tpu_can_read_the_input(kind, make_set, tmp_path):
     config = tpu_programs.config_of(kind, make_set, tmp_path)
-    (phase,) = recipe.plan(config)
+    (phase,) = training_config.plan(config)
     hosts = conftest.Hosts(2)
     batches = input_pipeline.train_batches(
         hosts,

@@ -6,8 +6,10 @@ import conftest
 import pytest
 import tpu_programs
 
-from bert_pretrain import distribution, model, recipe
-from bert_pretrain.tpu import compiler, peers, slices, training_step
+from bert_pretrain import distribution
+from bert_pretrain.compilation import compiler, peers, slices, training_step
+from bert_pretrain.model import bert_model
+from bert_pretrain.training import training_config
 
 pytest.importorskip("jax")
 pytest.importorskip("libtpu")
@@ -32,7 +34,7 @@ def plan_of(tmp_path_factory):
             recompute=recompute,
             global_batch_size=NUM_ROWS * NUM_REPLICAS,
         )
-        plan = recipe.plan(config)
+        plan = training_config.plan(config)
         rows = training_step.Rows.of_phase(plan[0], NUM_REPLICAS)
         return config, plan, rows
 
@@ -87,7 +89,9 @@ def test_the_step_needs_less_memory_and_traffic_than_others(
 ):
     # Found were 0.76 and 0.73 of the temporaries, 0.75 and 0.85 of the bytes.
     config, plan, rows = plan_of(recompute=False)
-    architecture = model.architecture(config.architecture, recipe.longest(plan))
+    architecture = bert_model.architecture(
+        config.architecture, training_config.longest(plan)
+    )
     step = peers.lower(name, architecture, "bfloat16", rows, NUM_REPLICAS)
     theirs = compile_for("v5litepod-4", step)
     _, ours = compile_step("v5litepod-4", recompute=False)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tpu_programs
 
-from bert_pretrain import kernels
+from bert_pretrain.model import kernels
 from bert_pretrain.tpu import absent_tpu, device_program, rehearsal
 
 pytest.importorskip("jax")

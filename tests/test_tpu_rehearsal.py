@@ -10,8 +10,9 @@ import pytest
 import tpu_programs
 import training
 
-from bert_pretrain import distribution, evaluate, recovery, train
+from bert_pretrain import distribution, evaluate, train
 from bert_pretrain.tpu import rehearsal
+from bert_pretrain.training import recovery
 
 pytest.importorskip("jax")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bert_pretrain.tpu import traffic
+from bert_pretrain.compilation import traffic
 
 # Arrays of 8 x 128 float32 are one tile of 4,096 bytes.
 TEXT = """\

@@ -16,20 +16,11 @@ import test_wandb_log
 import training
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from bert_pretrain import (
-    checkpoints,
-    distribution,
-    errors,
-    options,
-    profiling,
-    recipe,
-    records,
-    recovery,
-    telemetry,
-    train,
-    trainer,
-    wandb_log,
-)
+from bert_pretrain import distribution, errors, options, train
+from bert_pretrain.checkpoints import model_directory
+from bert_pretrain.data import manifests, records
+from bert_pretrain.telemetry import profiling, wandb_log
+from bert_pretrain.training import recovery, trainer, training_config
 
 
 def test_an_interrupted_and_a_crashed_run_end_as_an_undisturbed_one(
@@ -72,7 +63,7 @@ def test_who_is_to_be_killed_saves_and_leaves_the_evaluation(
         assert train.train(config) == 75
     assert list(training.logged(config, "eval", "masked_lm_loss")) == [0]
     assert not pathlib.Path(
-        f"{config.saving.model_dir}/{telemetry.TRAIN_RESULTS_NAME}"
+        f"{config.saving.model_dir}/{model_directory.TRAIN_RESULTS_NAME}"
     ).exists()
     assert train.train(config) == 0
     for kind in ("eval", "train"):
@@ -130,8 +121,10 @@ def test_a_run_leaves_results_logs_and_a_directory_that_explains_itself(
 
     assert (
         options.from_dict(
-            recipe.Config,
-            json.loads((folder / checkpoints.TRAIN_CONFIG_NAME).read_text()),
+            training_config.TrainingConfig,
+            json.loads(
+                (folder / model_directory.TRAIN_CONFIG_NAME).read_text()
+            ),
         )
         == config
     )
@@ -365,7 +358,7 @@ def other_vocabulary(data_dir):
 
 
 def no_manifest(data_dir):
-    (pathlib.Path(data_dir) / records.MANIFEST_NAME).unlink()
+    (pathlib.Path(data_dir) / manifests.MANIFEST_NAME).unlink()
 
 
 @pytest.mark.parametrize(
@@ -406,7 +399,7 @@ def test_rows_longer_than_the_positions_are_refused(make_config, make_set):
 def test_another_run_s_directory_is_refused(make_config, make_set):
     config = make_config(total_steps=1)
     train.train(config)
-    best = pathlib.Path(config.saving.model_dir) / checkpoints.BEST
+    best = pathlib.Path(config.saving.model_dir) / model_directory.BEST
     assert (best / "ckpt-1.json").exists()
     for message, other in {
         "global_batch_size=8, this run asks for 4": make_config(

@@ -9,18 +9,12 @@ import pytest
 import training
 import transformers
 
-from bert_pretrain import (
-    checkpoints,
-    errors,
-    flops,
-    hardware,
-    model,
-    optimizer,
-    records,
-    run,
-    schedule,
-    train,
-)
+from bert_pretrain import errors, train
+from bert_pretrain.checkpoints import trained_model
+from bert_pretrain.data import manifests, records
+from bert_pretrain.model import bert_model
+from bert_pretrain.telemetry import mfu
+from bert_pretrain.training import optimizer, run, schedule
 
 
 @pytest.fixture
@@ -97,7 +91,7 @@ def test_the_use_of_the_accelerators_is_that_of_the_phase(
     make_config, phases_file, monkeypatch
 ):
     peak = 1e12
-    monkeypatch.setattr(hardware, "peak_flops", lambda strategy, dtype: peak)
+    monkeypatch.setattr(mfu, "peak_flops", lambda strategy, dtype: peak)
     config = make_config(total_steps=10, phases=phases_file)
     assert train.train(config) == 0
     used = training.logged(config, "train", "mfu")
@@ -111,7 +105,9 @@ def test_the_use_of_the_accelerators_is_that_of_the_phase(
         (10, 24, 8),  # 0.3 of 24 tokens, and one to spare
     ):
         assert used[step] * peak / rates[step] == pytest.approx(
-            flops.per_example(bert_config, seq_length, num_predictions, True)
+            mfu.flops_per_example(
+                bert_config, seq_length, num_predictions, True
+            )
         )
 
 
@@ -199,9 +195,9 @@ def test_what_is_frozen_stays_as_it_was(make_config):
         },
     )
     assert train.train(config) == 0
-    manifest = records.read_manifest(config.data_dir)
-    fresh = model.build(config.architecture, manifest, config.seed)
-    trained = checkpoints.restore_model(config.saving.model_dir).bert
+    manifest = manifests.read(config.data_dir)
+    fresh = bert_model.build(config.architecture, manifest, config.seed)
+    trained = trained_model.restore(config.saving.model_dir).bert
     changed = {
         before.ref()
         for before, after in zip(
@@ -209,7 +205,7 @@ def test_what_is_frozen_stays_as_it_was(make_config):
         )
         if not np.array_equal(before, after)
     }
-    expected = model.trained_variables(fresh, config.architecture)
+    expected = bert_model.trained_variables(fresh, config.architecture)
     assert changed == {variable.ref() for variable in expected}
     assert len(fresh.trainable_variables) - len(expected) == 6 + 2 + 1
     moments = [
@@ -226,7 +222,7 @@ def test_labels_are_counted(make_config):
     assert training.results_of(config)["num_predictions"] == counts[6]
     assert 0 < counts[2] < counts[4] < counts[6]
     # 48 of 29 rows: each once, and some again.
-    manifest = records.read_manifest(config.data_dir)
+    manifest = manifests.read(config.data_dir)
     total = manifest.splits[records.TRAIN].num_predictions
     assert total < counts[6] < 2 * total
 

@@ -9,7 +9,9 @@ import tensorflow as tf
 import tf_keras
 import transformers
 
-from bert_pretrain import losses, model, optimizer, records, schedule, trainer
+from bert_pretrain.data import records
+from bert_pretrain.model import bert_model, losses, objectives
+from bert_pretrain.training import optimizer, schedule, train_state, trainer
 
 NUM_ROWS = 8
 
@@ -53,7 +55,7 @@ def trainer_of(
     name = "BertForMaskedLM" if pairing == "none" else "BertForPreTraining"
     with strategy.scope():
         tf_keras.utils.set_random_seed(0)
-        bert = model.from_config(
+        bert = bert_model.from_config(
             transformers.BertConfig(
                 vocab_size=60,
                 hidden_size=16,
@@ -75,7 +77,7 @@ def trainer_of(
             ),
             bert.trainable_variables,
         )
-        state = trainer.new_state(bert, adam)
+        state = train_state.new_state(bert, adam)
     return bert, trainer.Trainer(
         strategy,
         state,
@@ -170,7 +172,7 @@ def test_the_reported_means_weigh_every_prediction_the_same():
     rows = {
         name: tf.constant(value[:NUM_ROWS]) for name, value in batches().items()
     }
-    sums = trainer.forward(bert, rows, tf.float32)
+    sums = objectives.forward(bert, rows, tf.float32)
     output = bert_trainer.train(tf.constant(1))
     for objective, part in sums.items():
         for name, value in (
@@ -265,8 +267,8 @@ def test_dropout_masks_differ_between_steps_replicas_and_seeds():
 
 def test_a_batch_without_predictions_is_no_division_by_zero():
     zero = tf.constant(0.0)
-    sums = trainer.flatten({"masked_lm": losses.Sums(zero, zero, zero)})
-    assert trainer.means({k: float(v) for k, v in sums.items()}) == {
+    sums = objectives.flatten({"masked_lm": losses.Sums(zero, zero, zero)})
+    assert objectives.means({k: float(v) for k, v in sums.items()}) == {
         "masked_lm_loss": 0.0,
         "masked_lm_accuracy": 0.0,
     }

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import optimizer, schedule, update
+from bert_pretrain.training import optimizer, schedule
 
 
 @pytest.mark.parametrize("kind", ["adamw", "lamb"])
@@ -30,8 +30,8 @@ def test_a_bad_update_changes_the_step_only(num_replicas, kind):
     @tf.function
     def step(gradients):
         def replica_step(gradients):
-            update.apply_if(
-                update.is_finite(tf.linalg.global_norm(gradients), []),
+            optimizer.apply_if(
+                optimizer.is_finite(tf.linalg.global_norm(gradients), []),
                 adam,
                 gradients,
                 variables,
@@ -61,6 +61,6 @@ def test_a_bad_update_changes_the_step_only(num_replicas, kind):
 
 def test_a_loss_may_be_bad_where_the_gradient_is_not():
     one = tf.constant(1.0)
-    assert update.is_finite(one, [one, one])
-    assert not update.is_finite(one, [one, tf.constant(np.inf)])
-    assert not update.is_finite(tf.constant(np.nan), [one])
+    assert optimizer.is_finite(one, [one, one])
+    assert not optimizer.is_finite(one, [one, tf.constant(np.inf)])
+    assert not optimizer.is_finite(tf.constant(np.nan), [one])

@@ -2,7 +2,8 @@
 
 import pytest
 
-from bert_pretrain import errors, vocabulary
+from bert_pretrain import errors
+from bert_pretrain.data import vocabulary
 
 SPECIAL = vocabulary.SPECIAL_TOKENS
 

@@ -10,7 +10,8 @@ import pytest
 import wandb
 from wandb.proto import wandb_internal_pb2
 
-from bert_pretrain import errors, wandb_log
+from bert_pretrain import errors
+from bert_pretrain.telemetry import wandb_log
 
 CONFIG = wandb_log.WandbConfig(wandb="a-project")
 

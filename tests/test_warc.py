@@ -9,7 +9,7 @@ import zstandard
 from warcio import statusandheaders, warcwriter
 
 from bert_pretrain import errors, files
-from tfrecord_builders import documents, inputs
+from tfrecord_builders.sources import documents, streams
 
 PARAGRAPHS = [
     f"In part {i} the mayor said that the bridges on the north coast would be "
@@ -129,7 +129,7 @@ def test_a_page_that_breaks_the_parser_stops_no_other(tmp_path, monkeypatch):
 
 
 def test_a_page_that_is_too_large_is_passed_over(tmp_path, monkeypatch):
-    from tfrecord_builders import warc
+    from tfrecord_builders.sources import warc
 
     monkeypatch.setattr(warc, "_MAX_PAGE_BYTES", 600)
     path = f"{tmp_path}/a.warc"
@@ -138,7 +138,7 @@ def test_a_page_that_is_too_large_is_passed_over(tmp_path, monkeypatch):
     assert [item.reason for item in found if item.id == "http://a/1"] == [
         "too_long"
     ]
-    assert isinstance(found[-1], inputs.Document)
+    assert isinstance(found[-1], streams.Document)
 
 
 def test_mistakes_name_the_file_and_the_remedy(tmp_path, monkeypatch):

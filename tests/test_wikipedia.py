@@ -4,7 +4,7 @@ import re
 import pytest
 
 from bert_pretrain import errors, files
-from tfrecord_builders import documents, inputs, wikipedia
+from tfrecord_builders.sources import documents, streams, wikipedia
 
 HEADER = """\
 <mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" \
@@ -69,16 +69,16 @@ def read(path, content=None, start=0, end=None):
         if isinstance(content, str):
             content = content.encode("utf-8")
         files.write_bytes(path, content)
-    span = inputs.Span(
+    span = streams.Span(
         "wikipedia", path, start, files.size(path) if end is None else end
     )
     config = documents.SourceConfig(source=("wikipedia",), input=(path,))
-    return list(wikipedia.read(inputs.Stream(span), config))
+    return list(wikipedia.read(streams.Stream(span), config))
 
 
 def kinds(found):
     return [
-        item.reason if isinstance(item, inputs.Dropped) else item.text
+        item.reason if isinstance(item, streams.Dropped) else item.text
         for item in found
     ]
 
@@ -237,8 +237,8 @@ def test_a_page_that_is_not_utf8_costs_that_page_alone(tmp_path):
 def test_a_page_too_large_is_passed_over_without_being_held(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(inputs, "MAX_DOCUMENT_BYTES", 3000)
-    monkeypatch.setattr(inputs, "_READ_BYTES", 64)
+    monkeypatch.setattr(streams, "MAX_DOCUMENT_BYTES", 3000)
+    monkeypatch.setattr(streams, "_READ_BYTES", 64)
     monkeypatch.setattr(wikipedia, "_HEAD_BYTES", 1000)
     large = page(77, "Large", "x\n" * 5000)
     broken = PAGES[1].replace("<revision>", "<rev>")

@@ -4,7 +4,8 @@ import time
 import mwparserfromhell
 import pytest
 
-from tfrecord_builders import cleaning, wikitext
+from tfrecord_builders.quality import cleaning
+from tfrecord_builders.sources import wikitext
 
 GERMAN = wikitext.Syntax(("datei",), ("kategorie",))
 

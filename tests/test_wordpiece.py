@@ -8,8 +8,8 @@ import pytest
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
-from bert_pretrain import vocabulary
-from tfrecord_builders import wordpiece
+from bert_pretrain.data import vocabulary
+from tfrecord_builders.tokens import wordpiece
 
 NOTHING = np.zeros(0, np.int32), np.zeros(1, np.int64)
 

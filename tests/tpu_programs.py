@@ -4,13 +4,9 @@ import dataclasses
 
 import training
 
-from bert_pretrain import (
-    checkpoints,
-    optimizer,
-    program,
-    recipe,
-    telemetry,
-)
+from bert_pretrain.checkpoints import checkpoint_saver
+from bert_pretrain.telemetry import metrics_log
+from bert_pretrain.training import optimizer, program, training_config
 
 # Name to (the set's options, the run's); among them all that a program can
 # differ in.
@@ -80,11 +76,11 @@ class Parts:
 
 
 def parts_of(config, strategy):
-    plan = recipe.plan(config)
+    plan = training_config.plan(config)
     with strategy.scope():
-        state = recipe.new_state(config, plan)
-        saver = checkpoints.Saver(config.saving, state)
-    log = telemetry.MetricsLog(f"{config.saving.model_dir}/log", state)
+        state = training_config.new_state(config, plan)
+        saver = checkpoint_saver.Saver(config.saving, state)
+    log = metrics_log.MetricsLog(f"{config.saving.model_dir}/log", state)
     _, run = program.Program(config, plan, strategy, state, saver, log)._enter(
         plan[0], lambda: None
     )

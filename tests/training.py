@@ -8,7 +8,10 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from bert_pretrain import checkpoints, model, recipe, schedule, telemetry
+from bert_pretrain.checkpoints import checkpoint_saver, model_directory
+from bert_pretrain.model import bert_model
+from bert_pretrain.telemetry import train_progress
+from bert_pretrain.training import schedule, training_config
 
 
 def config(folder, data_dir, model_dir, total_steps=9, **values):
@@ -16,7 +19,7 @@ def config(folder, data_dir, model_dir, total_steps=9, **values):
 
     Args:
       bert, architecture: what config.json and the options say of it.
-      values: those of `recipe.Config`.
+      values: those of `training_config.TrainingConfig`.
     """
     bert = {
         "hidden_size": 16,
@@ -29,18 +32,18 @@ def config(folder, data_dir, model_dir, total_steps=9, **values):
     text = json.dumps(bert)
     path = folder / f"bert-{zlib.crc32(text.encode())}.json"
     path.write_text(text)
-    return recipe.Config(
+    return training_config.TrainingConfig(
         **{
             "data_dir": data_dir,
             "global_batch_size": 8,
             "steps_per_loop": 2,
-            "architecture": model.ModelConfig(
+            "architecture": bert_model.ModelConfig(
                 bert_config=str(path), **values.pop("architecture", {})
             ),
             "schedule": schedule.ScheduleConfig(
                 total_steps=total_steps, peak_learning_rate=3e-3
             ),
-            "saving": checkpoints.CheckpointConfig(
+            "saving": checkpoint_saver.CheckpointConfig(
                 model_dir=str(folder / model_dir), checkpoint_every_steps=4
             ),
             **values,
@@ -59,14 +62,14 @@ def allowing(config, **values):
 
 def disturb(monkeypatch, at_step, act):
     """Calls `act` after the loop that ends at `at_step`."""
-    real = telemetry.Progress.__call__
+    real = train_progress.TrainProgress.__call__
 
     def call(self, output):
         real(self, output)
         if self._trainer.state.step == at_step:
             act()
 
-    monkeypatch.setattr(telemetry.Progress, "__call__", call)
+    monkeypatch.setattr(train_progress.TrainProgress, "__call__", call)
 
 
 def crash():
@@ -94,20 +97,23 @@ def assert_same(actual, expected, but=()):
 
 
 def results_of(config):
-    path = pathlib.Path(config.saving.model_dir) / telemetry.TRAIN_RESULTS_NAME
+    path = (
+        pathlib.Path(config.saving.model_dir)
+        / model_directory.TRAIN_RESULTS_NAME
+    )
     return json.loads(path.read_text())
 
 
 def evaluated(config):
     """What bert_pretrain.evaluate has written, by split."""
-    name = telemetry.EVALUATE_RESULTS_NAME
+    name = model_directory.EVALUATE_RESULTS_NAME
     path = pathlib.Path(config.saving.model_dir) / name
     return json.loads(path.read_text())
 
 
 def log_of(config):
     """The records of metrics.jsonl."""
-    path = pathlib.Path(config.saving.model_dir) / telemetry.LOG_NAME
+    path = pathlib.Path(config.saving.model_dir) / model_directory.LOG_NAME
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 

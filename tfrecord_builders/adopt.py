@@ -17,7 +17,8 @@ from typing import NamedTuple
 import tensorflow as tf
 import tqdm
 
-from bert_pretrain import errors, files, options, records, vocabulary
+from bert_pretrain import errors, files, locks, options
+from bert_pretrain.data import manifests, records, vocabulary
 
 _ROWS_AT_ONCE = 1024
 
@@ -51,7 +52,7 @@ def main(config):
         records.TEST: files.expand(config.test_input),
     }
     _check_apart(paths)
-    with files.locked(config.output_dir):
+    with locks.locked(config.output_dir):
         _refuse_existing(config.output_dir)
         manifest = adopt(paths, vocab, config.output_dir)
     for name, split in manifest.splits.items():
@@ -75,7 +76,7 @@ def adopt(paths, vocab, output_dir):
       vocab: the `vocabulary.Vocabulary` that they were made with.
 
     Returns:
-      The `records.Manifest`.
+      The `manifests.Manifest`.
 
     Raises:
       UserError: naming the file that is corrupt, or does not fit the
@@ -100,7 +101,7 @@ def adopt(paths, vocab, output_dir):
                 bar.update(shards[-1].num_bytes)
             splits[name] = _split(counts, shards, form.seq_length)
     vocab.write(f"{output_dir}/{vocabulary.FILE_NAME}")
-    manifest = records.Manifest(
+    manifest = manifests.Manifest(
         seq_length=form.seq_length,
         max_predictions_per_seq=form.max_predictions_per_seq,
         # Where no pair is random, there is nothing to learn about pairs.
@@ -123,8 +124,8 @@ def adopt(paths, vocab, output_dir):
         },
         rows={},
     )
-    files.remove_asides(output_dir)
-    records.write_manifest(output_dir, manifest)
+    files.remove_temporary_files(output_dir)
+    manifests.write(output_dir, manifest)
     return manifest
 
 
@@ -144,7 +145,7 @@ def _check_apart(paths):
 
 
 def _refuse_existing(output_dir):
-    path = f"{output_dir}/{records.MANIFEST_NAME}"
+    path = f"{output_dir}/{manifests.MANIFEST_NAME}"
     with errors.naming(path):
         if tf.io.gfile.exists(path):
             raise errors.UserError(
@@ -225,7 +226,7 @@ def _count(path, form, vocab):
 def _copy(path, copy, num_examples):
     with files.replacing(copy) as aside:
         tf.io.gfile.copy(path, aside)
-    return records.Shard(
+    return manifests.Shard(
         file=copy.rpartition("/")[2],
         num_examples=num_examples,
         num_bytes=files.size(copy),
@@ -235,7 +236,7 @@ def _copy(path, copy, num_examples):
 
 def _split(counts, shards, seq_length):
     capacity = max(1, counts["num_examples"] * seq_length)
-    return records.Split(
+    return manifests.Split(
         num_documents=0,  # No record tells.
         num_examples=counts["num_examples"],
         num_tokens=counts["num_tokens"],

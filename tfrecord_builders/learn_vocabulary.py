@@ -16,8 +16,10 @@ import tokenizers
 import tqdm
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from bert_pretrain import errors, options, vocabulary
-from tfrecord_builders import documents, sentences, tokenization
+from bert_pretrain import errors, options
+from bert_pretrain.data import vocabulary
+from tfrecord_builders.sources import documents
+from tfrecord_builders.tokens import sentences, tokenization
 
 _UNIT_BYTES = 1 << 24
 _MIN_FREQUENCY = 2

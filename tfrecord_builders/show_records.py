@@ -12,7 +12,8 @@ import itertools
 
 import tensorflow as tf
 
-from bert_pretrain import errors, files, options, records, vocabulary
+from bert_pretrain import errors, files, options
+from bert_pretrain.data import manifests, records, vocabulary
 
 # What the labels 0 and 1 of a pair say.
 _LABELS = {
@@ -52,8 +53,8 @@ def main(config):
         config.vocab_file or f"{config.data_dir}/{vocabulary.FILE_NAME}"
     )
     pairing = "nsp"
-    if tf.io.gfile.exists(f"{config.data_dir}/{records.MANIFEST_NAME}"):
-        pairing = records.read_manifest(config.data_dir).pairing
+    if tf.io.gfile.exists(f"{config.data_dir}/{manifests.MANIFEST_NAME}"):
+        pairing = manifests.read(config.data_dir).pairing
     pattern = config.pattern or f"{config.data_dir}/{config.split}-*.tfrecord"
     paths = files.expand([pattern])
     last = config.skip + config.num_examples

@@ -5,5 +5,4 @@ device_program  what it would send to the TPUs: cut out, and lowered to HLO
 bridge          TensorFlow's own TPU bridge, and what it must show
 execution       a device's program, executed by XLA on CPUs
 rehearsal       a run whose every device program is executed so
-compiler        a device's program, compiled by libtpu's compiler
 """

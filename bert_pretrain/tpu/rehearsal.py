@@ -15,7 +15,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from bert_pretrain import attention_kernel, distribution
+from bert_pretrain import distribution
+from bert_pretrain.model import attention_kernel
 from bert_pretrain.tpu import absent_tpu, device_program, execution
 
 

@@ -1,0 +1,1 @@
+"""The model directory of a run: checkpoints, saved and restored."""

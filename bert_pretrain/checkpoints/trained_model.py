@@ -1,0 +1,67 @@
+"""A trained model, read from a model directory without its optimizer."""
+
+import dataclasses
+
+import tensorflow as tf
+import transformers
+
+from bert_pretrain import errors, files
+from bert_pretrain.checkpoints import checkpoint_files, model_directory
+from bert_pretrain.data import vocabulary
+from bert_pretrain.model import bert_model
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """A trained model and what its token ids mean."""
+
+    bert: transformers.TFPreTrainedModel
+    vocabulary: vocabulary.Vocabulary
+    step: int
+    train_config: dict  # the options of the run
+
+
+def restore(model_dir, which=model_directory.NEWEST):
+    """Reads the newest or the best checkpoint's model, without optimizer.
+
+    Raises:
+      UserError: if there is none.
+    """
+    folder = (
+        f"{model_dir}/{model_directory.BEST}"
+        if which == model_directory.BEST
+        else model_dir
+    )
+    with errors.naming(model_dir):
+        found = list(checkpoint_files.list_whole(folder, warn=True))
+    if not found:
+        raise errors.UserError(
+            f"{folder} holds no checkpoint; run bert_pretrain.train "
+            f"--model_dir={model_dir} first."
+        )
+    values = files.read_json(f"{model_dir}/{bert_model.CONFIG_NAME}")
+    bert_config = transformers.BertConfig.from_dict(values)
+    bert = bert_model.from_config(bert_config)
+    return TrainedModel(
+        bert=bert,
+        step=_restore_weights(bert, [path for path, _ in found]),
+        vocabulary=vocabulary.read(f"{model_dir}/{vocabulary.FILE_NAME}"),
+        train_config=files.read_json(
+            f"{model_dir}/{model_directory.TRAIN_CONFIG_NAME}"
+        ),
+    )
+
+
+def _restore_weights(bert, paths):
+    step = tf.Variable(0, dtype=tf.int64, trainable=False)
+    for path in paths:
+        try:
+            with checkpoint_files.naming_unreadable(path):
+                tf.train.Checkpoint(model=bert, step=step).restore(
+                    path
+                ).assert_existing_objects_matched().expect_partial()
+            return int(step.numpy())
+        except errors.UserError as error:
+            if path == paths[-1]:
+                raise
+            errors.warn(error)

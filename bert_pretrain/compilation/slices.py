@@ -1,0 +1,122 @@
+"""Slices of TPUs: how many chips a name stands for, and how they lie."""
+
+import dataclasses
+import math
+import re
+
+from bert_pretrain import errors
+from bert_pretrain.telemetry import mfu
+
+# The sizes that are sold, in chips (docs.cloud.google.com/tpu/docs/{v2,v3,v4,
+# v5e,v5p,v6e}, "Configurations"). Chips of v4 and v5p lie in three dimensions,
+# and 64 of them and more in cubes of 4 x 4 x 4.
+_FLAT = {
+    "TPU v2": (4, 16, 64, 128, 256),
+    "TPU v3": (4, 16, 32, 64, 128, 256, 512, 1024),
+    "TPU v5e": (1, 4, 8, 16, 32, 64, 128, 256),
+    "TPU v6e": (1, 4, 8, 16, 32, 64, 128, 256),
+}
+_MAX_CHIPS = {"TPU v4": 4096, "TPU v5p": 6144}
+_BELOW_A_CUBE = {4: (2, 2, 1), 8: (2, 2, 2), 16: (2, 2, 4), 32: (2, 4, 4)}
+_CUBE = 4**3
+# Names count the TensorCores up to v5p, of which a chip has two; later ones
+# count chips.
+_CORES_PER_CHIP = {"TPU v2": 2, "TPU v3": 2, "TPU v4": 2, "TPU v5p": 2}
+_TOPOLOGY_NAMES = {
+    "TPU v2": "v2",
+    "TPU v3": "v3",
+    "TPU v4": "v4",
+    "TPU v5e": "v5e",
+    "TPU v5p": "v5p",
+    "TPU v6e": "v6e",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """Chips that are connected, as libtpu knows them."""
+
+    accelerator_type: str
+    kind: mfu.TPU
+    num_chips: int
+    topology: str  # such as v5e:2x4
+    topology_options: dict
+
+    @property
+    def num_replicas(self) -> int:
+        return self.num_chips * self.kind.replicas_per_chip
+
+
+def find(accelerator_type: str) -> Slice:
+    """The slice that has this name.
+
+    Raises:
+      UserError: if there is no such kind of TPU, or no slice of this size.
+    """
+    kind = mfu.find_tpu(accelerator_type)
+    if kind is None:
+        raise errors.UserError(
+            f"--accelerator_type={accelerator_type} is no kind of TPU and a "
+            "size; give for example v4-8, v5litepod-8, v5p-8 or v6e-8."
+        )
+    (size,) = map(int, re.findall(r"-(\d+)$", accelerator_type))
+    num_cores = _CORES_PER_CHIP.get(kind.name, 1)
+    shape = None if size % num_cores else _shape(kind.name, size // num_cores)
+    if shape is None:
+        prefix = accelerator_type.rpartition("-")[0]
+        raise errors.UserError(
+            f"--accelerator_type={accelerator_type}: there is no slice of "
+            f"{size} {'chips' if num_cores == 1 else 'cores'} of {kind.name}; "
+            f"there are {_describe_sizes(kind.name, prefix, num_cores)}."
+        )
+    options = {}
+    if math.prod(shape) == 1:
+        # Its machine has one chip, where others have four and more.
+        options["chips_per_host_bounds"] = (1, 1, 1)
+    if kind.name == "TPU v4":
+        # Else libtpu shows the two cores of a chip as two devices.
+        options["chip_config_name"] = "megacore"
+    return Slice(
+        accelerator_type=accelerator_type,
+        kind=kind,
+        num_chips=math.prod(shape),
+        topology=f"{_TOPOLOGY_NAMES[kind.name]}:{'x'.join(map(str, shape))}",
+        topology_options=options,
+    )
+
+
+def _shape(name, num_chips):
+    """Chips along each dimension; None if there is no slice of so many."""
+    if name in _FLAT:
+        if num_chips not in _FLAT[name]:
+            return None
+        return _balanced(num_chips, 2)
+    if num_chips in _BELOW_A_CUBE:
+        return _BELOW_A_CUBE[num_chips]
+    if num_chips > _MAX_CHIPS[name] or num_chips % _CUBE or not num_chips:
+        return None
+    return tuple(4 * n for n in _balanced(num_chips // _CUBE, 3))
+
+
+def _balanced(number, num_factors):
+    """The factors, rising, whose largest is the smallest that can be."""
+    if num_factors == 1:
+        return (number,)
+    return min(
+        (
+            tuple(sorted((first, *_balanced(number // first, num_factors - 1))))
+            for first in range(1, number + 1)
+            if number % first == 0
+        ),
+        key=lambda factors: (factors[-1], -factors[0]),
+    )
+
+
+def _describe_sizes(name, prefix, num_cores):
+    if name in _FLAT:
+        return ", ".join(f"{prefix}-{n * num_cores}" for n in _FLAT[name])
+    small = ", ".join(f"{prefix}-{n * num_cores}" for n in _BELOW_A_CUBE)
+    return (
+        f"{small} and multiples of {_CUBE * num_cores} up to "
+        f"{prefix}-{_MAX_CHIPS[name] * num_cores}"
+    )

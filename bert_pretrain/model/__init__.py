@@ -1,0 +1,1 @@
+"""The model: its forward pass, its losses, its weights."""

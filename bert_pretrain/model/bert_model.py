@@ -1,0 +1,305 @@
+"""The BERT that is trained: its architecture and where its weights come from.
+
+The object built here owns the variables, under HuggingFace's names, so that
+`save_pretrained` gives weights which every HuggingFace user can load. The
+computation is in `encoder.py`.
+"""
+
+import dataclasses
+import re
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+import transformers
+from absl import logging
+
+from bert_pretrain import errors, files, options
+from bert_pretrain.data import vocabulary
+from bert_pretrain.model import encoder, weights
+
+# (layers, hidden size) of https://github.com/google-research/bert; a head is
+# 64 wide, and the feed-forward layer 4 times the hidden size.
+SIZES = {
+    "tiny": (2, 128),
+    "mini": (4, 256),
+    "small": (4, 512),
+    "medium": (8, 512),
+    "base": (12, 768),
+    "large": (24, 1024),
+}
+CONFIG_NAME = "config.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig(options.Options):
+    """Which architecture, and whether it starts from somebody's weights."""
+
+    model_size: Literal["tiny", "mini", "small", "medium", "base", "large"] = (
+        options.option(
+            "One of Google's BERT sizes, tiny (4 M parameters) to large "
+            "(335 M); --bert_config and --init_from take precedence.",
+            "base",
+            changes_result=False,  # The architecture itself is compared.
+        )
+    )
+    bert_config: str = options.option(
+        "A HuggingFace config.json that gives the architecture.",
+        "",
+        changes_result=False,  # The architecture itself is compared.
+    )
+    init_from: str = options.option(
+        "A HuggingFace checkpoint folder that gives architecture and weights; "
+        "its vocab.txt must be the one of the records.",
+        "",
+    )
+    hidden_dropout: float | None = options.option(
+        "Dropout on hidden states; the architecture's (0.1) if not given.",
+        None,
+        at_least=0,
+        below=1,
+    )
+    attention_dropout: float | None = options.option(
+        "Dropout on attention probabilities; the architecture's (0.1) if not "
+        "given.",
+        None,
+        at_least=0,
+        below=1,
+    )
+
+    initializer_range: float | None = options.option(
+        "Standard deviation of fresh matrices; the architecture's (0.02) if "
+        "not given.",
+        None,
+        above=0,
+        usual="BERT has 0.02",
+    )
+    positions: Literal["learned", "sinusoidal"] = options.option(
+        "Position embeddings: learned, or fixed sines and cosines.", "learned"
+    )
+    freeze: str = options.option(
+        "Weights that stay as they are: a regular expression that is searched "
+        r"in PyTorch's names, such as bert\.embeddings or layer\.[0-3]\.",
+        "",
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.bert_config and self.init_from:
+            raise errors.UserError(
+                f"--bert_config={self.bert_config} and "
+                f"--init_from={self.init_from} both give the architecture; "
+                "leave one out."
+            )
+        if self.positions != "learned" and self.init_from:
+            raise errors.UserError(
+                f"--positions={self.positions} and "
+                f"--init_from={self.init_from} both give the position "
+                "embeddings; leave one out."
+            )
+        try:
+            re.compile(self.freeze)
+        except re.error as error:
+            raise errors.UserError(
+                f"--freeze={self.freeze} is no regular expression ({error})."
+            ) from error
+
+
+def architecture(config, manifest):
+    """The `transformers.BertConfig` that `config` asks for, checked.
+
+    Raises:
+      UserError: if it does not fit the records, or we cannot compute it.
+    """
+    if config.init_from:
+        path = f"{config.init_from}/{CONFIG_NAME}"
+        bert_config = _read_config(path)
+        _check_vocabulary(config.init_from, bert_config, manifest)
+    elif config.bert_config:
+        path = config.bert_config
+        bert_config = _read_config(path)
+        bert_config.vocab_size = manifest.vocab_size
+    else:
+        path = f"--model_size={config.model_size}"
+        num_layers, hidden_size = SIZES[config.model_size]
+        bert_config = transformers.BertConfig(
+            vocab_size=manifest.vocab_size,
+            hidden_size=hidden_size,
+            num_hidden_layers=num_layers,
+            num_attention_heads=hidden_size // 64,
+            intermediate_size=4 * hidden_size,
+        )
+    if config.hidden_dropout is not None:
+        bert_config.hidden_dropout_prob = config.hidden_dropout
+    if config.attention_dropout is not None:
+        bert_config.attention_probs_dropout_prob = config.attention_dropout
+    if config.initializer_range is not None:
+        bert_config.initializer_range = config.initializer_range
+    bert_config.architectures = [_architecture_name(manifest.pairing)]
+    try:
+        encoder.check_supported(bert_config)
+    except errors.UserError as error:
+        raise errors.UserError(f"{path}: {error}") from error
+    if manifest.seq_length > bert_config.max_position_embeddings:
+        raise errors.UserError(
+            f"{path}: the records' seq_length {manifest.seq_length} exceeds "
+            f"max_position_embeddings {bert_config.max_position_embeddings}; "
+            "give a --bert_config with more positions, or build the records "
+            "with a smaller --seq_length."
+        )
+    return bert_config
+
+
+def build(config, manifest, seed):
+    """Builds the model that learns `manifest`'s objective.
+
+    Returns:
+      A `TFBertForPreTraining` for sentence pairs, else a `TFBertForMaskedLM`.
+    """
+    bert_config = architecture(config, manifest)
+    # HuggingFace's initializers take no seed; this one seeds them all.
+    tf_keras.utils.set_random_seed(seed)
+    if config.init_from:
+        return _load(config.init_from, bert_config)
+    bert = from_config(bert_config)
+    if config.positions == "sinusoidal":
+        bert.bert.embeddings.position_embeddings.assign(sinusoids(bert_config))
+    return bert
+
+
+def from_config(bert_config):
+    """Builds the class that `architectures` names, with fresh weights."""
+    bert = _model_class(bert_config)(bert_config)
+    bert.build_in_name_scope()
+    return bert
+
+
+def trained_variables(bert, config):
+    """The variables that training changes.
+
+    Raises:
+      UserError: if `--freeze` names none of them, or all.
+    """
+    names = {
+        variable.ref(): weights.pytorch_name(variable.name, variable.shape)[0]
+        for variable in bert.trainable_variables
+    }
+    frozen = {
+        ref
+        for ref, name in names.items()
+        if config.freeze and re.search(config.freeze, name)
+    }
+    if config.freeze and len(frozen) in (0, len(names)):
+        raise errors.UserError(
+            f"--freeze={config.freeze} is found in "
+            f"{'all' if frozen else 'none'} of the weights' names; they are "
+            f"{', '.join(names.values())}."
+        )
+    if config.positions == "sinusoidal":
+        frozen.add(bert.bert.embeddings.position_embeddings.ref())
+    return [v for v in bert.trainable_variables if v.ref() not in frozen]
+
+
+def sinusoids(bert_config):
+    """Fixed position embeddings (Vaswani et al. 2017, section 3.5).
+
+    Scaled by the initializer range, since they scale their word embeddings
+    (section 3.4) to the sinusoids' size and BERT does not.
+
+    Returns:
+      float32 [positions, hidden size].
+    """
+    num_positions = bert_config.max_position_embeddings
+    hidden_size = bert_config.hidden_size
+    places = np.arange(num_positions)[:, np.newaxis]
+    columns = np.arange(hidden_size)
+    angles = places / 10_000 ** (columns // 2 * 2 / hidden_size)
+    table = np.where(columns % 2, np.cos(angles), np.sin(angles))
+    return (bert_config.initializer_range * table).astype(np.float32)
+
+
+def has_pairs(bert):
+    """Whether the model tells if one sentence follows the other."""
+    return isinstance(bert, transformers.TFBertForPreTraining)
+
+
+def _architecture_name(pairing):
+    # HuggingFace's name, without the "TF" of the TensorFlow class.
+    return "BertForMaskedLM" if pairing == "none" else "BertForPreTraining"
+
+
+def _model_class(bert_config):
+    (name,) = bert_config.architectures
+    return getattr(transformers, f"TF{name}")
+
+
+def _read_config(path):
+    values = files.read_json(path)
+    if not isinstance(values, dict):
+        raise errors.UserError(f"{path}: expected one JSON object.")
+    if (kind := values.get("model_type", "bert")) != "bert":
+        raise errors.UserError(f"{path}: model_type {kind!r}, expected 'bert'.")
+    try:
+        return transformers.BertConfig.from_dict(values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # Of a field that is none of BERT's architecture.
+        raise errors.UserError(
+            f"{path}: transformers cannot read it ({error!r})."
+        ) from error
+
+
+def _check_vocabulary(init_from, bert_config, manifest):
+    path = f"{init_from}/{vocabulary.FILE_NAME}"
+    vocab = vocabulary.read(path)
+    if vocab.sha256 != manifest.vocab_sha256:
+        raise errors.UserError(
+            f"{path}: sha256 {vocab.sha256[:12]}…, the records were made with "
+            f"{manifest.vocab_sha256[:12]}…: the same id would mean another "
+            f"token; build the records with --vocab_file={path}."
+        )
+    # Some checkpoints round the size up; fewer rows than ids cannot be.
+    if bert_config.vocab_size < manifest.vocab_size:
+        raise errors.UserError(
+            f"{init_from}/{CONFIG_NAME}: vocab_size {bert_config.vocab_size}, "
+            f"the records' vocabulary has {manifest.vocab_size} tokens; this "
+            "checkpoint was not made with its vocab.txt."
+        )
+
+
+def _load(init_from, bert_config):
+    path = f"{init_from}/{weights.FILE_NAME}"
+    with errors.naming(path):
+        has_safetensors = tf.io.gfile.exists(path)
+    if has_safetensors:
+        bert = from_config(bert_config)
+        fresh = weights.load(bert, path)
+    else:
+        bert, fresh = _load_older_format(init_from, bert_config)
+    if fresh:
+        logging.warning(
+            "%s lacks %s: these begin at random.",
+            init_from,
+            ", ".join(sorted(fresh)),
+        )
+    return bert
+
+
+def _load_older_format(init_from, bert_config):
+    """Loads tf_model.h5 or, where PyTorch is installed, pytorch_model.bin."""
+    has_h5 = tf.io.gfile.exists(f"{init_from}/{transformers.TF2_WEIGHTS_NAME}")
+    try:
+        bert, loading = _model_class(bert_config).from_pretrained(
+            init_from,
+            config=bert_config,
+            local_files_only=True,
+            from_pt=not has_h5,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise errors.UserError(
+            f"--init_from={init_from}: the weights cannot be loaded "
+            f"({reason}); save them as {weights.FILE_NAME}."
+        ) from error
+    return bert, loading["missing_keys"]

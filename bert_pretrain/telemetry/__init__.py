@@ -1,0 +1,1 @@
+"""What a run tells about itself: on the console, in its log, in figures."""

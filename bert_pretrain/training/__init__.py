@@ -1,0 +1,1 @@
+"""A training run: its config, its loop, and what an update does."""

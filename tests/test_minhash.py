@@ -1,0 +1,170 @@
+"""Digests and signatures: what is a duplicate, and what is not."""
+
+import random
+
+import numpy as np
+import pytest
+
+from bert_pretrain import errors
+from tfrecord_builders.quality import minhash, word_hashes
+
+CONFIG = minhash.DeduplicationConfig()
+VOCABULARY = [f"word{i}" for i in range(5000)]
+
+
+def digests(*texts):
+    return [minhash.digest(text) for text in texts]
+
+
+def signatures(texts, config=CONFIG):
+    return minhash.sign(word_hashes.Words(texts), config)
+
+
+def shingles(text):
+    found = text.split()
+    return {tuple(found[i : i + 5]) for i in range(len(found) - 4)}
+
+
+def jaccard(first, second):
+    first, second = shingles(first), shingles(second)
+    return len(first & second) / len(first | second)
+
+
+def edited(text, num_edits, rng):
+    found = text.split()
+    for place in rng.sample(range(len(found)), num_edits):
+        found[place] = rng.choice(VOCABULARY)
+    return " ".join(found)
+
+
+def similarity(texts):
+    prints = signatures(texts).fingerprints_NB
+    return minhash._similarity(prints[:-1], prints[1:])
+
+
+def is_found(texts, config=CONFIG):
+    """Whether the last text is linked to the first."""
+    bands, prints = signatures(texts, config)
+    threshold = config.near_duplicate_threshold
+    for keys in bands.T:
+        members, groups = minhash.group(keys)
+        later, earlier, _ = minhash.find_alike(
+            groups, prints[members], threshold
+        )
+        pairs = zip(members[later], members[earlier], strict=True)
+        if (len(texts) - 1, 0) in pairs:
+            return True
+    return False
+
+
+def test_digests_ignore_case_space_and_punctuation_and_nothing_else():
+    one, two, three, four, cjk, cjk_2 = digests(
+        "It's the U.S. — again!",
+        "its  THE\nus again",
+        "It's the U.S. — against!",
+        "its the us",
+        "今天，天气好。",
+        "今天天气好",
+    )
+    assert one == two and cjk == cjk_2
+    assert len({one, three, four, cjk}) == 4
+    # Alone or among others, in ASCII or not.
+    assert digests("its the us") == [four]
+
+
+def test_digests_look_at_the_end_of_a_very_long_text(monkeypatch):
+    monkeypatch.setattr(word_hashes, "MAX_CHARS", 10)
+    text = "a b c d e f g h i j k l m ö"
+    assert len(set(digests(text, text + "g", text.upper()))) == 2
+
+
+def test_repeats_are_told_with_the_first_of_their_kind():
+    rng = np.random.default_rng(0)
+    digests_ = rng.integers(0, 256, (6, 16), np.uint8)
+    digests_[4] = digests_[1]
+    digests_[5] = digests_[1]
+    digests_[3, :8] = digests_[0, :8]  # One half is not enough.
+    repeats, firsts = minhash.find_repeats(digests_)
+    assert sorted(zip(repeats, firsts, strict=True)) == [(4, 1), (5, 1)]
+
+
+def test_signatures_hang_on_the_text_alone():
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(VOCABULARY, k=k)) for k in (3, 50, 400)]
+    together = signatures(texts)
+    for i, text in enumerate(texts):
+        alone = signatures([text])
+        assert (alone.bands_NK[0] == together.bands_NK[i]).all()
+        assert (alone.fingerprints_NB[0] == together.fingerprints_NB[i]).all()
+    # The library must not change them either: a build may be gone on with.
+    bands, prints = signatures(["the quick brown fox jumps over the dog"])
+    assert bands[0, 0] == 13051962816499602388
+    assert prints[0, :4].tolist() == [46, 132, 160, 247]
+
+
+def test_similarity_is_the_jaccard_similarity_of_the_shingles():
+    rng = random.Random(1)
+    deviations = []
+    for num_edits in (0, 2, 5, 10, 30, 400):
+        for _ in range(20):
+            text = " ".join(rng.choices(VOCABULARY, k=400))
+            other = edited(text, num_edits, rng)
+            deviations.append(
+                similarity([text, other])[0] - jaccard(text, other)
+            )
+    assert abs(np.mean(deviations)) < 0.02
+    assert np.std(deviations) < 0.08
+
+
+@pytest.mark.parametrize("threshold", [0.65, 0.8, 0.85, 0.9, 0.95])
+def test_pairs_well_above_the_threshold_are_found_and_well_below_not(threshold):
+    config = minhash.DeduplicationConfig(near_duplicate_threshold=threshold)
+    assert config.bands.num_bands * config.bands.rows <= 128
+    rng = random.Random(2)
+    found_above = []
+    for _ in range(40):
+        text = " ".join(rng.choices(VOCABULARY, k=500))
+        far = edited(text, 80, rng)
+        while jaccard(text, far) > threshold - 0.15:
+            far = edited(far, 5, rng)
+        assert not is_found([text, far], config)
+        found_above.append(is_found([text, text + " end"], config))
+    assert np.mean(found_above) > 0.95
+
+
+def test_in_a_group_each_is_linked_to_what_it_is_like():
+    rng = random.Random(3)
+    first, second = (" ".join(rng.choices(VOCABULARY, k=300)) for _ in "ab")
+    texts = [first, second, edited(first, 2, rng), edited(second, 2, rng)]
+    prints = signatures(texts).fingerprints_NB
+    later, earlier, found = minhash.find_alike(
+        np.zeros(4), prints, threshold=0.8
+    )
+    assert sorted(zip(later, earlier, strict=True)) == [(2, 0), (3, 1)]
+    assert (found >= 0.8).all()
+    assert len(minhash.find_alike(np.zeros(0), prints[:0], 0.8)[0]) == 0
+
+
+def test_components_are_those_of_a_plain_search():
+    rng = np.random.default_rng(4)
+    for num_links in (0, 1, 30, 60, 200):
+        links = np.zeros(num_links, minhash.LINK)
+        ends = np.sort(rng.integers(0, 100, (num_links, 2)), axis=1) * 7
+        links["earlier"], links["later"] = ends.T
+        groups = {int(i): {int(i)} for i in np.unique(ends)}
+        for a, b in ends.tolist():
+            merged = groups[a] | groups[b]
+            groups.update(dict.fromkeys(merged, merged))
+        expected = sorted(i for i, group in groups.items() if i > min(group))
+        linked = np.unique(ends).astype(np.uint32)
+        for order in (links, links[::-1]):
+            components = minhash.Components(linked)
+            for some in np.array_split(order, 3):
+                components.connect(some)
+            assert components.later_members().tolist() == expected
+
+
+def test_a_threshold_that_makes_no_sense_is_refused():
+    for value in (0.3, 1.0, -0.1):
+        with pytest.raises(errors.UserError, match="near_duplicate_threshold"):
+            minhash.DeduplicationConfig(near_duplicate_threshold=value)

@@ -1,0 +1,1 @@
+"""What runs the work units of a build: this machine, or Apache Beam."""

@@ -1,0 +1,243 @@
+"""Texts as hashes of their words, many texts at once.
+
+A word is a run of letters, marks and digits, whatever its case. Scripts that
+put no spaces between words (Chinese, Japanese, Thai, Lao, Burmese, Khmer)
+have a word in each character.
+
+N = texts, W = words of all texts.
+"""
+
+import functools
+import unicodedata
+
+import numpy as np
+
+from bert_pretrain import numba_jit
+
+# Of a text only so much is looked at, which bounds the memory.
+MAX_CHARS = 1 << 20
+SHINGLE_WORDS = 5
+# Above the last assigned ideograph there are no letters.
+_NUM_CODE_POINTS = 0x323B0
+_IN_WORD, _ALONE, _LETTER, _VISIBLE = 1, 2, 4, 8
+_UNSPACED = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Burmese
+    (0x1780, 0x17FF),  # Khmer
+    (0x3040, 0x30FF),  # kana
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),  # ideographs
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0xFF66, 0xFF9D),  # kana of half width
+    (0x1B000, 0x1B16F),
+    (0x20000, 0x323AF),
+)
+_ASCII_LOWER_CASE = bytes(range(256)).lower()
+_ASCII_OUTSIDE_WORDS = bytes(i for i in range(128) if not chr(i).isalnum())
+# Odd, hence invertible modulo 2**64.
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Words:
+    """The words of clean texts, of the first MAX_CHARS of each.
+
+    Each property is computed when it is asked for.
+    """
+
+    def __init__(self, texts):
+        self._texts = texts
+
+    @property
+    def hashes_W(self):
+        """uint64."""
+        return self._found[0]
+
+    @property
+    def num_words_N(self):
+        return self._found[1]
+
+    @property
+    def num_letters_N(self):
+        """Letters and marks."""
+        return self._found[2]
+
+    @property
+    def num_visible_N(self):
+        """Characters that are no white space."""
+        return self._found[3]
+
+    @functools.cached_property
+    def shingles_W(self):
+        """uint64, the `ngrams` of SHINGLE_WORDS."""
+        return ngrams(self.hashes_W, self.num_words_N, SHINGLE_WORDS)
+
+    @functools.cached_property
+    def _found(self):
+        encoded = [
+            text[:MAX_CHARS].encode("utf-8", "surrogatepass")
+            for text in self._texts
+        ]
+        hashes_W, *counts_N = _find_words(
+            np.frombuffer(b"".join(encoded), np.uint8),
+            np.cumsum([len(text) for text in encoded], dtype=np.int64),
+            _kinds(),
+            _lower_case(),
+        )
+        return mix(hashes_W), *counts_N
+
+
+def characters(text):
+    """All characters of the words of a text, without what is between them.
+
+    UTF-8, each in its lower case.
+    """
+    encoded = text.encode("utf-8")
+    if text.isascii():  # four times as fast
+        return encoded.translate(_ASCII_LOWER_CASE, _ASCII_OUTSIDE_WORDS)
+    return _pick_characters(
+        np.frombuffer(encoded, np.uint8), _kinds(), _lower_case()
+    ).tobytes()
+
+
+def ngrams(hashes_W, num_words_N, n):
+    """The hash of the n-gram that begins at each word: uint64 [W].
+
+    At the end of a text they are shorter, so that a short text has some too.
+    """
+    return mix(_sum_ngrams(hashes_W, np.asarray(num_words_N), odd_factors(n)))
+
+
+def odd_factors(count):
+    """Odd numbers without a pattern, to sum values under: uint64 [count]."""
+    return mix(np.arange(1, count + 1, dtype=np.uint64)) | np.uint64(1)
+
+
+def mix(values):
+    """Spreads each bit of uint64 over all: the finalizer of splitmix64."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(
+        0xBF58476D1CE4E5B9
+    )
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(
+        0x94D049BB133111EB
+    )
+    return values ^ (values >> np.uint64(31))
+
+
+@functools.lru_cache(maxsize=1)
+def _kinds():
+    """What each code point is: flags, uint8."""
+    kinds = np.zeros(_NUM_CODE_POINTS, np.uint8)
+    for i in range(_NUM_CODE_POINTS):
+        category = unicodedata.category(chr(i))[0]
+        if category in "LMN":
+            kinds[i] = _IN_WORD | _VISIBLE | (_LETTER if category != "N" else 0)
+        elif category not in "ZC":
+            kinds[i] = _VISIBLE
+    for first, last in _UNSPACED:
+        mine = kinds[first : last + 1]
+        mine[mine & _LETTER > 0] |= _ALONE
+    kinds[-1] = _VISIBLE  # Stands for all that is above.
+    return kinds
+
+
+@numba_jit.compiled
+def _find_words(encoded, ends_N, kinds, lower_case):
+    """Finds the words of texts in UTF-8, one after another.
+
+    Returns:
+      (sum(c[i] * BASE**i) over the characters of each word, in lower case:
+      uint64 [W]; and int64 [N], thrice: the words of each text, its letters,
+      and what is visible of it).
+    """
+    sums = np.empty(len(encoded), np.uint64)
+    num_words, num_letters, num_visible = np.zeros((3, len(ends_N)), np.int64)
+    at = size = 0
+    for text in range(len(ends_N)):
+        is_in_word = is_alone = False
+        first = size
+        total, power = np.uint64(0), np.uint64(1)
+        while at < ends_N[text]:
+            code, at = _decode(encoded, at)
+            kind = kinds[min(code, len(kinds) - 1)]
+            num_letters[text] += kind & _LETTER > 0
+            num_visible[text] += kind & _VISIBLE > 0
+            # A word begins where none was, and on both sides of a lone
+            # character.
+            was_in_word, was_alone = is_in_word, is_alone
+            is_in_word, is_alone = kind & _IN_WORD > 0, kind & _ALONE > 0
+            if not is_in_word:
+                continue
+            if not was_in_word or was_alone or is_alone:
+                total, power = np.uint64(0), np.uint64(1)
+                size += 1
+            total += np.uint64(lower_case[code]) * power
+            power *= _BASE
+            sums[size - 1] = total
+        num_words[text] = size - first
+    return sums[:size].copy(), num_words, num_letters, num_visible
+
+
+@numba_jit.compiled
+def _pick_characters(encoded, kinds, lower_case):
+    """Of UTF-8 that of the characters in words, in lower case."""
+    # Only U+023A and U+023E have more bytes in lower case: three for two.
+    picked = np.empty(len(encoded) * 3 // 2 + 1, np.uint8)
+    at = size = 0
+    while at < len(encoded):
+        code, at = _decode(encoded, at)
+        if code < 0x80:  # without a branch; _IN_WORD is 1
+            picked[size] = lower_case[code]
+            size += kinds[code] & _IN_WORD
+            continue
+        if code >= len(kinds) or not kinds[code] & _IN_WORD:
+            continue
+        code = lower_case[code]
+        if code < 0x80:  # the Kelvin sign
+            picked[size] = code
+            size += 1
+            continue
+        length = 2 + (code >= 0x800) + (code >= 0x10000)
+        for i in range(length - 1, 0, -1):
+            picked[size + i] = 0x80 | code & 0x3F
+            code >>= 6
+        picked[size] = 0xF00 >> length & 0xFF | code
+        size += length
+    return picked[:size]
+
+
+@numba_jit.compiled
+def _decode(encoded, at):
+    """(the code point at a place in UTF-8, the place of the next)."""
+    code = np.int32(encoded[at])
+    if code < 0x80:
+        return code, at + 1
+    length = 2 + (code >= 0xE0) + (code >= 0xF0)
+    code &= 0x7F >> length
+    for byte in encoded[at + 1 : at + length]:
+        code = code << 6 | byte & 0x3F
+    return np.int32(code), at + length
+
+
+@numba_jit.compiled
+def _sum_ngrams(hashes_W, num_words_N, factors):
+    sums_W = np.zeros(len(hashes_W), np.uint64)
+    start = 0
+    for num_words in num_words_N:
+        for i in range(num_words):
+            for j in range(min(len(factors), num_words - i)):
+                sums_W[start + i] += hashes_W[start + i + j] * factors[j]
+        start += num_words
+    return sums_W
+
+
+@functools.cache
+def _lower_case():
+    """The lower case of each code point, itself where that is several."""
+    lower_case = np.arange(_NUM_CODE_POINTS, dtype=np.int32)
+    for i in range(_NUM_CODE_POINTS):
+        if len(lower := chr(i).lower()) == 1:
+            lower_case[i] = ord(lower)
+    # At a word's end the small sigma has another form, the capital has not.
+    lower_case[ord("ς")] = ord("σ")
+    return lower_case

@@ -1,0 +1,1 @@
+"""Tokens to rows: filled, paired, packed, masked."""

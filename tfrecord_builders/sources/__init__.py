@@ -1,0 +1,1 @@
+"""Sources of documents: one file for each format of the user's files."""
