@@ -1,26 +1,31 @@
-"""What a user can mend, said in one line: the error, and who turns it into it.
+"""Errors and warnings for the user, each told in one line.
 
-A library raises `UserError` with what is wrong, the value, where, and the
-remedy. Only `options.run` prints it; nothing else in the project exits.
+A library raises `UserError` with the problem, the value, the place, and the
+remedy. Only `options.run` prints errors; nothing else ends the program.
+Warnings go to the logger "bert_pretrain", whatever package gives them.
 """
 
 import contextlib
 import errno
+import logging
 import lzma
+import os
 import sys
 import zlib
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 EXIT_CODE = 2
 
+_LOGGER = logging.getLogger("bert_pretrain")
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space and run the same "
     "command again",
     errno.EACCES: "permission denied: check the rights on this path",
     errno.ENOENT: "no such file: check the path",
     errno.EISDIR: "this is a directory: name a file",
-    errno.ENOTDIR: "a part of this path is a file: name a directory",
+    errno.ENOTDIR: "a folder in this path is a file: name a directory",
     errno.EROFS: "this file system is read-only: give another folder",
     errno.EDQUOT: "the disk quota is used up: free some space and run the "
     "same command again",
@@ -28,13 +33,13 @@ _REMEDIES = {
 _CORRUPT = (
     "the compressed data is truncated or corrupt ({}); fetch the file again"
 )
-# tf.io.gfile reports errors as its own classes rather than as OSError.
+# tf.io.gfile raises TensorFlow's own errors instead of OSError.
 _TF_ERRNOS = {
     tf.errors.ResourceExhaustedError: errno.ENOSPC,
     tf.errors.PermissionDeniedError: errno.EACCES,
     tf.errors.NotFoundError: errno.ENOENT,
 }
-# What object stores and network file systems answer now and then.
+# Object stores and network file systems raise these from time to time.
 _TRANSIENT = (
     tf.errors.AbortedError,
     tf.errors.DeadlineExceededError,
@@ -45,21 +50,46 @@ _TRANSIENT = (
 
 
 class UserError(ValueError):
-    """What the user can mend; ends a main with one line and exit code 2."""
+    """A problem that the user can solve; the program ends with exit code 2."""
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to the present `sys.stderr`, which a program may replace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+def _configure_logger() -> None:
+    if _LOGGER.handlers:
+        return  # The program has chosen where warnings go.
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    _LOGGER.addHandler(handler)
+    _LOGGER.setLevel(logging.WARNING)
+    # absl's handler at the root logger would print each warning again.
+    _LOGGER.propagate = False
+
+
+_configure_logger()
 
 
 def warn(message: object) -> None:
-    """Tells what the user should know although the work goes on."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    """Tells the user about a problem that does not stop the work.
+
+    Args:
+      message: a text, or an exception whose text is the message.
+    """
+    _LOGGER.warning(message)
 
 
 @contextlib.contextmanager
-def naming(path):
-    """Turns an error in reading or writing `path` into one that names it.
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Adds `path` to the message of an error that occurs in the block.
 
     Raises:
-      UserError: in place of what the operating system, TensorFlow or a
-        decompressor raised.
+      UserError: instead of an error of the operating system, of TensorFlow,
+        or of a decompressor.
     """
     try:
         yield
@@ -77,8 +107,8 @@ def naming(path):
         raise UserError(f"{path}: {_CORRUPT.format(error)}.") from error
 
 
-def is_transient(error):
-    """Whether the same may succeed when it is tried again, by its causes."""
+def is_transient(error: BaseException | None) -> bool:
+    """Whether a second try may succeed, judged by the error and its causes."""
     while error is not None:
         if isinstance(error, _TRANSIENT) or (
             isinstance(error, OSError)
@@ -90,10 +120,11 @@ def is_transient(error):
     return False
 
 
-def _reason(error):
+def _reason(error: OSError | tf.errors.OpError) -> str:
     if isinstance(error, OSError) and error.errno is None:
-        # So bz2 and gzip say that what they read is not theirs.
+        # bz2 and gzip raise this for data that is not in their format.
         return _CORRUPT.format(error)
+    code: int | None
     if isinstance(error, OSError):
         code, text = error.errno, error.strerror or str(error)
     else:
@@ -105,6 +136,6 @@ def _reason(error):
             ),
             None,
         )
-        # Keep the first sentence: TensorFlow appends the op and its node.
+        # TensorFlow appends the op and its node; the first line is enough.
         text = error.message.splitlines()[0] if error.message else repr(error)
-    return _REMEDIES.get(code, text)
+    return text if code is None else _REMEDIES.get(code, text)

@@ -89,9 +89,8 @@ def _lock(handle, kind, directory):
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            print(
-                f"warning: {directory} is on a file system without locks; "
-                "see to it that no other build works in it.",
-                file=sys.stderr,
+            errors.warn(
+                f"{directory} is on a file system without locks; make sure "
+                "that no other build works in it."
             )
     return True

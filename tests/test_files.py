@@ -101,7 +101,7 @@ def test_who_entered_a_folder_is_waited_for(tmp_path):
     folder = str(tmp_path)
     program = textwrap.dedent(f"""
         import time
-        from bert_pretrain import files
+        from bert_pretrain import locks
         locks.enter({folder!r})
         print("in", flush=True)
         time.sleep(1)
@@ -142,9 +142,31 @@ def test_hiccups_are_told_from_what_stays_wrong():
         assert not errors.is_transient(cause(error))
 
 
+def test_a_warning_is_printed_once_and_a_program_may_silence_it():
+    # absl's handler at the root logger prints to stderr too.
+    program = textwrap.dedent("""
+        import logging
+        from absl import app
+        from bert_pretrain import errors
+        def main(argv):
+            errors.warn("100% full")
+            logging.getLogger("bert_pretrain").setLevel(logging.ERROR)
+            errors.warn("nobody reads this")
+        app.run(main)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == "warning: 100% full\n"
+    assert done.stdout == ""
+
+
 def test_a_second_process_is_kept_out_until_the_first_ends(tmp_path):
     program = textwrap.dedent(f"""
-        from bert_pretrain import files
+        from bert_pretrain import locks
         with locks.locked({str(tmp_path)!r}):
             print("in", flush=True)
             input()

@@ -135,7 +135,7 @@ def test_a_small_text_gives_a_small_vocabulary_and_says_so(tmp_path, capsys):
     assert {"the", "cat", "mat"} <= set(vocab.tokens)
     assert (
         f"warning: the text gives only {vocab.size} tokens of the 1,000"
-        in capsys.readouterr().out
+        in capsys.readouterr().err
     )
 
 

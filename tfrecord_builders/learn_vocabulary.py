@@ -81,8 +81,8 @@ def main(config):
     vocab = learn(texts, config.vocab_size, config.lower_case)
     vocab.write(config.output_file)
     if vocab.size < config.vocab_size:
-        print(
-            f"warning: the text gives only {vocab.size:,} tokens of the "
+        errors.warn(
+            f"the text gives only {vocab.size:,} tokens of the "
             f"{config.vocab_size:,} asked for; give more text, or ask for "
             f"--vocab_size={vocab.size}."
         )

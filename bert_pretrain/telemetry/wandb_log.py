@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import os
 import secrets
-import sys
 
 import tensorflow as tf
 
@@ -83,10 +82,9 @@ def _start(project, model_dir, run_config):
         ) from error
     except wandb.CommError as error:
         # What restarts at night must not wait for somebody else's machine.
-        print(
-            f"warning: W&B does not answer ({' '.join(str(error).split())}); "
-            "the log is kept for `wandb sync`.",
-            file=sys.stderr,
+        errors.warn(
+            f"W&B does not answer ({' '.join(str(error).split())}); "
+            "the log is kept for `wandb sync`."
         )
         return begin(mode="offline")
 
@@ -121,9 +119,7 @@ class _Sender:
         # All errors: a run of days must not end because a log of it does.
         except Exception as error:
             self._is_broken = True
-            print(
-                f"warning: W&B gets no more records ({error}); metrics.jsonl "
-                "has them all.",
-                file=sys.stderr,
-                flush=True,
+            errors.warn(
+                f"W&B gets no more records ({error}); metrics.jsonl has them "
+                "all."
             )

@@ -1,9 +1,8 @@
 """What a run does when its updates fail: go back, pass over data, or stop."""
 
 import dataclasses
-import sys
 
-from bert_pretrain import options
+from bert_pretrain import errors, options
 from bert_pretrain.training import optimizer
 
 DIVERGED_CODE = 3
@@ -71,13 +70,11 @@ class Recovery:
         state.num_examples.assign(stop)
         state.num_rollbacks.assign(num_rollbacks + 1)
         self._trainer.train_dataset = batches_after_going_back()
-        print(
-            f"warning: {self._config.max_bad_steps} updates in a row were not "
+        errors.warn(
+            f"{self._config.max_bad_steps} updates in a row were not "
             f"finite; back from step {failed_step:,} to {state.step:,}, "
             f"passing over the examples {start:,} to {stop - 1:,} (rollback "
-            f"{num_rollbacks + 1} of {self._config.max_rollbacks}).",
-            file=sys.stderr,
-            flush=True,
+            f"{num_rollbacks + 1} of {self._config.max_rollbacks})."
         )
         return True
 
