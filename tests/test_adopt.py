@@ -130,14 +130,16 @@ def test_the_trainer_learns_from_what_tf_models_official_built(
         ({"output_dir": "{tmp}/done"}, "holds a finished set"),
     ],
 )
-def test_what_does_not_fit_is_refused(theirs, tmp_path, make_set, change, told):
+def test_what_does_not_fit_is_refused(
+    theirs, tmp_path, make_dataset, change, told
+):
     content = files.read_bytes(f"{theirs}/a.tfrecord")
     files.write_bytes(f"{tmp_path}/cut.tfrecord", content[:-20])
     files.write_bytes(f"{tmp_path}/empty.tfrecord", b"")
     (tmp_path / "link").symlink_to(f"{theirs}/a.tfrecord")
     short = vocabulary.Vocabulary(VOCAB.tokens[:20], True)
     short.write(f"{tmp_path}/short.txt")
-    make_set("done")  # Of rows of 16 tokens.
+    make_dataset("done")  # Of rows of 16 tokens.
     (shard,) = files.expand([f"{tmp_path}/done/eval-*"])
     files.write_bytes(f"{tmp_path}/shorter.tfrecord", files.read_bytes(shard))
     places = {"theirs": theirs, "tmp": tmp_path}
@@ -176,8 +178,8 @@ def test_a_packed_set_stays_packed_and_is_not_mixed_with_others(
             adopt_set(theirs, f"{tmp_path}/mixed", **{name: inputs[name]})
 
 
-def test_tf_models_official_reads_our_shards(make_set):
-    data_dir = make_set(train=(12,), pairing="nsp")
+def test_tf_models_official_reads_our_shards(make_dataset):
+    data_dir = make_dataset(train=(12,), pairing="nsp")
     manifest = manifests.read(data_dir)
     params = pretrain_dataloader.BertPretrainDataConfig(
         input_path=f"{data_dir}/train-*",

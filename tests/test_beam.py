@@ -8,9 +8,9 @@ import time
 import psutil
 import pytest
 import tensorflow as tf
-import test_build
 
 from bert_pretrain import errors, files
+from helpers import builds
 from tfrecord_builders import build
 from tfrecord_builders.engines import beam, engine
 
@@ -19,10 +19,10 @@ pytest.importorskip("apache_beam")
 
 
 def test_beam_s_worker_processes_write_the_same_bytes(tmp_path):
-    test_build.write_vocabulary(f"{tmp_path}/vocab.txt")
-    test_build.write_news(f"{tmp_path}/news-1.jsonl", 60)
-    test_build.write_news(f"{tmp_path}/news-2.jsonl", 60, seed=1)
-    config = test_build.config_of(str(tmp_path), "local", num_shards=2)
+    builds.write_vocabulary(f"{tmp_path}/vocab.txt")
+    builds.write_news(f"{tmp_path}/news-1.jsonl", 60)
+    builds.write_news(f"{tmp_path}/news-2.jsonl", 60, seed=1)
+    config = builds.config_of(str(tmp_path), "local", num_shards=2)
     build.main(config)
     command = [sys.executable, "-m", "tfrecord_builders.build"]
     for name, value in (
@@ -48,8 +48,8 @@ def test_beam_s_worker_processes_write_the_same_bytes(tmp_path):
             time.sleep(0.1)
     assert builder.returncode == 0, files.read_text(f"{tmp_path}/log")
     assert len(workers) >= 2
-    local = test_build.contents(f"{tmp_path}/local")
-    assert test_build.contents(f"{tmp_path}/beam") == local
+    local = builds.contents(f"{tmp_path}/local")
+    assert builds.contents(f"{tmp_path}/beam") == local
     assert "manifest.json" in local
 
 

@@ -13,8 +13,8 @@ from bert_pretrain.model import bert_model, weights
 
 
 @pytest.fixture
-def manifest(make_set):
-    return manifests.read(make_set(pairing="nsp"))
+def manifest(make_dataset):
+    return manifests.read(make_dataset(pairing="nsp"))
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,12 @@ def test_sizes_are_google_s(manifest, size, num_layers, hidden_size, num_heads):
     assert config.hidden_dropout_prob == 0.1
 
 
-def test_the_records_decide_the_heads(make_set):
+def test_the_records_decide_the_heads(make_dataset):
     for pairing, kind in (
         ("none", transformers.TFBertForMaskedLM),
         ("nsp", transformers.TFBertForPreTraining),
     ):
-        manifest = manifests.read(make_set(pairing, pairing=pairing))
+        manifest = manifests.read(make_dataset(pairing, pairing=pairing))
         bert = bert_model.build(
             bert_model.ModelConfig(model_size="tiny"), manifest, seed=0
         )
@@ -125,9 +125,9 @@ def test_an_unfit_file_is_refused_by_name(manifest, tmp_path, values, message):
 
 
 @pytest.fixture
-def checkpoint(make_set, tmp_path):
+def checkpoint(make_dataset, tmp_path):
     """A HuggingFace folder whose vocabulary is that of the records."""
-    data_dir = make_set(pairing="none")
+    data_dir = make_dataset(pairing="none")
     manifest = manifests.read(data_dir)
     path = write_config(tmp_path / "bert.json")
     bert = bert_model.build(
@@ -194,8 +194,8 @@ def test_options_that_cannot_be_are_refused(values, message):
         bert_model.ModelConfig(**values)
 
 
-def test_sentence_order_is_learned_as_the_next_sentence_is(make_set):
-    manifest = manifests.read(make_set(pairing="sop"))
+def test_sentence_order_is_learned_as_the_next_sentence_is(make_dataset):
+    manifest = manifests.read(make_dataset(pairing="sop"))
     bert = bert_model.build(
         bert_model.ModelConfig(model_size="tiny"), manifest, seed=0
     )

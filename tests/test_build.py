@@ -2,10 +2,8 @@
 
 import dataclasses
 import gzip
-import itertools
 import json
 import os
-import random
 import shlex
 import shutil
 import signal
@@ -17,113 +15,19 @@ import pytest
 import tensorflow as tf
 
 import tfrecord_builders
-from bert_pretrain import errors, files, options
+from bert_pretrain import errors, files
 from bert_pretrain.data import manifests, records, vocabulary
+from helpers import builds
 from tfrecord_builders import build
 from tfrecord_builders.quality import minhash
 from tfrecord_builders.stages import build_config
-
-WORDS = [
-    "".join(letters)
-    for letters in itertools.product("bdfgklmnprst", "aeiou", "bdlnrs")
-]
-CONFIGS = ("source", "filters", "deduplication", "rows", "masking")
-
-
-def write_vocabulary(path):
-    vocabulary.Vocabulary(
-        (*vocabulary.SPECIAL_TOKENS, ".", *WORDS), is_lower_case=True
-    ).write(path)
-
-
-def write_news(path, num_documents=300, seed=0):
-    """JSON lines of made-up articles; some are repeated, some are short."""
-    rng = random.Random(seed)
-    lines = []
-    for i in range(num_documents):
-        sentences = [
-            " ".join(rng.choices(WORDS, k=rng.randint(4, 20))).capitalize()
-            + "."
-            for _ in range(rng.randint(4, 30))
-        ]
-        lines.append(
-            json.dumps({"text": f"article {i} " + " ".join(sentences)})
-        )
-        if i % 30 == 0:
-            # The same words: other case, other white space.
-            lines.append(lines[-1].replace("article", "ARTICLE "))
-        if i % 50 == 0:
-            lines.append(json.dumps({"text": "Too short."}))
-    files.write_text(path, "\n".join(lines) + "\n")
-
-
-@pytest.fixture
-def text(tmp_path):
-    write_vocabulary(f"{tmp_path}/vocab.txt")
-    write_news(f"{tmp_path}/news-1.jsonl")
-    write_news(f"{tmp_path}/news-2.jsonl", seed=1)
-    return str(tmp_path)
-
-
-def config_of(folder, name="set", num_workers=1, **values):
-    nested = {
-        "source": {"source": ("jsonl",), "input": (f"{folder}/news-*.jsonl",)},
-        "filters": {},
-        "deduplication": {},
-        "rows": {"seq_length": 64},
-        "masking": {},
-        "vocab_file": f"{folder}/vocab.txt",
-        "num_shards": 4,
-        "eval_fraction": 0.1,
-        "test_fraction": 0.05,
-        "unit_mb": 0.05,
-    }
-    for key, value in values.items():
-        part = next(
-            (p for p in CONFIGS if key in options_of(p)),
-            None,
-        )
-        (nested[part] if part else nested)[key] = value
-    return options.from_dict(
-        build.BuildConfig,
-        {
-            "set": nested,
-            "output_dir": f"{folder}/{name}",
-            "num_workers": num_workers,
-        },
-    )
-
-
-def options_of(part):
-    kinds = build_config.DatasetConfig.__annotations__
-    return kinds[part].__dataclass_fields__
-
-
-def contents(folder):
-    return {
-        name: files.read_bytes(f"{folder}/{name}")
-        for name in sorted(tf.io.gfile.listdir(folder))
-    }
-
-
-def examples(folder, split):
-    paths = files.expand([f"{folder}/{split}-*.tfrecord"])
-    return list(records.read_examples(paths))
-
-
-def restored(example):
-    """The row as it was before it was masked."""
-    ids = example["input_ids"].copy()
-    real = example["masked_lm_weights"] > 0
-    ids[example["masked_lm_positions"][real]] = example["masked_lm_ids"][real]
-    return ids
 
 
 @pytest.mark.parametrize("pairing", ["none", "nsp"])
 def test_the_number_of_workers_changes_no_byte(text, pairing):
     sets = []
     for num_workers in (1, 2, 3):
-        config = config_of(
+        config = builds.config_of(
             text,
             f"set{num_workers}",
             num_workers,
@@ -131,13 +35,13 @@ def test_the_number_of_workers_changes_no_byte(text, pairing):
             dupe_factor=2,
         )
         build.main(config)
-        sets.append(contents(config.output_dir))
+        sets.append(builds.contents(config.output_dir))
     assert sets[0] == sets[1] == sets[2]
     assert "manifest.json" in sets[0] and "work" not in sets[0]
 
 
 def test_a_set_holds_all_text_once_and_no_document_in_two_splits(text):
-    config = config_of(text)
+    config = builds.config_of(text)
     build.main(config)
     manifest = manifests.read(config.output_dir)
     manifests.check_dataset(config.output_dir, manifest)
@@ -145,8 +49,8 @@ def test_a_set_holds_all_text_once_and_no_document_in_two_splits(text):
     tokens_of = {
         split: sorted(
             int(i)
-            for example in examples(config.output_dir, split)
-            for i in restored(example)
+            for example in builds.examples(config.output_dir, split)
+            for i in builds.restored(example)
             if not vocab.is_special[i]
         )
         for split in records.SPLITS
@@ -173,11 +77,11 @@ def test_a_set_holds_all_text_once_and_no_document_in_two_splits(text):
 
 
 def test_the_manifest_counts_what_the_records_hold(text):
-    config = config_of(text, pairing="nsp", dupe_factor=2)
+    config = builds.config_of(text, pairing="nsp", dupe_factor=2)
     build.main(config)
     manifest = manifests.read(config.output_dir)
     for name, split in manifest.splits.items():
-        found = examples(config.output_dir, name)
+        found = builds.examples(config.output_dir, name)
         assert split.num_examples == len(found)
         assert split.num_tokens == sum(
             int(e["attention_mask"].sum()) for e in found
@@ -200,7 +104,7 @@ def test_the_manifest_counts_what_the_records_hold(text):
 
 
 def test_passes_hold_the_same_rows_under_other_masks(text):
-    config = config_of(text, dupe_factor=2)
+    config = builds.config_of(text, dupe_factor=2)
     build.main(config)
     shards = [
         list(
@@ -211,7 +115,7 @@ def test_passes_hold_the_same_rows_under_other_masks(text):
         for i in range(4)
     ]
     first, second = shards[0] + shards[1], shards[2] + shards[3]
-    key = lambda example: restored(example).tobytes()  # noqa: E731
+    key = lambda example: builds.restored(example).tobytes()  # noqa: E731
     assert sorted(map(key, first)) == sorted(map(key, second))
     masks = [
         {key(e): e["masked_lm_positions"].tolist() for e in half}
@@ -222,18 +126,18 @@ def test_passes_hold_the_same_rows_under_other_masks(text):
 
 
 def test_a_finished_set_is_not_built_again(text, capsys):
-    config = config_of(text)
+    config = builds.config_of(text)
     build.main(config)
-    before = contents(config.output_dir)
+    before = builds.contents(config.output_dir)
     build.main(config)
     assert "nothing to do" in capsys.readouterr().out
-    assert contents(config.output_dir) == before
+    assert builds.contents(config.output_dir) == before
 
 
 def test_an_interrupted_build_goes_on_and_ends_the_same(text, monkeypatch):
-    undisturbed = config_of(text, "undisturbed")
+    undisturbed = builds.config_of(text, "undisturbed")
     build.main(undisturbed)
-    config = config_of(text, "disturbed")
+    config = builds.config_of(text, "disturbed")
     write_shard, num_written = records.write_shard, 0
 
     def write_two(path, batches):
@@ -249,14 +153,16 @@ def test_an_interrupted_build_goes_on_and_ends_the_same(text, monkeypatch):
     assert not os.path.exists(f"{config.output_dir}/manifest.json")
     monkeypatch.setattr(records, "write_shard", write_shard)
     build.main(config)
-    assert contents(config.output_dir) == contents(undisturbed.output_dir)
+    assert builds.contents(config.output_dir) == builds.contents(
+        undisturbed.output_dir
+    )
 
 
 @pytest.mark.parametrize("is_finished", [True, False])
 def test_changed_options_over_an_earlier_build_are_refused(
     text, is_finished, monkeypatch
 ):
-    config = config_of(text)
+    config = builds.config_of(text)
     if is_finished:
         build.main(config)
     else:
@@ -268,9 +174,9 @@ def test_changed_options_over_an_earlier_build_are_refused(
         with pytest.raises(errors.UserError, match="stopped"):
             build.main(config)
     with pytest.raises(errors.UserError, match="seq_length=64, not 32"):
-        build.main(config_of(text, seq_length=32))
+        build.main(builds.config_of(text, seq_length=32))
     with pytest.raises(errors.UserError, match="masking='token', not 'whole"):
-        build.main(config_of(text, masking="whole_word"))
+        build.main(builds.config_of(text, masking="whole_word"))
 
 
 def stop_at_the_shards(monkeypatch, config):
@@ -286,7 +192,7 @@ def stop_at_the_shards(monkeypatch, config):
 
 
 def test_changed_text_under_an_unfinished_build_is_refused(text, monkeypatch):
-    config = config_of(text)
+    config = builds.config_of(text)
     stop_at_the_shards(monkeypatch, config)
     first, added = f"{text}/news-1.jsonl", f"{text}/news-3.jsonl"
     content = files.read_bytes(first)
@@ -308,7 +214,7 @@ def test_changed_text_under_an_unfinished_build_is_refused(text, monkeypatch):
 
 
 def test_a_build_that_kept_nothing_yet_may_begin_anew(text, monkeypatch):
-    build.main(config_of(text, "undisturbed"))
+    build.main(builds.config_of(text, "undisturbed"))
     # No unit is done: a field that is in no file. All are, and for nothing.
     for mistake, told in (
         ({"text_field": "txet"}, "'txet'"),
@@ -316,18 +222,18 @@ def test_a_build_that_kept_nothing_yet_may_begin_anew(text, monkeypatch):
         ({"input": (f"{text}/news-1.jsonl",), "text_field": "x"}, "'x'"),
     ):
         with pytest.raises(errors.UserError, match=told):
-            build.main(config_of(text, **mistake))
-    config = config_of(text)
+            build.main(builds.config_of(text, **mistake))
+    config = builds.config_of(text)
     stop_at_the_shards(monkeypatch, config)
     with pytest.raises(errors.UserError, match="text_field='text', not 'txet"):
-        build.main(config_of(text, text_field="txet"))
+        build.main(builds.config_of(text, text_field="txet"))
     build.main(config)
-    undisturbed = contents(f"{text}/undisturbed")
-    assert contents(config.output_dir) == undisturbed
+    undisturbed = builds.contents(f"{text}/undisturbed")
+    assert builds.contents(config.output_dir) == undisturbed
 
 
 def test_a_finished_set_may_lose_its_text_but_not_get_another(text, capsys):
-    config = config_of(text)
+    config = builds.config_of(text)
     build.main(config)
     os.remove(f"{text}/news-2.jsonl")
     build.main(config)
@@ -351,18 +257,18 @@ def test_a_folder_that_no_build_made_is_not_removed(text):
     mine = f"{text}/set/work/thesis.txt"
     files.write_text(mine, "years")
     with pytest.raises(errors.UserError, match="holds 'thesis.txt', which no"):
-        build.main(config_of(text))
+        build.main(builds.config_of(text))
     assert files.read_text(mine) == "years"
     # What a build left that was killed as it began is no reason.
     os.rename(mine, f"{text}/set/work/origin.json.tmp-0123456789abcdef")
-    build.main(config_of(text))
+    build.main(builds.config_of(text))
     assert not os.path.exists(f"{text}/set/work")
 
 
 def test_a_finished_set_loses_nothing_but_what_its_build_left(
     text, monkeypatch
 ):
-    config, mine = config_of(text), f"{text}/set/work/thesis.txt"
+    config, mine = builds.config_of(text), f"{text}/set/work/thesis.txt"
     rmtree, removed = tf.io.gfile.rmtree, []
 
     def stop_at_the_second(path):
@@ -426,30 +332,32 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(text):
 def test_without_beam_its_engine_is_told_to_be_missing(text, monkeypatch):
     monkeypatch.delattr(tfrecord_builders, "beam", raising=False)
     monkeypatch.setitem(sys.modules, "tfrecord_builders.engines.beam", None)
-    config = dataclasses.replace(config_of(text), engine="beam")
+    config = dataclasses.replace(builds.config_of(text), engine="beam")
     with pytest.raises(errors.UserError, match=r"pip install .*\[beam\]"):
         build.main(config)
 
 
 def test_a_split_that_got_no_document_is_told(text):
     files.write_text(
-        f"{text}/one.jsonl", json.dumps({"text": " ".join(WORDS[:50])})
+        f"{text}/one.jsonl", json.dumps({"text": " ".join(builds.WORDS[:50])})
     )
-    config = config_of(text, input=(f"{text}/one.jsonl",), num_shards=1)
+    config = builds.config_of(text, input=(f"{text}/one.jsonl",), num_shards=1)
     with pytest.raises(errors.UserError, match="fell into"):
         build.main(config)
 
 
 def test_no_document_kept_is_told_with_the_counts(text):
     with pytest.raises(errors.UserError, match="632 read, 632 too_short"):
-        build.main(config_of(text, min_document_chars=10**6))
+        build.main(builds.config_of(text, min_document_chars=10**6))
 
 
 def test_a_lone_file_that_is_not_utf_8_is_told_with_the_place(text):
     files.write_bytes(f"{text}/latin1.txt", b"caf\xe9 " * 100)
     with pytest.raises(errors.UserError, match="latin1.txt: not UTF-8 at by"):
         build.main(
-            config_of(text, source=("text",), input=(f"{text}/latin1.txt",))
+            builds.config_of(
+                text, source=("text",), input=(f"{text}/latin1.txt",)
+            )
         )
 
 
@@ -514,7 +422,7 @@ def test_each_mistake_is_one_line_and_exit_code_2(text):
 
 
 def test_a_corrupt_file_fails_alone_and_is_read_once_it_is_mended(text):
-    write_news(f"{text}/news-3.jsonl", seed=2)
+    builds.write_news(f"{text}/news-3.jsonl", seed=2)
     content = gzip.compress(files.read_bytes(f"{text}/news-3.jsonl"))
     os.remove(f"{text}/news-3.jsonl")
     # Before others, whose place among the units follows from its size.
@@ -546,11 +454,15 @@ def test_a_corrupt_file_fails_alone_and_is_read_once_it_is_mended(text):
     # The same command goes on to what it would have made at once.
     done = run(text, *flags)
     assert done.returncode == 0, done.stderr
-    assert contents(f"{text}/set") == contents(f"{text}/undisturbed")
+    assert builds.contents(f"{text}/set") == builds.contents(
+        f"{text}/undisturbed"
+    )
 
 
 def test_masks_are_as_asked(text):
-    config = config_of(text, masked_fraction=0.2, max_predictions_per_seq=0)
+    config = builds.config_of(
+        text, masked_fraction=0.2, max_predictions_per_seq=0
+    )
     build.main(config)
     manifest = manifests.read(config.output_dir)
     assert manifest.max_predictions_per_seq == 13
@@ -559,7 +471,7 @@ def test_masks_are_as_asked(text):
     assert abs(train.num_predictions / num_text_tokens - 0.2) < 0.01
     hidden = [
         e["input_ids"][e["masked_lm_positions"][e["masked_lm_weights"] > 0]]
-        for e in examples(config.output_dir, "train")
+        for e in builds.examples(config.output_dir, "train")
     ]
     mask_id = vocabulary.read(config.set.vocab_file).id(vocabulary.MASK)
     assert abs(np.mean(np.concatenate(hidden) == mask_id) - 0.8) < 0.02

@@ -2,7 +2,6 @@
 
 import numpy as np
 import safetensors.numpy
-import test_build
 
 from bert_pretrain import evaluate, export, files, summary, train
 from bert_pretrain.checkpoints import (
@@ -13,6 +12,7 @@ from bert_pretrain.checkpoints import (
 from bert_pretrain.data import manifests
 from bert_pretrain.model import bert_model, weights
 from bert_pretrain.training import schedule, training_config
+from helpers import builds
 from tfrecord_builders import build
 
 
@@ -21,9 +21,9 @@ def test_packed_rows_of_text_become_a_model_on_paths_that_are_not_local(
 ):
     # ram:// goes through tf.io.gfile exactly as gs:// does.
     folder = "ram://chain"
-    test_build.write_vocabulary(f"{folder}/vocab.txt")
-    test_build.write_news(f"{folder}/news-1.jsonl", num_documents=120)
-    config = test_build.config_of(folder, packing=True, test_fraction=0.1)
+    builds.write_vocabulary(f"{folder}/vocab.txt")
+    builds.write_news(f"{folder}/news-1.jsonl", num_documents=120)
+    config = builds.config_of(folder, packing=True, test_fraction=0.1)
     build.main(config)
 
     files.write_json(

@@ -30,9 +30,9 @@ class Config:
 
 
 @pytest.fixture
-def make_state(make_set):
+def make_state(make_dataset):
     def make(model_dir, pairing="none", seed=4, num_loops=1, **values):
-        data_dir = make_set(pairing, pairing=pairing)
+        data_dir = make_dataset(pairing, pairing=pairing)
         manifest = manifests.read(data_dir)
         architecture = bert_model.ModelConfig(model_size="tiny")
         config = checkpoint_saver.CheckpointConfig(

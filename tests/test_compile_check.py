@@ -111,9 +111,9 @@ def printed(capsys):
 
 @needs_compiler
 def test_a_run_s_step_is_compiled_as_one_replica_of_the_slice(
-    make_check, make_set, capsys
+    make_check, make_dataset, capsys
 ):
-    data_dir = make_set(vocab_size=60)
+    data_dir = make_dataset(vocab_size=60)
     config = make_check(
         training={"data_dir": data_dir, "global_batch_size": 64}, json=True
     )
@@ -199,18 +199,19 @@ def test_hours_and_cost_are_those_of_all_steps(make_check, no_compiler, capsys):
 
 
 def test_each_shape_of_the_phases_is_a_step(
-    make_check, make_set, tmp_path, no_compiler, capsys
+    make_check, make_dataset, tmp_path, no_compiler, capsys
 ):
     calls, _ = no_compiler
     path = tmp_path / "phases.yaml"
     path.write_text(
         "- from_step: 1200\n  peak_learning_rate: 1e-5\n"
-        f"- from_step: 2400\n  data_dir: {make_set('long', seq_length=24)}\n"
+        "- from_step: 2400\n"
+        f"  data_dir: {make_dataset('long', seq_length=24)}\n"
         "  global_batch_size: 32\n"
     )
     config = make_check(
         training={
-            "data_dir": make_set("short"),
+            "data_dir": make_dataset("short"),
             "phases": str(path),
             "global_batch_size": 64,
         },

@@ -1,11 +1,11 @@
 """Devices: what runs without a TPU, and what is said where there is none."""
 
-import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from bert_pretrain import distribution, errors, tpu_diagnosis
+from helpers import strategies
 
 
 def test_without_accelerators_one_cpu_computes():
@@ -88,7 +88,7 @@ def test_precision_is_the_dtype_of_the_computation():
 
 def test_one_process_can_train_models_of_different_sizes():
     for size in (5, 7):
-        strategy = conftest.strategy_of(2)
+        strategy = strategies.strategy_of(2)
 
         @tf.function
         def add_up(strategy=strategy, size=size):

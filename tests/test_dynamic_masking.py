@@ -1,6 +1,5 @@
 """Dynamic masks: the builder's distribution, from the example's number."""
 
-import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,6 +11,7 @@ from bert_pretrain.data import (
     manifests,
     vocabulary,
 )
+from helpers import strategies
 from tfrecord_builders.rows import masking
 
 VOCAB = vocabulary.Vocabulary(
@@ -203,7 +203,7 @@ def masked_examples(data_dir, manifest, num_hosts, examples, batch_size=8):
     masking = dynamic_masking.of_set(data_dir, manifest)
     served = {}
     hosts = input_pipeline.train_batches(
-        conftest.Hosts(num_hosts),
+        strategies.Hosts(num_hosts),
         data_dir,
         manifest,
         batch_size,
@@ -218,8 +218,8 @@ def masked_examples(data_dir, manifest, num_hosts, examples, batch_size=8):
     return served
 
 
-def test_hosts_batches_and_resuming_do_not_change_the_masks(make_set):
-    data_dir = make_set(train=(13, 7, 9, 11), masking="none")
+def test_hosts_batches_and_resuming_do_not_change_the_masks(make_dataset):
+    data_dir = make_dataset(train=(13, 7, 9, 11), masking="none")
     manifest = manifests.read(data_dir)
     whole = masked_examples(data_dir, manifest, 1, range(0, 96))
     for num_hosts, start, batch_size in ((2, 32, 4), (1, 8, 8), (4, 64, 16)):
@@ -232,16 +232,16 @@ def test_hosts_batches_and_resuming_do_not_change_the_masks(make_set):
     assert sum((ids == MASK).any() for ids in whole.values()) > 60
 
 
-def test_another_rate_needs_a_set_without_masks(make_set):
-    data_dir = make_set()
+def test_another_rate_needs_a_set_without_masks(make_dataset):
+    data_dir = make_dataset()
     manifest = manifests.read(data_dir)
     assert dynamic_masking.of_set(data_dir, manifest) is None
     with pytest.raises(errors.UserError, match="masked_fraction=0.3.*fixed"):
         dynamic_masking.of_set(data_dir, manifest, 0.3)
 
 
-def test_another_rate_makes_room_for_its_predictions(make_set):
-    data_dir = make_set(masking="none")
+def test_another_rate_makes_room_for_its_predictions(make_dataset):
+    data_dir = make_dataset(masking="none")
     manifest = manifests.read(data_dir)
     assert (
         dynamic_masking.of_set(data_dir, manifest).max_predictions_per_seq == 4

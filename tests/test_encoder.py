@@ -1,6 +1,5 @@
 """The forward pass: HuggingFace's values, and dropout from a seed alone."""
 
-import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +9,7 @@ import transformers
 from bert_pretrain import errors
 from bert_pretrain.data import records
 from bert_pretrain.model import encoder
+from helpers import datasets
 
 
 def bert_of(kind, **options):
@@ -37,7 +37,7 @@ def bert_of(kind, **options):
 
 
 def batch_of(num_rows=5, seq_length=16):
-    rows = conftest.random_rows(num_rows, seq_length)
+    rows = datasets.random_rows(num_rows, seq_length)
     rows["masked_lm_positions"] = np.random.default_rng(5).integers(
         0, seq_length, rows["masked_lm_positions"].shape
     )

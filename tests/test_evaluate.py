@@ -13,8 +13,8 @@ from bert_pretrain.training import schedule, training_config
 
 
 @pytest.fixture
-def trained(make_set, tmp_path):
-    data_dir = make_set(pairing="nsp", held_out=7)
+def trained(make_dataset, tmp_path):
+    data_dir = make_dataset(pairing="nsp", held_out=7)
     config = training_config.TrainingConfig(
         data_dir=data_dir,
         global_batch_size=4,
@@ -72,18 +72,18 @@ def test_it_repeats_what_training_ended_with(trained, capsys):
     "options_of_set, message",
     [
         ({"held_out": 0, "pairing": "nsp"}, "test split holds no example"),
-        ({"vocab_size": 61, "pairing": "nsp"}, "made with the vocabulary"),
+        ({"vocab_size": 61, "pairing": "nsp"}, "records with the model's"),
         ({"pairing": "none"}, "pairing 'none'"),
         ({"seq_length": 513, "pairing": "nsp"}, "seq_length 513 exceeds"),
     ],
 )
 def test_records_that_do_not_fit_are_refused(
-    trained, make_set, options_of_set, message
+    trained, make_dataset, options_of_set, message
 ):
     with pytest.raises(errors.UserError, match=message):
         evaluate.evaluate(
             evaluate.Config(
-                data_dir=make_set("other", **options_of_set),
+                data_dir=make_dataset("other", **options_of_set),
                 split="test",
                 model_dir=trained.saving.model_dir,
             )

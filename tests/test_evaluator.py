@@ -1,6 +1,5 @@
 """Held-out numbers: of every prediction once, whatever the batches."""
 
-import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,6 +7,7 @@ import tensorflow as tf
 from bert_pretrain.data import input_pipeline, manifests, records
 from bert_pretrain.model import bert_model, objectives
 from bert_pretrain.training import evaluator
+from helpers import strategies
 
 
 def evaluate(strategy, bert, data_dir, manifest, batch_size):
@@ -19,11 +19,11 @@ def evaluate(strategy, bert, data_dir, manifest, batch_size):
     return bert_evaluator.evaluate(tf.constant(num_steps))
 
 
-def test_batches_and_replicas_do_not_change_the_numbers(make_set):
-    data_dir = make_set(held_out=11, pairing="nsp")
+def test_batches_and_replicas_do_not_change_the_numbers(make_dataset):
+    data_dir = make_dataset(held_out=11, pairing="nsp")
     manifest = manifests.read(data_dir)
     config = bert_model.ModelConfig(model_size="tiny")
-    one, two = conftest.strategy_of(1), conftest.strategy_of(2)
+    one, two = strategies.strategy_of(1), strategies.strategy_of(2)
     results = []
     for strategy, batch_sizes in ((one, (11, 4)), (two, (6,))):
         with strategy.scope():

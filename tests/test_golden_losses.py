@@ -19,7 +19,7 @@ GOLDEN = pathlib.Path(__file__).with_name("golden_losses.json")
 RELATIVE_TOLERANCE = 2e-4
 
 
-def test_the_first_losses_are_as_they_were(make_set, tmp_path):
+def test_the_first_losses_are_as_they_were(make_dataset, tmp_path):
     bert_config = tmp_path / "bert.json"
     bert_config.write_text(
         json.dumps(
@@ -33,7 +33,7 @@ def test_the_first_losses_are_as_they_were(make_set, tmp_path):
         )
     )
     config = training_config.TrainingConfig(
-        data_dir=make_set(train=(20, 20), pairing="nsp"),
+        data_dir=make_dataset(train=(20, 20), pairing="nsp"),
         global_batch_size=8,
         steps_per_loop=1,
         architecture=bert_model.ModelConfig(bert_config=str(bert_config)),

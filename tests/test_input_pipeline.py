@@ -1,6 +1,5 @@
 """The order of examples: a function of the seed, wherever it is entered."""
 
-import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,6 +7,7 @@ from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from bert_pretrain import errors
 from bert_pretrain.data import input_pipeline, manifests, records
+from helpers import strategies
 
 
 def expected_order(shard_sizes, seed, num_examples):
@@ -160,15 +160,15 @@ def _key(input_ids_S):
 
 @pytest.mark.parametrize("num_hosts", [1, 2])
 @pytest.mark.parametrize("start", [0, 36])
-def test_batches_hold_the_planned_examples(make_set, num_hosts, start):
-    data_dir = make_set(train=(13, 7, 9, 11, 5))
+def test_batches_hold_the_planned_examples(make_dataset, num_hosts, start):
+    data_dir = make_dataset(train=(13, 7, 9, 11, 5))
     manifest = manifests.read(data_dir)
     shards = manifest.splits["train"].shards
     rows = [rows_of(data_dir, shard) for shard in shards]
     examples = range(start, start + 4 * 20)
     served = {}
     hosts = input_pipeline.train_batches(
-        conftest.Hosts(num_hosts), data_dir, manifest, 4, 3, examples
+        strategies.Hosts(num_hosts), data_dir, manifest, 4, 3, examples
     )
     for index, batches in enumerate(hosts):
         flat = []
@@ -188,12 +188,16 @@ def test_batches_hold_the_planned_examples(make_set, num_hosts, start):
     "num_hosts, global_batch_size", [(1, 4), (1, 11), (1, 64), (2, 4), (4, 8)]
 )
 def test_evaluation_sees_every_example_once(
-    make_set, num_hosts, global_batch_size
+    make_dataset, num_hosts, global_batch_size
 ):
-    data_dir = make_set(held_out=11)
+    data_dir = make_dataset(held_out=11)
     manifest = manifests.read(data_dir)
     hosts, num_batches = input_pipeline.eval_batches(
-        conftest.Hosts(num_hosts), data_dir, manifest, "eval", global_batch_size
+        strategies.Hosts(num_hosts),
+        data_dir,
+        manifest,
+        "eval",
+        global_batch_size,
     )
     seen, num_predictions = [], 0
     for batches in hosts:
@@ -214,8 +218,8 @@ def test_evaluation_sees_every_example_once(
     assert num_predictions == manifest.splits["eval"].num_predictions
 
 
-def test_a_corrupt_shard_is_named(make_set):
-    data_dir = make_set(train=(30,))
+def test_a_corrupt_shard_is_named(make_dataset):
+    data_dir = make_dataset(train=(30,))
     manifest = manifests.read(data_dir)
     (shard,) = manifest.splits["train"].shards
     path = f"{data_dir}/{shard.file}"
@@ -223,22 +227,22 @@ def test_a_corrupt_shard_is_named(make_set):
         file.seek(shard.num_bytes // 2)
         file.write(b"\xff\x00\xff\x00")
     (batches,) = input_pipeline.train_batches(
-        conftest.Hosts(1), data_dir, manifest, 5, 0, range(30)
+        strategies.Hosts(1), data_dir, manifest, 5, 0, range(30)
     )
     with pytest.raises(errors.UserError, match=shard.file):
         with input_pipeline.naming_failures(data_dir, manifest):
             list(batches)
 
 
-def test_no_iterator_waits_for_autotuning_at_its_end(make_set, monkeypatch):
+def test_no_iterator_waits_for_autotuning_at_its_end(make_dataset, monkeypatch):
     # tf.data's thread for it sleeps for up to a minute.
-    data_dir = make_set(train=(16,))
+    data_dir = make_dataset(train=(16,))
     manifest = manifests.read(data_dir)
     (train,) = input_pipeline.train_batches(
-        conftest.Hosts(1), data_dir, manifest, 4, 0, range(16)
+        strategies.Hosts(1), data_dir, manifest, 4, 0, range(16)
     )
     (evaluation,), _ = input_pipeline.eval_batches(
-        conftest.Hosts(1), data_dir, manifest, records.EVAL, 4
+        strategies.Hosts(1), data_dir, manifest, records.EVAL, 4
     )
     # What TensorFlow makes for each of several devices.
     of_devices, make = [], multi_device_iterator_ops._create_device_dataset
@@ -248,7 +252,7 @@ def test_no_iterator_waits_for_autotuning_at_its_end(make_set, monkeypatch):
         lambda *args: of_devices.append(make(*args)) or of_devices[-1],
     )
     iter(
-        conftest.strategy_of(2).distribute_datasets_from_function(
+        strategies.strategy_of(2).distribute_datasets_from_function(
             lambda _: train
         )
     )

@@ -13,8 +13,8 @@ import time
 import psutil
 import pytest
 import tensorflow as tf
-import test_build
 
+from helpers import builds
 from tfrecord_builders import build
 
 NUM_SEEDS = int(os.environ.get("KILL_BUILD_SEEDS", "4"))
@@ -35,9 +35,9 @@ def processes():
 def text(tmp_path_factory, processes):
     """A folder of text, and in `undisturbed` the set that comes of it."""
     folder = str(tmp_path_factory.mktemp("text"))
-    test_build.write_vocabulary(f"{folder}/vocab.txt")
-    test_build.write_news(f"{folder}/news-1.jsonl", 150)
-    test_build.write_news(f"{folder}/news-2.jsonl", 150, seed=1)
+    builds.write_vocabulary(f"{folder}/vocab.txt")
+    builds.write_news(f"{folder}/news-1.jsonl", 150)
+    builds.write_news(f"{folder}/news-2.jsonl", 150, seed=1)
     run(processes, config_of(folder, "undisturbed"))  # starts the server
     started = time.monotonic()
     run(processes, config_of(folder, "again"))
@@ -45,7 +45,7 @@ def text(tmp_path_factory, processes):
 
 
 def config_of(folder, name, num_workers=1):
-    return test_build.config_of(
+    return builds.config_of(
         folder, name, num_workers, num_shards=4, dupe_factor=2
     )
 
@@ -64,8 +64,8 @@ def run(processes, config):
 
 def assert_undisturbed(folder, name):
     # Reading a folder fails, so there is none, and no file too many.
-    expected = test_build.contents(f"{folder}/undisturbed")
-    assert test_build.contents(f"{folder}/{name}") == expected
+    expected = builds.contents(f"{folder}/undisturbed")
+    assert builds.contents(f"{folder}/{name}") == expected
     assert "manifest.json" in expected
 
 

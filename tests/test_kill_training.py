@@ -88,10 +88,10 @@ def server():
 
 
 @pytest.fixture
-def make_flags(make_set, tmp_path):
+def make_flags(make_dataset, tmp_path):
     # Five shards in four streams; an epoch is no whole number of batches.
-    data_dir = make_set(train=(13, 7, 9, 11, 5), pairing="nsp")
-    others = make_set("others", train=(9, 8), pairing="nsp", masking="none")
+    data_dir = make_dataset(train=(13, 7, 9, 11, 5), pairing="nsp")
+    others = make_dataset("others", train=(9, 8), pairing="nsp", masking="none")
     phases = tmp_path / "phases.yaml"
     phases.write_text(
         f"""

@@ -7,12 +7,12 @@ from bert_pretrain.training import phases
 
 
 @pytest.fixture
-def read(make_set, tmp_path):
+def read(make_dataset, tmp_path):
     """`read(text)` -> the phases, in which S1 and S2 are two sets' folders."""
     folders = {
-        "S1": make_set("S1"),
-        "S2": make_set("S2", seq_length=20, masking="none"),
-        "PAIRS": make_set("PAIRS", pairing="nsp"),
+        "S1": make_dataset("S1"),
+        "S2": make_dataset("S2", seq_length=20, masking="none"),
+        "PAIRS": make_dataset("PAIRS", pairing="nsp"),
     }
 
     def read(text, total_steps=100):

@@ -179,9 +179,9 @@ def test_twenty_examples_show_their_masks_in_colour(built):
     ],
 )
 def test_examples_are_from_all_over_the_set(
-    make_set, sizes, num_examples, positions
+    make_dataset, sizes, num_examples, positions
 ):
-    data_dir = make_set(train=sizes)
+    data_dir = make_dataset(train=sizes)
     manifest = manifests.read(data_dir)
     vocab = vocabulary.read(f"{data_dir}/{vocabulary.FILE_NAME}")
     paths = files.expand([f"{data_dir}/train-*"])
@@ -365,8 +365,8 @@ def test_what_a_dropped_document_is_like_is_not_called_kept(built):
     assert "which was dropped too if it is like one before it" in shown
 
 
-def test_records_of_another_builder_have_a_page(make_set):
-    data_dir = make_set()
+def test_records_of_another_builder_have_a_page(make_dataset):
+    data_dir = make_dataset()
     manifest = manifests.read(data_dir)
     output_file = f"{data_dir}/report.html"
     report.main(report.ReportConfig(data_dir=data_dir, output_file=output_file))

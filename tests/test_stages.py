@@ -7,27 +7,25 @@ import re
 
 import numpy as np
 import pytest
-import test_build
 
 from bert_pretrain import errors, files
 from bert_pretrain.data import manifests, records, vocabulary
+from helpers import builds
 from tfrecord_builders import build, show_records
 from tfrecord_builders.engines import engine
 from tfrecord_builders.tokens import sentences
 
-text = test_build.text
-
 
 def built(text, name="set", **values):
     """(folder, manifest) of a set that is built of `text`."""
-    config = test_build.config_of(text, name, **values)
+    config = builds.config_of(text, name, **values)
     build.main(config)
     return config.output_dir, manifests.read(config.output_dir)
 
 
 def documents_of(example):
     """The token ids of each document of a packed row, as they were."""
-    ids = test_build.restored(example)
+    ids = builds.restored(example)
     return [
         ids[example["document_ids"] == i].tolist()
         for i in range(1, example["document_ids"].max() + 1)
@@ -38,7 +36,7 @@ def test_the_number_of_workers_changes_no_byte_of_a_packed_set(text):
     options = {"packing": True, "masking": "span"}
     one, manifest = built(text, "one", num_workers=1, **options)
     two, _ = built(text, "two", num_workers=2, **options)
-    assert test_build.contents(one) == test_build.contents(two)
+    assert builds.contents(one) == builds.contents(two)
     assert manifest.options["packing"] is True
     assert manifest.options["masking"] == "span"
 
@@ -50,7 +48,7 @@ def test_packed_sets_hold_the_text_of_unpacked_ones_in_fewer_rows(text):
     vocab = vocabulary.read(f"{text}/vocab.txt")
     cls, sep = vocab.id(vocabulary.CLS), vocab.id(vocabulary.SEP)
     for split in records.SPLITS:
-        examples = test_build.examples(packed_dir, split)
+        examples = builds.examples(packed_dir, split)
         words = []
         for example in examples:
             assert len(example["input_ids"]) == 64
@@ -61,8 +59,8 @@ def test_packed_sets_hold_the_text_of_unpacked_ones_in_fewer_rows(text):
                 words += inside
         expected = [
             i
-            for example in test_build.examples(alone_dir, split)
-            for i in test_build.restored(example)
+            for example in builds.examples(alone_dir, split)
+            for i in builds.restored(example)
             if i not in (cls, sep, vocab.id(vocabulary.PAD))
         ]
         assert sorted(words) == sorted(expected)
@@ -80,13 +78,13 @@ def test_packed_sets_hold_the_text_of_unpacked_ones_in_fewer_rows(text):
         assert alone.splits[split].unpacked_padding_fraction is None
     assert any(
         example["document_ids"].max() > 1
-        for example in test_build.examples(packed_dir, "train")
+        for example in builds.examples(packed_dir, "train")
     )
 
 
 def test_unpacked_records_have_the_features_of_every_bert_and_no_more(text):
     data_dir, _ = built(text)
-    (example, *_) = test_build.examples(data_dir, "train")
+    (example, *_) = builds.examples(data_dir, "train")
     assert example.keys() == records.FEATURES.keys()
 
 
@@ -95,7 +93,7 @@ def test_packed_rows_are_shown_document_by_document(text):
     vocab = vocabulary.read(f"{text}/vocab.txt")
     example = next(
         example
-        for example in test_build.examples(data_dir, "train")
+        for example in builds.examples(data_dir, "train")
         if example["document_ids"].max() > 1
     )
     shown = show_records.describe(example, vocab, "none")
@@ -118,15 +116,15 @@ def test_without_masking_training_rows_are_whole_and_held_out_ones_masked(
     assert manifest.splits["train"].num_predictions == 0
     expected, found = (
         sorted(
-            test_build.restored(example).tolist()
-            for example in test_build.examples(folder, "train")
+            builds.restored(example).tolist()
+            for example in builds.examples(folder, "train")
         )
         for folder in (masked_dir, data_dir)
     )
     assert found == expected
-    for example in test_build.examples(data_dir, "train"):
+    for example in builds.examples(data_dir, "train"):
         np.testing.assert_array_equal(
-            example["input_ids"], test_build.restored(example)
+            example["input_ids"], builds.restored(example)
         )
         for name in ("masked_lm_ids", "masked_lm_positions"):
             assert len(example[name]) == manifest.max_predictions_per_seq
@@ -143,7 +141,7 @@ def test_ordered_pairs_are_labelled_and_shown(text):
     train = manifest.splits["train"]
     assert abs(train.num_random_next / train.num_examples - 0.5) < 0.1
     vocab = vocabulary.read(f"{text}/vocab.txt")
-    for example in test_build.examples(data_dir, "train")[:20]:
+    for example in builds.examples(data_dir, "train")[:20]:
         is_swapped = bool(example["next_sentence_labels"][0])
         label = "swapped" if is_swapped else "in order"
         first = show_records.describe(example, vocab, "sop").split("\n")[0]
@@ -199,8 +197,8 @@ def test_chinese_words_are_masked_whole_in_a_set(chinese):
     # Words that jieba knows, and that occur in no longer one here.
     whole = ["图书馆", "自然语言", "计算机科学", "星期天", "照片"]
     num_hidden = 0
-    for example in test_build.examples(data_dir, "train"):
-        tokens = [vocab.tokens[i] for i in test_build.restored(example)]
+    for example in builds.examples(data_dir, "train"):
+        tokens = [vocab.tokens[i] for i in builds.restored(example)]
         is_chosen = np.zeros(len(tokens), int)
         used = example["masked_lm_weights"] > 0
         is_chosen[example["masked_lm_positions"][used]] = 1

@@ -139,6 +139,16 @@ def test_libraries_import_no_main():
         assert not mains & set(imported_modules(path)), path
 
 
+def test_no_test_file_imports_another():
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    assert len(tests) > 60
+    for path in tests:
+        for name in imported_modules(path):
+            modules = name.split(".")
+            is_test = any(module.startswith("test_") for module in modules)
+            assert not is_test and "conftest" not in modules, f"{path}: {name}"
+
+
 def test_jax_is_loaded_by_what_asks_for_it_alone():
     kernel = "bert_pretrain.model.pallas_attention"  # written in jax's words
     for path in sources("bert_pretrain") + sources("tfrecord_builders"):

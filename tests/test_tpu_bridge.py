@@ -1,16 +1,15 @@
 """The bridge: every program of a run crosses it, and what is wrong is told."""
 
-import conftest
 import pytest
 import tensorflow as tf
 import tensorflow_text
-import tpu_programs
 
 from bert_pretrain import distribution
 from bert_pretrain.data import input_pipeline, records
 from bert_pretrain.model import bert_model
 from bert_pretrain.tpu import absent_tpu, bridge
 from bert_pretrain.training import training_config
+from helpers import strategies, tpu_programs
 
 
 @pytest.mark.parametrize(
@@ -18,11 +17,11 @@ from bert_pretrain.training import training_config
     [("lamb", 2), ("packed", 1), ("dynamic pairs", 2)],
 )
 def test_every_program_of_a_run_crosses_the_bridge(
-    kind, num_hosts, make_set, tmp_path
+    kind, num_hosts, make_dataset, tmp_path
 ):
     config = tpu_programs.config_of(
         kind,
-        make_set,
+        make_dataset,
         tmp_path,
         devices=distribution.DistributionConfig(precision="bfloat16"),
     )
@@ -64,10 +63,10 @@ def test_every_program_of_a_run_crosses_the_bridge(
 
 
 @pytest.mark.parametrize("kind", tpu_programs.KINDS)
-def test_a_host_of_a_tpu_can_read_the_input(kind, make_set, tmp_path):
-    config = tpu_programs.config_of(kind, make_set, tmp_path)
+def test_a_host_of_a_tpu_can_read_the_input(kind, make_dataset, tmp_path):
+    config = tpu_programs.config_of(kind, make_dataset, tmp_path)
     (phase,) = training_config.plan(config)
-    hosts = conftest.Hosts(2)
+    hosts = strategies.Hosts(2)
     batches = input_pipeline.train_batches(
         hosts,
         phase.data_dir,
@@ -195,7 +194,7 @@ def test_an_int64_is_not_summed_over_replicas(strategy):
 
 def test_a_counter_that_is_sent_around_at_each_step_is_refused(strategy):
     steps = counter(strategy, tf.VariableAggregation.ONLY_FIRST_REPLICA)
-    with pytest.raises(ValueError, match="AllToAll sends around what each"):
+    with pytest.raises(ValueError, match="AllToAll sends each replica values"):
         bridge.check(
             traced(strategy, lambda: steps.assign_add(tf.ones([], tf.int64)))
         )
@@ -213,5 +212,5 @@ def test_two_programs_in_a_step_are_refused(strategy):
     def run():
         strategy.run(lambda: summed(tf.ones([])))
 
-    with pytest.raises(ValueError, match="2 clusters, where one program"):
+    with pytest.raises(ValueError, match="2 clusters; a call must have exactly"):
         bridge.check(traced(strategy, lambda: summed(tf.ones([])), run))

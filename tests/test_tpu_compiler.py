@@ -2,14 +2,13 @@
 
 import functools
 
-import conftest
 import pytest
-import tpu_programs
 
 from bert_pretrain import distribution
 from bert_pretrain.compilation import compiler, peers, slices, training_step
 from bert_pretrain.model import bert_model
 from bert_pretrain.training import training_config
+from helpers import datasets, tpu_programs
 
 pytest.importorskip("jax")
 pytest.importorskip("libtpu")
@@ -28,7 +27,7 @@ def plan_of(tmp_path_factory):
     def make(recompute):
         config = tpu_programs.config_of(
             "packed",
-            conftest.set_maker(folder),
+            datasets.maker(folder),
             folder,
             devices=distribution.DistributionConfig(precision="bfloat16"),
             recompute=recompute,

@@ -1,13 +1,12 @@
 """A device's program: what it holds, and that it computes what a CPU does."""
 
-import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
-import tpu_programs
 
 from bert_pretrain.model import kernels
 from bert_pretrain.tpu import absent_tpu, device_program, rehearsal
+from helpers import strategies, tpu_programs
 
 pytest.importorskip("jax")
 
@@ -16,8 +15,8 @@ pytest.importorskip("jax")
 TOLERANCE = 2e-6
 
 
-def test_the_kernel_s_step_computes_what_the_cpu_does(make_set, tmp_path):
-    config = tpu_programs.config_of("packed", make_set, tmp_path)
+def test_the_kernel_s_step_computes_what_the_cpu_does(make_dataset, tmp_path):
+    config = tpu_programs.config_of("packed", make_dataset, tmp_path)
     with rehearsal.on_absent_tpus(2) as tpus:
         on_tpu = tpu_programs.parts_of(config, tpus)
         told = learn(on_tpu)
@@ -29,7 +28,7 @@ def test_the_kernel_s_step_computes_what_the_cpu_does(make_set, tmp_path):
         "RunningSums.reset": [0],
         "RunningSums._replica_gather": [1, 1],
     }
-    on_cpu = tpu_programs.parts_of(config, conftest.strategy_of(2))
+    on_cpu = tpu_programs.parts_of(config, strategies.strategy_of(2))
     expected = learn(on_cpu)
     for part, values in expected.items():
         assert told[part] == pytest.approx(values, rel=1e-6, abs=1e-6), part

@@ -7,12 +7,11 @@ import signal
 
 import numpy as np
 import pytest
-import tpu_programs
-import training
 
 from bert_pretrain import distribution, evaluate, train
 from bert_pretrain.tpu import rehearsal
 from bert_pretrain.training import recovery
+from helpers import tpu_programs, training
 
 pytest.importorskip("jax")
 
@@ -58,17 +57,22 @@ def train_on(place, config):
 
 
 def test_a_run_moves_between_tpus_and_cpus_and_stays_the_same(
-    make_config, make_set, make_set_of_rows, tmp_path, monkeypatch, capsys
+    make_config,
+    make_dataset,
+    make_dataset_of_rows,
+    tmp_path,
+    monkeypatch,
+    capsys,
 ):
     """Each way, through bad steps, going back, and a phase of its own."""
-    second = make_set("second", pairing="nsp", masking="none")
+    second = make_dataset("second", pairing="nsp", masking="none")
     phases = tmp_path / "phases.yaml"
     phases.write_text(
         f"- {{from_step: 6, data_dir: {second}, accumulation_steps: 2, "
         "peak_learning_rate: 2.0e-3, warmup_steps: 2, reset_optimizer: true}\n"
     )
     # The examples 8 to 15 are those of one loop.
-    spoilt = make_set_of_rows("spoilt", range(24), spoilt=range(8, 16))
+    spoilt = make_dataset_of_rows("spoilt", range(24), spoilt=range(8, 16))
 
     def config(model_dir):
         made = make_config(
@@ -125,11 +129,11 @@ def test_a_run_moves_between_tpus_and_cpus_and_stays_the_same(
             assert told[0][name] == pytest.approx(value, rel=1e-6), name
 
 
-def test_four_tpus_of_two_hosts_do_what_a_cpu_does(make_set, tmp_path):
+def test_four_tpus_of_two_hosts_do_what_a_cpu_does(make_dataset, tmp_path):
     def config(model_dir):
         return tpu_programs.config_of(
             "lamb",
-            make_set,
+            make_dataset,
             tmp_path,
             model_dir,
             total_steps=4,

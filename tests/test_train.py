@@ -12,8 +12,6 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-import test_wandb_log
-import training
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from bert_pretrain import distribution, errors, options, train
@@ -21,6 +19,7 @@ from bert_pretrain.checkpoints import model_directory
 from bert_pretrain.data import manifests, records
 from bert_pretrain.telemetry import profiling, wandb_log
 from bert_pretrain.training import recovery, trainer, training_config
+from helpers import training, wandb_files
 
 
 def test_an_interrupted_and_a_crashed_run_end_as_an_undisturbed_one(
@@ -179,7 +178,7 @@ def test_a_run_can_be_followed_and_traced(make_config, monkeypatch):
     log = training.log_of(config)
     assert [record["step"] for record in log] == [0, 2, 4, 5, 8, 8]
 
-    ((_, history),) = test_wandb_log.read(folder)
+    ((_, history),) = wandb_files.read(folder)
     sent = {
         (record["kind"], record["step"]): {
             name: history[record["step"]][f"{record['kind']}/{name}"]
@@ -261,13 +260,13 @@ def recovering(make_config, data_dir, max_rollbacks, **values):
 
 
 def test_a_run_passes_over_data_that_spoils_its_updates(
-    make_config, make_set_of_rows, capsys
+    make_config, make_dataset_of_rows, capsys
 ):
     # The examples 8 to 15 are those of one loop.
-    without = make_set_of_rows("without", [*range(8), *range(16, 24)])
+    without = make_dataset_of_rows("without", [*range(8), *range(16, 24)])
     expected = recovering(make_config, without, 0, model_dir="without")
     assert train.train(expected) == 0
-    spoilt = make_set_of_rows("spoilt", range(24), spoilt=range(8, 16))
+    spoilt = make_dataset_of_rows("spoilt", range(24), spoilt=range(8, 16))
     config = recovering(make_config, spoilt, 1)
     assert train.train(config) == 0
     assert (
@@ -294,9 +293,9 @@ def test_a_run_passes_over_data_that_spoils_its_updates(
 
 
 def test_what_is_passed_over_may_begin_a_set(
-    make_config, make_set_of_rows, tmp_path, capsys
+    make_config, make_dataset_of_rows, tmp_path, capsys
 ):
-    first = make_set_of_rows("first", range(24))
+    first = make_dataset_of_rows("first", range(24))
 
     def phased(name, second, max_rollbacks):
         path = tmp_path / f"{name}.yaml"
@@ -312,10 +311,10 @@ def test_what_is_passed_over_may_begin_a_set(
             phases=str(path),
         )
 
-    without = make_set_of_rows("without", range(8, 24))
+    without = make_dataset_of_rows("without", range(8, 24))
     expected = phased("expected", without, 0)
     assert train.train(expected) == 0
-    spoilt = make_set_of_rows("spoilt", range(24), spoilt=range(8))
+    spoilt = make_dataset_of_rows("spoilt", range(24), spoilt=range(8))
     config = phased("actual", spoilt, 1)
     assert train.train(config) == 0
     assert "back from step 4 to 2, passing over the examples 8 to 15" in (
@@ -329,9 +328,9 @@ def test_what_is_passed_over_may_begin_a_set(
 
 
 def test_a_run_that_cannot_recover_says_what_to_look_at(
-    make_config, make_set_of_rows, capsys
+    make_config, make_dataset_of_rows, capsys
 ):
-    data_dir = make_set_of_rows("spoilt", range(24), spoilt=range(4, 24))
+    data_dir = make_dataset_of_rows("spoilt", range(24), spoilt=range(4, 24))
     config = recovering(make_config, data_dir, 2)
     for _ in range(2):  # Run again, it does the same.
         assert train.train(config) == recovery.DIVERGED_CODE
@@ -384,19 +383,19 @@ def test_a_spoilt_set_is_refused(make_config, spoil, message):
     ],
 )
 def test_a_set_without_examples_is_refused(
-    make_config, make_set, options_of_set, message
+    make_config, make_dataset, options_of_set, message
 ):
     with pytest.raises(errors.UserError, match=message):
-        train.train(make_config(make_set(**options_of_set)))
+        train.train(make_config(make_dataset(**options_of_set)))
 
 
-def test_rows_longer_than_the_positions_are_refused(make_config, make_set):
-    config = make_config(make_set(seq_length=32))
+def test_rows_longer_than_the_positions_are_refused(make_config, make_dataset):
+    config = make_config(make_dataset(seq_length=32))
     with pytest.raises(errors.UserError, match="32 exceeds .* 24"):
         train.train(config)
 
 
-def test_another_run_s_directory_is_refused(make_config, make_set):
+def test_another_run_s_directory_is_refused(make_config, make_dataset):
     config = make_config(total_steps=1)
     train.train(config)
     best = pathlib.Path(config.saving.model_dir) / model_directory.BEST
@@ -412,17 +411,17 @@ def test_another_run_s_directory_is_refused(make_config, make_set):
             config.data_dir, total_steps=1, bert={"hidden_dropout_prob": 0.5}
         ),
         "manifest.json of sha256": make_config(
-            make_set("more", train=(5, 5), pairing="nsp"), total_steps=1
+            make_dataset("more", train=(5, 5), pairing="nsp"), total_steps=1
         ),
         "hidden_size=16, this run asks for 32": make_config(
             config.data_dir, bert={"hidden_size": 32}
         ),
         "seed=0, this run asks for 5": make_config(config.data_dir, seed=5),
         "vocab_size=60, this run asks for 61": make_config(
-            make_set("other", vocab_size=61, pairing="nsp")
+            make_dataset("other", vocab_size=61, pairing="nsp")
         ),
         "BertForPreTraining.*, this run .*BertForMaskedLM": make_config(
-            make_set("single", pairing="none")
+            make_dataset("single", pairing="none")
         ),
     }.items():
         with pytest.raises(errors.UserError, match=message):
@@ -443,13 +442,13 @@ def test_an_option_that_cannot_be_is_refused(make_config, values, message):
         make_config(**values)
 
 
-def test_the_command_line_answers_a_mistake_in_one_line(make_set, tmp_path):
+def test_the_command_line_answers_a_mistake_in_one_line(make_dataset, tmp_path):
     run = subprocess.run(
         [
             sys.executable,
             "-m",
             "bert_pretrain.train",
-            f"--data_dir={make_set()}",
+            f"--data_dir={make_dataset()}",
             f"--model_dir={tmp_path}/model",
             "--model_size=tiny",
             "--total_steps=3",

@@ -6,7 +6,6 @@ import signal
 
 import numpy as np
 import pytest
-import training
 import transformers
 
 from bert_pretrain import errors, train
@@ -15,12 +14,13 @@ from bert_pretrain.data import manifests, records
 from bert_pretrain.model import bert_model
 from bert_pretrain.telemetry import mfu
 from bert_pretrain.training import optimizer, run, schedule
+from helpers import training
 
 
 @pytest.fixture
-def phases_file(make_set, tmp_path):
+def phases_file(make_dataset, tmp_path):
     """Longer rows, masked anew; then another batch, rate and masking rate."""
-    longer = make_set(
+    longer = make_dataset(
         "longer",
         seq_length=24,
         masking="none",

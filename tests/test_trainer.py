@@ -2,7 +2,6 @@
 
 import time
 
-import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,13 +11,14 @@ import transformers
 from bert_pretrain.data import records
 from bert_pretrain.model import bert_model, losses, objectives
 from bert_pretrain.training import optimizer, schedule, train_state, trainer
+from helpers import datasets, strategies
 
 NUM_ROWS = 8
 
 
 def batches():
     """Unequal numbers of predictions: all in the first half of the rows."""
-    rows = conftest.random_rows(NUM_ROWS * 3)
+    rows = datasets.random_rows(NUM_ROWS * 3)
     rows["masked_lm_weights"] = rows["masked_lm_weights"].copy()
     for start in range(0, len(rows["masked_lm_weights"]), NUM_ROWS):
         rows["masked_lm_weights"][start + 5 : start + NUM_ROWS] = 0
@@ -44,7 +44,7 @@ def endless(strategy, rows, change=lambda batch: batch):
 def trainer_of(
     num_replicas, pairing="nsp", dropout=0.0, kind="adamw", **options
 ):
-    strategy = conftest.strategy_of(num_replicas)
+    strategy = strategies.strategy_of(num_replicas)
     values = {
         "global_batch_size": NUM_ROWS,
         "dtype": tf.float32,

@@ -1,17 +1,17 @@
 """Updates that are not numbers leave everything but the step alone."""
 
-import conftest
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from bert_pretrain.training import optimizer, schedule
+from helpers import strategies
 
 
 @pytest.mark.parametrize("kind", ["adamw", "lamb"])
 @pytest.mark.parametrize("num_replicas", [1, 2])
 def test_a_bad_update_changes_the_step_only(num_replicas, kind):
-    strategy = conftest.strategy_of(num_replicas)
+    strategy = strategies.strategy_of(num_replicas)
     with strategy.scope():
         variables = [
             tf.Variable(tf.ones([2, 3]), name="kernel"),

@@ -2,16 +2,14 @@
 
 import json
 import pathlib
-import struct
 import sys
-import time
 
 import pytest
 import wandb
-from wandb.proto import wandb_internal_pb2
 
 from bert_pretrain import errors
 from bert_pretrain.telemetry import wandb_log
+from helpers import wandb_files
 
 CONFIG = wandb_log.WandbConfig(wandb="a-project")
 
@@ -24,57 +22,6 @@ def offline(monkeypatch):
 
 def record(kind, step, **values):
     return {"kind": kind, "step": step, "num_examples": 8 * step, **values}
-
-
-def read(model_dir):
-    """(The run, step to its values) of each process, in order."""
-    found = []
-    for path in sorted(pathlib.Path(model_dir).glob("wandb/offline-*/*.wandb")):
-        run, history = None, {}
-        for message in wait_for_records(path):
-            if message.HasField("run"):
-                run = message.run
-            if message.HasField("history"):
-                values = {
-                    item.key or item.nested_key[0]: json.loads(item.value_json)
-                    for item in message.history.item
-                }
-                history[message.history.step.num] = {
-                    k: v for k, v in values.items() if k[0] != "_"
-                }
-        found.append((run, history))
-    return found
-
-
-def wait_for_records(path):
-    """All records of a run that has ended: W&B's own process writes them."""
-    end = time.monotonic() + 30
-    while True:
-        messages = list(records_of(path.read_bytes()))
-        if any(message.HasField("exit") for message in messages):
-            return messages
-        assert time.monotonic() < end, f"{path} has no end"
-        time.sleep(0.05)
-
-
-def records_of(content):
-    """W&B's records: LevelDB's log format after a header of seven bytes."""
-    position, parts = 7, b""
-    while position + 7 <= len(content):
-        left = 32768 - position % 32768
-        if left < 7:
-            position += left
-            continue
-        size, kind = struct.unpack_from("<HB", content, position + 4)
-        if position + 7 + size > len(content):
-            return  # It is being written.
-        parts += content[position + 7 : position + 7 + size]
-        position += 7 + size
-        if kind in (1, 4):  # whole, or the last of several parts
-            message = wandb_internal_pb2.Record()
-            message.ParseFromString(parts)
-            parts = b""
-            yield message
 
 
 def test_what_w_and_b_does_not_take_does_not_end_the_run(
@@ -107,7 +54,7 @@ def test_a_run_that_is_interrupted_goes_on_as_the_same_run(
             raise KeyboardInterrupt
     with wandb_log.following(CONFIG, folder, {"seed": 1}) as follow:
         follow(record("train", 6, loss=2.5))
-    (first, before), (second, after) = read(folder)
+    (first, before), (second, after) = wandb_files.read(folder)
     assert first.run_id == second.run_id
     assert first.project == "a-project" and first.display_name == "model"
     assert {

@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import training
-
 from bert_pretrain.checkpoints import checkpoint_saver
 from bert_pretrain.telemetry import metrics_log
 from bert_pretrain.training import optimizer, program, training_config
+from helpers import training
 
 # Name to (the set's options, the run's); among them all that a program can
 # differ in.
@@ -38,12 +37,12 @@ KINDS = {
 }
 
 
-def config_of(kind, make_set, folder, model_dir="model", **values):
+def config_of(kind, make_dataset, folder, model_dir="model", **values):
     """A run that has the programs of a kind."""
     of_set, of_run = KINDS[kind]
     return training.config(
         folder,
-        make_set(kind, train=(13, 7, 9, 8), **of_set),
+        make_dataset(kind, train=(13, 7, 9, 8), **of_set),
         model_dir,
         **{**of_run, **values},
     )

@@ -1,0 +1,1 @@
+"""What several test files use; the fixtures are in conftest.py."""
