@@ -1,3 +1,5 @@
+"""Cleaning gives text one normal form and loses no visible character."""
+
 import sys
 import unicodedata
 
@@ -28,11 +30,11 @@ from tfrecord_builders.quality import cleaning
         ("\U0001f600 stays", "\U0001f600 stays"),
     ],
 )
-def test_text_takes_its_clean_form(dirty, clean):
+def test_text_is_cleaned(dirty, clean):
     assert cleaning.clean(dirty) == clean
 
 
-def test_cleaning_twice_changes_nothing_and_leaves_nothing_unclean():
+def test_cleaning_is_complete_after_one_pass():
     rng = np.random.default_rng(0)
     alphabet = np.concatenate(
         [

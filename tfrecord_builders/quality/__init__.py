@@ -1,1 +1,1 @@
-"""Which documents are kept: filters, and what duplicates are found by."""
+"""Quality of documents: cleaning, filters and deduplication."""

@@ -7,7 +7,12 @@ import math
 import numpy as np
 
 from tfrecord_builders.engines import engine
-from tfrecord_builders.quality import filters, minhash, word_hashes
+from tfrecord_builders.quality import (
+    boilerplate,
+    filters,
+    minhash,
+    word_hashes,
+)
 from tfrecord_builders.sources import documents
 from tfrecord_builders.stages import document_parts
 
@@ -116,7 +121,7 @@ class _Batch:
 
     def add(self, document):
         if self._config.filters.filters == "default":
-            text, num_lines = filters.remove_boilerplate(document.text)
+            text, num_lines = boilerplate.remove(document.text)
             if num_lines:
                 self._counts["boilerplate_lines"] += num_lines
                 document = document._replace(text=text)
