@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from bert_pretrain import distribution, errors, files, options
 from bert_pretrain.checkpoints import model_directory, trained_model
-from bert_pretrain.data import input_pipeline, manifests, records
+from bert_pretrain.data import input_pipeline, manifests, records, vocabulary
 from bert_pretrain.model import bert_model
 from bert_pretrain.telemetry import console, memory
 from bert_pretrain.training import evaluator
@@ -77,13 +77,13 @@ def evaluate(config):
 
 
 def _check_fit(config, manifest, restored):
-    if restored.vocabulary.sha256 != manifest.vocab_sha256:
-        raise errors.UserError(
-            f"{config.data_dir}: made with the vocabulary "
-            f"{manifest.vocab_sha256[:12]}…, the model with "
-            f"{restored.vocabulary.sha256[:12]}…; evaluate on records of the "
-            "model's vocabulary."
-        )
+    vocabulary.check_same(
+        config.data_dir,
+        manifest.vocab_sha256,
+        restored.vocabulary.sha256,
+        expected_by="the model",
+        remedy="evaluate on records with the model's vocabulary",
+    )
     positions = restored.bert.config.max_position_embeddings
     if manifest.seq_length > positions:
         raise errors.UserError(

@@ -24,7 +24,7 @@ def trained(make_dataset, tmp_path):
             model_dir=str(tmp_path / "model")
         ),
     )
-    train.train(config)
+    train.main(config)
     return config
 
 

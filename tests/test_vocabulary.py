@@ -110,3 +110,12 @@ def test_a_file_that_is_not_utf8_or_missing_is_named(tmp_path):
         vocabulary.read(str(tmp_path / "vocab.txt"))
     with pytest.raises(errors.UserError, match="none.txt"):
         vocabulary.read(str(tmp_path / "none.txt"))
+
+
+def test_vocabularies_that_differ_are_refused_with_both_hashes():
+    a, b = "a" * 64, "b" * 64
+    vocabulary.check_same("here", a, a, "the model", "give another")
+    with pytest.raises(errors.UserError) as refusal:
+        vocabulary.check_same("here", a, b, "the model", "give another")
+    for fact in ("here", "a" * 12, "the model", "b" * 12, "give another"):
+        assert fact in str(refusal.value)

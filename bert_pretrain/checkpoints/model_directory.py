@@ -116,13 +116,14 @@ def _check_state(train_config, bert_config, vocab):
             )
     path = f"{model_dir}/{vocabulary.FILE_NAME}"
     saved_vocab = vocabulary.read(path)
-    if saved_vocab.sha256 != vocab.sha256:
-        raise errors.UserError(
-            f"{path}: sha256 {saved_vocab.sha256[:12]}…, the records' "
-            f"vocabulary has {vocab.sha256[:12]}…: the model's ids mean other "
-            "tokens; train on records of its vocabulary, or give another "
-            "--model_dir."
-        )
+    vocabulary.check_same(
+        path,
+        saved_vocab.sha256,
+        vocab.sha256,
+        expected_by="the dataset",
+        remedy="train on records with the model's vocabulary, or give another "
+        "--model_dir",
+    )
 
 
 def _changes(config_class, train_config, bert_config):

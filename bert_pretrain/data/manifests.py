@@ -137,12 +137,13 @@ def check_dataset(data_dir, manifest):
             )
     vocab_path = f"{data_dir}/{vocabulary.FILE_NAME}"
     vocab = vocabulary.read(vocab_path)
-    if vocab.sha256 != manifest.vocab_sha256:
-        raise errors.UserError(
-            f"{vocab_path}: sha256 {vocab.sha256[:12]}…, the manifest says "
-            f"{manifest.vocab_sha256[:12]}…: this is not the vocabulary that "
-            "the set was built with; put that one back."
-        )
+    vocabulary.check_same(
+        vocab_path,
+        vocab.sha256,
+        manifest.vocab_sha256,
+        expected_by="the manifest",
+        remedy="put the vocabulary back that the dataset was built with",
+    )
     for name, split in manifest.splits.items():
         if split.max_id >= manifest.vocab_size:
             raise errors.UserError(

@@ -122,3 +122,26 @@ def read(path):
         return Vocabulary(tokens, is_lower_case)
     except errors.UserError as error:
         raise errors.UserError(f"{path}: {error}") from error
+
+
+def check_same(
+    place: str, sha256: str, expected_sha256: str, expected_by: str, remedy: str
+) -> None:
+    """Checks that two vocabularies are the same, by their hashes.
+
+    Args:
+      place: the file or folder with the first vocabulary, for the message.
+      sha256: hash of the first vocabulary.
+      expected_sha256: hash of the second vocabulary.
+      expected_by: what uses the second vocabulary, such as "the model".
+      remedy: what the user can do about a difference.
+
+    Raises:
+      UserError: if the hashes differ.
+    """
+    if sha256 != expected_sha256:
+        raise errors.UserError(
+            f"{place}: the vocabulary has sha256 {sha256[:12]}…, but "
+            f"{expected_by} expects {expected_sha256[:12]}…: the same id "
+            f"means another token; {remedy}."
+        )
