@@ -57,7 +57,7 @@ def main(config):
     print(
         f"{len(originals):,} documents, {num_bytes / 1e6:.1f} MB; threshold "
         f"{config.deduplication.near_duplicate_threshold}: {bands.num_bands} "
-        f"bands of {bands.rows} MinHashes"
+        f"bands of {bands.size} MinHashes"
     )
     _show_speed(config, originals, num_bytes)
     print(

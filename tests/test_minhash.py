@@ -1,4 +1,4 @@
-"""Digests and signatures: what is a duplicate, and what is not."""
+"""Digests and MinHash signatures find duplicates, and only duplicates."""
 
 import random
 
@@ -57,7 +57,7 @@ def is_found(texts, config=CONFIG):
     return False
 
 
-def test_digests_ignore_case_space_and_punctuation_and_nothing_else():
+def test_digests_ignore_only_case_space_and_punctuation():
     one, two, three, four, cjk, cjk_2 = digests(
         "It's the U.S. — again!",
         "its  THE\nus again",
@@ -72,23 +72,23 @@ def test_digests_ignore_case_space_and_punctuation_and_nothing_else():
     assert digests("its the us") == [four]
 
 
-def test_digests_look_at_the_end_of_a_very_long_text(monkeypatch):
+def test_digests_read_a_long_text_to_its_end(monkeypatch):
     monkeypatch.setattr(word_hashes, "MAX_CHARS", 10)
     text = "a b c d e f g h i j k l m ö"
     assert len(set(digests(text, text + "g", text.upper()))) == 2
 
 
-def test_repeats_are_told_with_the_first_of_their_kind():
+def test_repeats_come_with_the_first_equal_document():
     rng = np.random.default_rng(0)
     digests_ = rng.integers(0, 256, (6, 16), np.uint8)
     digests_[4] = digests_[1]
     digests_[5] = digests_[1]
-    digests_[3, :8] = digests_[0, :8]  # One half is not enough.
+    digests_[3, :8] = digests_[0, :8]  # Only the first half is equal.
     repeats, firsts = minhash.find_repeats(digests_)
     assert sorted(zip(repeats, firsts, strict=True)) == [(4, 1), (5, 1)]
 
 
-def test_signatures_hang_on_the_text_alone():
+def test_signatures_depend_on_the_text_only():
     rng = random.Random(0)
     texts = [" ".join(rng.choices(VOCABULARY, k=k)) for k in (3, 50, 400)]
     together = signatures(texts)
@@ -96,13 +96,14 @@ def test_signatures_hang_on_the_text_alone():
         alone = signatures([text])
         assert (alone.bands_NK[0] == together.bands_NK[i]).all()
         assert (alone.fingerprints_NB[0] == together.fingerprints_NB[i]).all()
-    # The library must not change them either: a build may be gone on with.
+    # Another version of rensa must not change them, because a build may be
+    # continued with it.
     bands, prints = signatures(["the quick brown fox jumps over the dog"])
     assert bands[0, 0] == 13051962816499602388
     assert prints[0, :4].tolist() == [46, 132, 160, 247]
 
 
-def test_similarity_is_the_jaccard_similarity_of_the_shingles():
+def test_similarity_estimates_jaccard_similarity_of_shingles():
     rng = random.Random(1)
     deviations = []
     for num_edits in (0, 2, 5, 10, 30, 400):
@@ -117,9 +118,9 @@ def test_similarity_is_the_jaccard_similarity_of_the_shingles():
 
 
 @pytest.mark.parametrize("threshold", [0.65, 0.8, 0.85, 0.9, 0.95])
-def test_pairs_well_above_the_threshold_are_found_and_well_below_not(threshold):
+def test_pairs_far_above_the_threshold_are_found_and_far_below_not(threshold):
     config = minhash.DeduplicationConfig(near_duplicate_threshold=threshold)
-    assert config.bands.num_bands * config.bands.rows <= 128
+    assert config.bands.num_bands * config.bands.size <= 128
     rng = random.Random(2)
     found_above = []
     for _ in range(40):
@@ -132,7 +133,7 @@ def test_pairs_well_above_the_threshold_are_found_and_well_below_not(threshold):
     assert np.mean(found_above) > 0.95
 
 
-def test_in_a_group_each_is_linked_to_what_it_is_like():
+def test_members_of_a_group_are_linked_to_similar_members():
     rng = random.Random(3)
     first, second = (" ".join(rng.choices(VOCABULARY, k=300)) for _ in "ab")
     texts = [first, second, edited(first, 2, rng), edited(second, 2, rng)]
@@ -145,7 +146,7 @@ def test_in_a_group_each_is_linked_to_what_it_is_like():
     assert len(minhash.find_alike(np.zeros(0), prints[:0], 0.8)[0]) == 0
 
 
-def test_components_are_those_of_a_plain_search():
+def test_components_equal_those_of_a_simple_search():
     rng = np.random.default_rng(4)
     for num_links in (0, 1, 30, 60, 200):
         links = np.zeros(num_links, minhash.LINK)
@@ -164,7 +165,7 @@ def test_components_are_those_of_a_plain_search():
             assert components.later_members().tolist() == expected
 
 
-def test_a_threshold_that_makes_no_sense_is_refused():
+def test_thresholds_out_of_range_are_refused():
     for value in (0.3, 1.0, -0.1):
         with pytest.raises(errors.UserError, match="near_duplicate_threshold"):
             minhash.DeduplicationConfig(near_duplicate_threshold=value)

@@ -1,4 +1,4 @@
-"""Words: what they are in any script, and hashes that hang on nothing else."""
+"""Words are found in any script, and their hashes depend only on them."""
 
 import unicodedata
 
@@ -27,13 +27,13 @@ def hashes_of(text, among=()):
 
 def test_words_are_runs_of_letters_marks_and_digits():
     found = word_hashes.Words(TEXTS)
-    # Thai has no spaces, so each character counts; Hindi has.
+    # Thai has no spaces, so each character is a word; Hindi has spaces.
     assert found.num_words_N.tolist() == [5, 5, 0, 6, 4, 2, 0]
     assert found.num_letters_N.tolist() == [15, 6, 0, 6, 18, 9, 0]
     assert found.num_visible_N.tolist() == [17, 7, 0, 6, 18, 9, 3]
 
 
-def test_the_characters_of_words_are_all_that_is_left():
+def test_characters_are_those_of_words_only():
     lengths = [len(word_hashes.characters(text).decode()) for text in TEXTS]
     assert lengths == [15, 7, 0, 6, 18, 9, 0]
     found = word_hashes.characters(
@@ -43,28 +43,28 @@ def test_the_characters_of_words_are_all_that_is_left():
     assert hashes_of("ΟΔΥΣΣΕΥΣ") == hashes_of("οδυσσευς")
 
 
-def test_every_character_is_lowered_as_python_does():
+def test_lower_case_is_that_of_python():
     for i in [*range(0x80), *range(0xA0, 0xD800), *range(0x10000, 0x1F000)]:
         lower = chr(i).lower()
         is_in_word = unicodedata.category(chr(i))[0] in "LMN"
         expected = lower if len(lower) == 1 else chr(i)
-        # At a word's end the small sigma has another form.
+        # The small sigma has another form at the end of a word.
         expected = expected.replace("ς", "σ")
         found = word_hashes.characters(f"{chr(i)}.").decode()
         assert found == expected * is_in_word, hex(i)
 
 
-def test_a_word_has_one_hash_whatever_its_case_place_and_company():
+def test_hash_of_a_word_ignores_case_and_other_words():
     the, cat, _, again, sat = hashes_of("The cat, the CAT sat.")
     assert (again, len({the, cat, sat})) == (cat, 3)
     for among in ([], ["x"], ["今天", "a b"], ["word " * 999, "ö"]):
         assert hashes_of("cat", among) == [cat]
     assert hashes_of("今天今") == hashes_of("今") + hashes_of("天今")
-    # Another order of letters, another length, a zero before.
+    # Words differ by order of letters, by length, by a leading zero.
     assert len({*hashes_of("ab ba aba abab a aa \x00a aab")}) == 7
 
 
-def test_no_two_of_many_words_share_a_hash():
+def test_many_words_have_different_hashes():
     numbers = [f"{i:x}" for i in range(150_000)]
     found = word_hashes.Words([" ".join(numbers)])
     assert found.num_words_N[0] == 150_000
@@ -72,22 +72,22 @@ def test_no_two_of_many_words_share_a_hash():
 
 
 def test_hashes_never_change():
-    # Work files of an earlier run and of other machines must agree.
+    # Temporary files of an earlier run and of other machines must agree.
     assert hashes_of("BERT 今") == [
         4199904688046831801,
         18290394670120981357,
     ]
 
 
-def test_ngrams_stay_within_a_text_and_tell_the_order():
+def test_ngrams_stay_within_a_text_and_depend_on_order():
     found = word_hashes.Words(["a b c a b", "a b", "b a"])
-    pairs = word_hashes.ngrams(found.hashes_W, found.num_words_N, 2).tolist()
-    ab, bc, ca, ab_again, b_end, ab_second, _, ba, a_end = pairs
+    bigrams = word_hashes.ngrams(found.hashes_W, found.num_words_N, 2).tolist()
+    ab, bc, ca, ab_again, b_end, ab_second, _, ba, a_end = bigrams
     assert ab == ab_again == ab_second
     assert len({ab, bc, ca, b_end, ba, a_end}) == 6
-    assert pairs[6] == b_end
+    assert bigrams[6] == b_end
 
 
-def test_only_the_beginning_of_a_very_long_text_is_read(monkeypatch):
+def test_only_the_beginning_of_a_long_text_is_read(monkeypatch):
     monkeypatch.setattr(word_hashes, "MAX_CHARS", 4)
     assert word_hashes.Words(["a b c d e"]).num_words_N.tolist() == [2]

@@ -1,24 +1,26 @@
-"""Texts as hashes of their words, many texts at once.
+"""Hashes of the words of texts, computed for many texts at once.
 
-A word is a run of letters, marks and digits, whatever its case. Scripts that
-put no spaces between words (Chinese, Japanese, Thai, Lao, Burmese, Khmer)
-have a word in each character.
+A word is a run of letters, marks and digits. Case is ignored. In scripts
+without spaces between words (Chinese, Japanese, Thai, Lao, Burmese, Khmer)
+each character is a word.
 
 N = texts, W = words of all texts.
 """
 
 import functools
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 
 from bert_pretrain import numba_jit
 
-# Of a text only so much is looked at, which bounds the memory.
+# The rest of a longer text is ignored, to bound the memory.
 MAX_CHARS = 1 << 20
 SHINGLE_WORDS = 5
-# Above the last assigned ideograph there are no letters.
+# There are no letters after the last assigned ideograph.
 _NUM_CODE_POINTS = 0x323B0
+# Flags of a character. _ALONE: each character is a word of its own.
 _IN_WORD, _ALONE, _LETTER, _VISIBLE = 1, 2, 4, 8
 _UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -29,92 +31,99 @@ _UNSPACED = (
     (0x3400, 0x4DBF),  # ideographs
     (0x4E00, 0x9FFF),
     (0xF900, 0xFAFF),
-    (0xFF66, 0xFF9D),  # kana of half width
+    (0xFF66, 0xFF9D),  # half-width kana
     (0x1B000, 0x1B16F),
     (0x20000, 0x323AF),
 )
 _ASCII_LOWER_CASE = bytes(range(256)).lower()
 _ASCII_OUTSIDE_WORDS = bytes(i for i in range(128) if not chr(i).isalnum())
-# Odd, hence invertible modulo 2**64.
+# Odd, so that it has an inverse modulo 2**64.
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Words:
-    """The words of clean texts, of the first MAX_CHARS of each.
+    """The words in the first MAX_CHARS characters of each text.
 
-    Each property is computed when it is asked for.
+    The texts must be clean. The words are found at the first use of a
+    property.
     """
 
-    def __init__(self, texts):
+    def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
 
     @property
-    def hashes_W(self):
-        """uint64."""
+    def hashes_W(self) -> np.ndarray:
+        """uint64 [W]: the hash of each word."""
         return self._found[0]
 
     @property
-    def num_words_N(self):
+    def num_words_N(self) -> np.ndarray:
+        """int64 [N]: words of each text."""
         return self._found[1]
 
     @property
-    def num_letters_N(self):
-        """Letters and marks."""
+    def num_letters_N(self) -> np.ndarray:
+        """int64 [N]: letters and marks of each text."""
         return self._found[2]
 
     @property
-    def num_visible_N(self):
-        """Characters that are no white space."""
+    def num_visible_N(self) -> np.ndarray:
+        """int64 [N]: characters of each text that are not white space."""
         return self._found[3]
 
     @functools.cached_property
-    def shingles_W(self):
-        """uint64, the `ngrams` of SHINGLE_WORDS."""
+    def shingles_W(self) -> np.ndarray:
+        """uint64 [W]: the `ngrams` of SHINGLE_WORDS words."""
         return ngrams(self.hashes_W, self.num_words_N, SHINGLE_WORDS)
 
     @functools.cached_property
-    def _found(self):
+    def _found(
+        self,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         encoded = [
             text[:MAX_CHARS].encode("utf-8", "surrogatepass")
             for text in self._texts
         ]
-        hashes_W, *counts_N = _find_words(
+        sums_W, num_words_N, num_letters_N, num_visible_N = _find_words(
             np.frombuffer(b"".join(encoded), np.uint8),
             np.cumsum([len(text) for text in encoded], dtype=np.int64),
             _kinds(),
             _lower_case(),
         )
-        return mix(hashes_W), *counts_N
+        return mix(sums_W), num_words_N, num_letters_N, num_visible_N
 
 
-def characters(text):
-    """All characters of the words of a text, without what is between them.
+def characters(text: str) -> bytes:
+    """Joins all words of a text, in lower case and UTF-8.
 
-    UTF-8, each in its lower case.
+    All of the text is read, not only MAX_CHARS of it.
     """
     encoded = text.encode("utf-8")
-    if text.isascii():  # four times as fast
+    if text.isascii():  # Four times faster than `_pick_characters`.
         return encoded.translate(_ASCII_LOWER_CASE, _ASCII_OUTSIDE_WORDS)
     return _pick_characters(
         np.frombuffer(encoded, np.uint8), _kinds(), _lower_case()
     ).tobytes()
 
 
-def ngrams(hashes_W, num_words_N, n):
-    """The hash of the n-gram that begins at each word: uint64 [W].
+def ngrams(
+    hashes_W: np.ndarray, num_words_N: np.ndarray | Sequence[int], n: int
+) -> np.ndarray:
+    """Hashes the n-gram that begins at each word: uint64 [W].
 
-    At the end of a text they are shorter, so that a short text has some too.
+    N-grams at the end of a text are shorter, so that a text of fewer than n
+    words has n-grams too.
     """
     return mix(_sum_ngrams(hashes_W, np.asarray(num_words_N), odd_factors(n)))
 
 
-def odd_factors(count):
-    """Odd numbers without a pattern, to sum values under: uint64 [count]."""
+def odd_factors(count: int) -> np.ndarray:
+    """Pseudorandom odd factors of a sum that is a hash: uint64 [count]."""
     return mix(np.arange(1, count + 1, dtype=np.uint64)) | np.uint64(1)
 
 
-def mix(values):
-    """Spreads each bit of uint64 over all: the finalizer of splitmix64."""
+def mix(values: np.ndarray) -> np.ndarray:
+    """Mixes all bits of each uint64, by the finalizer of splitmix64."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(
         0xBF58476D1CE4E5B9
     )
@@ -125,8 +134,8 @@ def mix(values):
 
 
 @functools.lru_cache(maxsize=1)
-def _kinds():
-    """What each code point is: flags, uint8."""
+def _kinds() -> np.ndarray:
+    """The flags of each code point: uint8."""
     kinds = np.zeros(_NUM_CODE_POINTS, np.uint8)
     for i in range(_NUM_CODE_POINTS):
         category = unicodedata.category(chr(i))[0]
@@ -135,20 +144,26 @@ def _kinds():
         elif category not in "ZC":
             kinds[i] = _VISIBLE
     for first, last in _UNSPACED:
-        mine = kinds[first : last + 1]
-        mine[mine & _LETTER > 0] |= _ALONE
-    kinds[-1] = _VISIBLE  # Stands for all that is above.
+        of_script = kinds[first : last + 1]
+        of_script[of_script & _LETTER > 0] |= _ALONE
+    kinds[-1] = _VISIBLE  # Used for all higher code points.
     return kinds
 
 
 @numba_jit.compiled
 def _find_words(encoded, ends_N, kinds, lower_case):
-    """Finds the words of texts in UTF-8, one after another.
+    """Finds the words of texts.
+
+    Args:
+      encoded: uint8, all texts in UTF-8, one after another.
+      ends_N: int64 [N], the end of each text in `encoded`.
+      kinds: see `_kinds`.
+      lower_case: see `_lower_case`.
 
     Returns:
-      (sum(c[i] * BASE**i) over the characters of each word, in lower case:
-      uint64 [W]; and int64 [N], thrice: the words of each text, its letters,
-      and what is visible of it).
+      sums: uint64 [W], sum(c[i] * _BASE**i) over the characters c of each
+        word, in lower case.
+      num_words, num_letters, num_visible: int64 [N], see `Words`.
     """
     sums = np.empty(len(encoded), np.uint64)
     num_words, num_letters, num_visible = np.zeros((3, len(ends_N)), np.int64)
@@ -162,8 +177,8 @@ def _find_words(encoded, ends_N, kinds, lower_case):
             kind = kinds[min(code, len(kinds) - 1)]
             num_letters[text] += kind & _LETTER > 0
             num_visible[text] += kind & _VISIBLE > 0
-            # A word begins where none was, and on both sides of a lone
-            # character.
+            # A word begins after a character outside of words, and before
+            # and after a character that is _ALONE.
             was_in_word, was_alone = is_in_word, is_alone
             is_in_word, is_alone = kind & _IN_WORD > 0, kind & _ALONE > 0
             if not is_in_word:
@@ -180,20 +195,20 @@ def _find_words(encoded, ends_N, kinds, lower_case):
 
 @numba_jit.compiled
 def _pick_characters(encoded, kinds, lower_case):
-    """Of UTF-8 that of the characters in words, in lower case."""
-    # Only U+023A and U+023E have more bytes in lower case: three for two.
+    """Copies the characters that are in words, in lower case and UTF-8."""
+    # Only U+023A and U+023E grow in lower case, from two bytes to three.
     picked = np.empty(len(encoded) * 3 // 2 + 1, np.uint8)
     at = size = 0
     while at < len(encoded):
         code, at = _decode(encoded, at)
-        if code < 0x80:  # without a branch; _IN_WORD is 1
+        if code < 0x80:  # Needs no branch, because _IN_WORD is 1.
             picked[size] = lower_case[code]
             size += kinds[code] & _IN_WORD
             continue
         if code >= len(kinds) or not kinds[code] & _IN_WORD:
             continue
         code = lower_case[code]
-        if code < 0x80:  # the Kelvin sign
+        if code < 0x80:  # The lower case of the Kelvin sign is "k".
             picked[size] = code
             size += 1
             continue
@@ -208,7 +223,11 @@ def _pick_characters(encoded, kinds, lower_case):
 
 @numba_jit.compiled
 def _decode(encoded, at):
-    """(the code point at a place in UTF-8, the place of the next)."""
+    """Decodes the UTF-8 character at `at`.
+
+    Returns:
+      The code point, and the position of the next character.
+    """
     code = np.int32(encoded[at])
     if code < 0x80:
         return code, at + 1
@@ -221,6 +240,7 @@ def _decode(encoded, at):
 
 @numba_jit.compiled
 def _sum_ngrams(hashes_W, num_words_N, factors):
+    """sum(hash[i] * factors[i]) over the words of each n-gram."""
     sums_W = np.zeros(len(hashes_W), np.uint64)
     start = 0
     for num_words in num_words_N:
@@ -232,12 +252,16 @@ def _sum_ngrams(hashes_W, num_words_N, factors):
 
 
 @functools.cache
-def _lower_case():
-    """The lower case of each code point, itself where that is several."""
+def _lower_case() -> np.ndarray:
+    """The lower case of each code point: int32.
+
+    A code point whose lower case is several characters is left as it is.
+    """
     lower_case = np.arange(_NUM_CODE_POINTS, dtype=np.int32)
     for i in range(_NUM_CODE_POINTS):
         if len(lower := chr(i).lower()) == 1:
             lower_case[i] = ord(lower)
-    # At a word's end the small sigma has another form, the capital has not.
+    # The small sigma has another form at the end of a word; the capital has
+    # not.
     lower_case[ord("ς")] = ord("σ")
     return lower_case
