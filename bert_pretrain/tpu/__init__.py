@@ -1,8 +1,9 @@
-"""What a TPU would be given, had and checked without a TPU.
+"""Checks of the programs for TPUs, on a machine that has no TPU.
 
-absent_tpu      a real TPUStrategy over TPUs that are not there
-device_program  what it would send to the TPUs: cut out, and lowered to HLO
-bridge          TensorFlow's own TPU bridge, and what it must show
-execution       a device's program, executed by XLA on CPUs
-rehearsal       a run whose every device program is executed so
+absent_tpu      a real TPUStrategy for TPUs that are not there
+device_program  the program for one TPU: cut out of a graph, lowered to HLO
+bridge          TensorFlow's own TPU bridge, and checks of its result
+execution       runs a TPU's program with XLA on CPUs
+rehearsal       a whole run in which every TPU program is executed this way
+stablehlo       HLO in the form that jax's compilers read
 """

@@ -1,8 +1,8 @@
-"""A real `TPUStrategy` over TPUs that are not there.
+"""A real `TPUStrategy` for TPUs that are not there.
 
-Its variables and input pipelines lie on logical CPUs, so all that a host does
-works; what is for the TPUs can be traced, but runs nowhere (rehearsal.py says
-how it is executed all the same).
+Its variables and input pipelines are on logical CPUs, so everything that a
+host does works. Programs for the TPUs can be traced, but not run (rehearsal.py
+explains how they are executed on CPUs instead).
 """
 
 import collections
@@ -17,23 +17,23 @@ _Device = collections.namedtuple("_Device", ["name", "device_type"])
 
 
 class AbsentTPUStrategy(tf.distribute.TPUStrategy):
-    """Replicas on hosts, all of which are logical CPUs of this process."""
+    """Replicas on hosts that are all logical CPUs of this process."""
 
     def __init__(
         self, num_replicas: int, num_hosts: int = 1, only_first: bool = False
-    ):
+    ) -> None:
         """Makes the strategy.
 
         Args:
-          num_replicas: a multiple of the hosts.
-          num_hosts: each of which has an input pipeline of its own.
-          only_first: whether variables are made for the first replica only:
-            enough for its program, in which it is one of all, and little
-            memory however large the slice is.
+          num_replicas: a multiple of `num_hosts`.
+          num_hosts: each host has its own input pipeline.
+          only_first: creates variables for the first replica only. This is
+            enough to lower its program, which still sums over all replicas,
+            and it takes little memory for a slice of any size.
 
         Raises:
           ValueError: if the hosts do not divide the replicas, or TensorFlow
-            has begun with fewer logical CPUs than replicas.
+            has already started with fewer logical CPUs than replicas.
         """
         if num_replicas % num_hosts:
             raise ValueError(
@@ -49,7 +49,7 @@ class AbsentTPUStrategy(tf.distribute.TPUStrategy):
             (names[i], names[i : i + per_host])
             for i in range(0, num_replicas, per_host)
         )
-        # What TPUExtended takes from the names of TPUs.
+        # TPUExtended derived these fields from the names of the TPUs.
         extended = self.extended
         extended._tpu_devices = np.array(
             [[name] for name in names[:num_devices]], dtype=object
@@ -62,9 +62,9 @@ class AbsentTPUStrategy(tf.distribute.TPUStrategy):
 
 
 class _Resolver:
-    """Answers what `TPUStrategy` asks of a cluster's resolver."""
+    """The methods of a cluster resolver that `TPUStrategy` calls."""
 
-    def __init__(self, num_replicas, num_hosts):
+    def __init__(self, num_replicas: int, num_hosts: int) -> None:
         self._metadata = tpu_system_metadata.TPUSystemMetadata(
             num_cores=num_replicas,
             num_hosts=num_hosts,
@@ -75,25 +75,26 @@ class _Resolver:
             ],
         )
 
-    def get_tpu_system_metadata(self):
+    def get_tpu_system_metadata(self) -> tpu_system_metadata.TPUSystemMetadata:
         return self._metadata
 
-    def cluster_spec(self):
+    def cluster_spec(self) -> tf.train.ClusterSpec:
         return tf.train.ClusterSpec({})
 
-    def master(self):
+    def master(self) -> str:
         return ""
 
 
-def _divide_cpu(num_replicas):
+def _divide_cpu(num_devices: int) -> None:
+    """Divides the CPU into logical CPUs."""
     (cpu,) = tf.config.list_physical_devices("CPU")
     devices = tf.config.get_logical_device_configuration(cpu)
     if devices is None:
         tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * num_replicas
+            cpu, [tf.config.LogicalDeviceConfiguration()] * num_devices
         )
-    elif len(devices) < num_replicas:
+    elif len(devices) < num_devices:
         raise ValueError(
-            f"TensorFlow has begun with {len(devices)} logical CPUs; "
-            f"{num_replicas} replicas need as many."
+            f"TensorFlow has already started with {len(devices)} logical "
+            f"CPUs, but {num_devices} replicas need one each."
         )

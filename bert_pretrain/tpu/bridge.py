@@ -1,15 +1,16 @@
-"""TensorFlow's own TPU bridge: what a traced function becomes beyond it.
+"""TensorFlow's own TPU bridge, and checks of the programs that it makes.
 
-The bridge parts a function into a program for the TPUs, its cluster, and one
-for the hosts around it. A TPU's runtime does so before all else, and refuses
-what a TPU cannot compute; the plain wheel can do it too, without a TPU.
+The bridge divides a traced function into a program for the TPUs, called the
+cluster, and a program for the hosts around it. A TPU's runtime does this first,
+and refuses operations that a TPU cannot compute. The plain TensorFlow wheel
+contains the bridge too, and needs no TPU for it.
 """
 
 import collections
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import tensorflow as tf
 from tensorflow.python import pywrap_mlir
@@ -17,26 +18,29 @@ from tensorflow.python.framework import kernels
 
 _SUM = "CrossReplicaSum"
 
-# What XLA has for other devices, and a TPU has not, or not as a run needs it.
+# XLA has these operations for other devices. A TPU does not have them, or they
+# do not do there what a run needs.
 _NOT_ON_TPUS = {
-    "AllToAll": "sends around what each replica has itself: let the variable "
-    "be synchronized ON_READ",
-    "Assert": "checks nothing there",
-    "CollectiveAssignGroupV2": f"is for processes; replicas have {_SUM}",
-    "CollectiveReduceV2": f"is for processes; replicas have {_SUM}",
-    "XlaCustomCall": "calls what another device has",
-    "XlaCustomCallV2": "calls what another device has",
-    "_XlaAotOnlyVarHandleOp": "is for what is compiled ahead, for CPUs",
+    "AllToAll": "sends each replica values that it already has; give the "
+    "variable synchronization=ON_READ",
+    "Assert": "checks nothing on a TPU",
+    "CollectiveAssignGroupV2": f"is for processes; replicas use {_SUM}",
+    "CollectiveReduceV2": f"is for processes; replicas use {_SUM}",
+    "XlaCustomCall": "calls code of another device",
+    "XlaCustomCallV2": "calls code of another device",
+    "_XlaAotOnlyVarHandleOp": "is only for programs compiled ahead of time "
+    "for CPUs",
 }
-# See tf2xla's rng_converter_utils.cc. A run that comes from another device
-# would go on otherwise, and what is executed on CPUs would tell nothing.
-_DRAWS = re.compile("Random|Multinomial|TruncatedNormal|^Stateful|^Rng")
-_DRAWN_OTHERWISE = (
-    "draws other numbers on a TPU than elsewhere; seeding.py and kernels.py "
-    "draw the same"
+# A TPU has another random generator (tf2xla's rng_converter_utils.cc). A run
+# that moves to TPUs from another device would continue with other numbers, and
+# executing its programs on CPUs would prove nothing.
+_RANDOM = re.compile("Random|Multinomial|TruncatedNormal|^Stateful|^Rng")
+_WHY_NOT_RANDOM = (
+    "draws other numbers on a TPU than on other devices; use seeding.py and "
+    "kernels.py, which draw the same numbers everywhere"
 )
-# Elements that a TPU's memory does not hold, as MLIR names their types.
-_NO_ELEMENTS = re.compile(r"!tf_type\.string|complex<f64>")
+# Element types that a TPU's memory cannot hold, as MLIR writes them.
+_REFUSED_TYPES = re.compile(r"!tf_type\.string|complex<f64>")
 _MLIR_TYPES = {
     "f16": "float16",
     "bf16": "bfloat16",
@@ -46,62 +50,66 @@ _MLIR_TYPES = {
     "ui32": "uint32",
 }
 
-# What a host does beside the cluster: little, since the TPUs wait for it.
+# Operations that a host may execute. They are few, because the TPUs wait for
+# the host.
 _ON_HOSTS = frozenset(
     {
-        # A loop of steps.
+        # The loop over steps.
         *("Const", "Identity", "While", "Less", "AddV2"),
-        # Its input, and how long it had to wait for that.
+        # The input, and the time that the host waits for it.
         *("IteratorGetNext", "Timestamp", "Sub", "Mul", "Cast"),
         "AssignAddVariableOp",
-        # The variables that the cluster is given and gives back, which the
-        # runtime leaves where they are.
+        # Variables that the cluster reads and updates. The runtime leaves
+        # them on the TPUs.
         *("ReadVariableOp", "AssignVariableOp"),
         "TPUCompilationResult",
     }
 )
 _CALLBACKS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 
-# The bridge's names, where they are not TensorFlow's.
+# The bridge's own names of TensorFlow's operations.
 _NAMES = {"IfRegion": "If", "WhileRegion": "While", "CaseRegion": "Case"}
 _END_OF_REGION, _END_OF_GRAPH = "Yield", "_Retval"
 
 
 @dataclasses.dataclass(frozen=True)
-class Crossed:
-    """A function beyond the bridge: how many there are of each operation."""
+class Converted:
+    """A function after the bridge: its operations, with their numbers."""
 
     num_clusters: int
-    device: collections.Counter
-    host: collections.Counter
-    sum_types: frozenset[str]  # of what is summed over the replicas
-    other_types: frozenset[str]  # of elements that a TPU does not hold
+    device: collections.Counter[str]
+    host: collections.Counter[str]
+    sum_types: frozenset[str]  # element types that are summed over replicas
+    refused_types: frozenset[str]  # element types that a TPU cannot hold
 
 
-def check(traced: tf.types.experimental.ConcreteFunction) -> Crossed:
-    """Checks that a TPU and its hosts have what a function asks for.
+def check(traced: tf.types.experimental.ConcreteFunction) -> Converted:
+    """Checks that a TPU and its hosts can execute a function.
 
     Raises:
-      ValueError: telling all that is wrong.
+      ValueError: with all problems that were found.
     """
-    crossed = cross(traced)
+    converted = convert(traced)
     problems = [
-        *_clusters(crossed),
-        *_problems("the TPU", crossed.device, _why_no_tpu_has),
+        *_cluster_problems(converted),
+        *_problems("the TPU", converted.device, _why_not_on_a_tpu),
         *(
             f"the TPU: {_SUM} adds no {name}"
-            for name in sorted(crossed.sum_types - _addable())
+            for name in sorted(converted.sum_types - _addable_types())
         ),
-        *(f"the TPU: holds no {name}" for name in sorted(crossed.other_types)),
-        *_problems("the host", crossed.host, _why_not_beside_a_cluster),
+        *(
+            f"the TPU: holds no {name}"
+            for name in sorted(converted.refused_types)
+        ),
+        *_problems("the host", converted.host, _why_not_beside_a_cluster),
     ]
     if problems:
         raise ValueError("; ".join(problems) + ".")
-    return crossed
+    return converted
 
 
-def cross(traced: tf.types.experimental.ConcreteFunction) -> Crossed:
-    """Sends a function over the bridge.
+def convert(traced: tf.types.experimental.ConcreteFunction) -> Converted:
+    """Passes a function through the bridge.
 
     Raises:
       ValueError: if the bridge refuses it.
@@ -117,11 +125,12 @@ def cross(traced: tf.types.experimental.ConcreteFunction) -> Crossed:
         reasons = re.findall(r"error: (.*)", error.message)
         raise ValueError("; ".join(reasons) or error.message) from error
     clusters = re.findall(r'"tf_device\.cluster_func".*?func = @(\w+)', text)
-    host, device = [], []
+    host: list[str] = []
+    device: list[str] = []
     for function in text.split("\n  func.func ")[1:]:
-        name = re.search(r"@(\w+)\(", function)[1]
+        name = next(re.finditer(r"@(\w+)\(", function))[1]
         (device if name in clusters else host).append(function)
-    return Crossed(
+    return Converted(
         num_clusters=len(clusters),
         device=_operations(device),
         host=_operations(host),
@@ -132,22 +141,22 @@ def cross(traced: tf.types.experimental.ConcreteFunction) -> Crossed:
                 rf'"tf\.{_SUM}".*?: \(tensor<(?:[\d?*]+x)*(\w+)>', function
             )
         ),
-        other_types=frozenset(
+        refused_types=frozenset(
             name
             for function in device
-            for name in _NO_ELEMENTS.findall(function)
+            for name in _REFUSED_TYPES.findall(function)
         ),
     )
 
 
 def check_input(dataset: tf.data.Dataset) -> None:
-    """Checks that a TPU's host, too, can read a dataset.
+    """Checks that the host of a TPU can execute an input pipeline.
 
-    The hosts of a slice run TensorFlow's own server: it has no operations of
-    other packages, and none of our Python.
+    The hosts of a slice run TensorFlow's own server. It has no operations of
+    other packages and cannot call our Python code.
 
     Raises:
-      ValueError: telling all that is wrong.
+      ValueError: with all problems that were found.
     """
     graph = tf.compat.v1.GraphDef.FromString(
         dataset._as_serialized_graph().numpy()
@@ -156,14 +165,14 @@ def check_input(dataset: tf.data.Dataset) -> None:
         *graph.node,
         *(n for f in graph.library.function for n in f.node_def),
     ]
-    operations = collections.Counter(
-        node.op for node in nodes if node.op not in _functions(graph)
-    )
+    functions = {f.signature.name for f in graph.library.function}
+    operations = {node.op for node in nodes} - functions
     if problems := [*_problems("the input", operations, _why_not_on_a_host)]:
         raise ValueError("; ".join(problems) + ".")
 
 
-def _operations(functions):
+def _operations(functions: Iterable[str]) -> collections.Counter[str]:
+    """Counts the operations in the MLIR text of functions."""
     names = [
         _NAMES.get(name, name)
         for function in functions
@@ -172,37 +181,40 @@ def _operations(functions):
     return collections.Counter(n for n in names if n != _END_OF_REGION)
 
 
-def _clusters(crossed):
-    if crossed.num_clusters != 1:
+def _cluster_problems(converted: Converted) -> Iterator[str]:
+    if converted.num_clusters != 1:
         yield (
-            f"{crossed.num_clusters} clusters, where one program is to be "
-            "all that the TPUs do"
+            f"{converted.num_clusters} clusters; a call must have exactly one "
+            "program for the TPUs"
         )
 
 
 def _problems(
-    place: str, operations: Iterable[str], why_not: Callable
-) -> Iterable[str]:
+    place: str,
+    operations: Iterable[str],
+    why_not: Callable[[str], str | None],
+) -> Iterator[str]:
+    """One message for each operation that has a reason against it."""
     for name in sorted(operations):
         if (reason := why_not(name)) is not None:
             yield f"{place}: {name} {reason}"
 
 
-def _why_no_tpu_has(name):
+def _why_not_on_a_tpu(name: str) -> str | None:
     if name in _NOT_ON_TPUS:
         return _NOT_ON_TPUS[name]
-    if _DRAWS.search(name):
-        return _DRAWN_OTHERWISE
-    if name != _SUM and name not in _of_xla():
-        return "is not among XLA's operations"
+    if _RANDOM.search(name):
+        return _WHY_NOT_RANDOM
+    if name != _SUM and name not in _xla_operations():
+        return "is not an operation of XLA"
     return None
 
 
-def _why_not_beside_a_cluster(name):
+def _why_not_beside_a_cluster(name: str) -> str | None:
     return None if name in _ON_HOSTS else "is computed outside of the cluster"
 
 
-def _why_not_on_a_host(name):
+def _why_not_on_a_host(name: str) -> str | None:
     if name in _CALLBACKS:
         return "calls Python"
     if name != _END_OF_GRAPH and not hasattr(tf.raw_ops, name):
@@ -210,23 +222,19 @@ def _why_not_on_a_host(name):
     return None
 
 
-def _functions(graph):
-    return {function.signature.name for function in graph.library.function}
-
-
-def _addable():
-    """Types that XLA adds over replicas."""
-    return _of_xla()["XlaAllReduce"]
+def _addable_types() -> set[str]:
+    """Element types that XLA can sum over replicas."""
+    return _xla_operations()["XlaAllReduce"]
 
 
 @functools.cache
-def _of_xla():
-    """XLA's operations, and of each the types that its inputs may have.
+def _xla_operations() -> dict[str, set[str]]:
+    """XLA's operations, and the types that the inputs of each may have.
 
-    Those for CPUs: the plain wheel has no others, and TensorFlow keeps none
-    of them from TPUs (tpu_node_device_util.cc).
+    They are the operations for CPUs: the plain wheel has no others, and
+    TensorFlow allows all of them on TPUs (tpu_node_device_util.cc).
     """
-    # They are registered when the first one is asked for.
+    # TensorFlow registers the operations when the first function is compiled.
     tf.function(tf.identity, jit_compile=True).get_concrete_function(0.0)()
     return {
         kernel.op: {

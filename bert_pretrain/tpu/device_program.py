@@ -1,19 +1,18 @@
-"""What `TPUStrategy` would send to each TPU: cut out of a traced function.
+"""The program that `TPUStrategy` sends to each TPU, cut out of a graph.
 
-`strategy.run` marks the operations that are for the TPU with the name of
-their cluster; their inputs come through `TPUReplicatedInput`, one value a
-replica, and their outputs leave through `TPUReplicatedOutput`. Here the
-cluster becomes a function of its own, which XLA lowers to HLO as the TPU's
-runtime would: the program of one replica among others, with sums over them.
+`strategy.run` marks the operations for the TPU with the name of their cluster.
+The inputs of the cluster come from `TPUReplicatedInput`, one value per replica;
+its outputs go to `TPUReplicatedOutput`. Here the cluster becomes a function of
+its own, which XLA lowers to HLO as the TPU's runtime would: the program of one
+replica, with sums over all replicas.
 
-For a TPU of which only one replica's program is asked, its strategy needs as
-many replicas as the sums are over.
+The strategy must have as many replicas as the sums are over, even if only one
+replica's program is needed.
 """
 
 import dataclasses
-import functools
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,56 +21,66 @@ from tensorflow.python.distribute import values as distribute_values
 
 _CLUSTER = "_tpu_replicate"
 _INPUT, _OUTPUT = "TPUReplicatedInput", "TPUReplicatedOutput"
-# Marked too, but of the runtime's alone.
+# They have the mark of the cluster, but only the runtime uses them.
 _NOT_COMPUTED = ("TPUReplicateMetadata", "TPUCompilationResult")
 
 
 @dataclasses.dataclass(frozen=True)
 class Variable:
-    """A parameter that holds a variable's value."""
+    """A parameter whose value is that of a variable."""
 
-    variable: tf.Variable  # one of each replica's
+    variable: tf.Variable  # distributed: it has a value for each replica
 
 
 @dataclasses.dataclass(frozen=True)
 class Argument:
-    """A parameter that comes with each call."""
+    """A parameter whose value is passed in each call."""
 
-    indexes: tuple[int, ...]  # among the call's tensors, by replica
+    indexes: tuple[int, ...]  # of the call's tensors, by replica
 
 
 @dataclasses.dataclass(frozen=True)
 class Constant:
-    """A parameter that is the same at each call, as a replica's number is."""
+    """A parameter with the same value in each call, e.g. a replica's number."""
 
     values: tuple[np.ndarray, ...]  # by replica
 
 
+Parameter = Variable | Argument | Constant
+
+
 @dataclasses.dataclass(frozen=True)
 class DeviceProgram:
-    """The program of one replica; its results are `outputs`, then the values
-    of `variables` if they were asked for, then those that it updates."""
+    """The program of one replica.
+
+    Its results are, in this order: the outputs, the values of `variables` if
+    they were requested, and the new values of the updated variables.
+    """
 
     hlo: bytes = dataclasses.field(repr=False)  # a serialized HloModuleProto
     num_replicas: int
-    parameters: tuple[Variable | Argument | Constant, ...]
-    num_outputs: int  # a replica's
-    outputs: Any  # the structure of all replicas' outputs
+    parameters: tuple[Parameter, ...]
+    num_outputs: int  # of one replica
+    outputs: Any  # the structure of the outputs of all replicas
     variables: tuple[tf.Variable, ...]
 
 
 def of_run(
     strategy: tf.distribute.TPUStrategy,
-    function: Callable,
-    args: tuple = (),
+    function: Callable[..., Any],
+    args: tuple[Any, ...] = (),
     with_values: bool = False,
 ) -> DeviceProgram:
     """The program of `strategy.run(function, args)`.
 
     Args:
-      args: the values that the replicas get, or their `tf.TypeSpec`s.
-      with_values: whether it also gives the values that all variables have in
-        the end: to carry on with them, but not what a TPU would do.
+      args: the values for the replicas, or their `tf.TypeSpec`s.
+      with_values: the program also returns the final values of all variables,
+        so that a caller can continue with them. A TPU's program does not.
+
+    Raises:
+      ValueError: if an operation of the cluster has an input outside of it
+        that is not a `TPUReplicatedInput`.
     """
 
     @tf.function(autograph=False)
@@ -81,48 +90,50 @@ def of_run(
     traced = call.get_concrete_function(*args)
     graph = traced.graph
     cluster = _cut_out(graph.as_graph_def())
-    places = {tensor.name: i for i, tensor in enumerate(graph.inputs)}
+    indexes = {tensor.name: i for i, tensor in enumerate(graph.inputs)}
     captures = {inner.name: outer for outer, inner in graph.captures}
     variables = _variables_by_handle()
     sources = [
-        _source(graph, name, places, captures, variables)
+        _source(graph, name, indexes, captures, variables)
         for name in cluster.inputs
     ]
     hlo, order = _lower(graph, cluster, sources, with_values)
-    held = [s for s in sources if isinstance(s, Variable)]
     return DeviceProgram(
         hlo=hlo,
         num_replicas=strategy.num_replicas_in_sync,
         parameters=tuple(sources[i] for i in order),
         num_outputs=len(cluster.outputs),
         outputs=traced.structured_outputs,
-        variables=tuple(s.variable for s in held) if with_values else (),
+        variables=tuple(
+            source.variable
+            for source in sources
+            if with_values and isinstance(source, Variable)
+        ),
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Cluster:
-    """The operations that are for the TPU."""
+    """The operations for the TPU."""
 
     definition: tf.compat.v1.GraphDef
-    inputs: tuple[str, ...]  # names of `TPUReplicatedInput`s
-    outputs: tuple[str, ...]  # tensors that leave it
+    inputs: tuple[str, ...]  # names of `TPUReplicatedInput` operations
+    outputs: tuple[str, ...]  # names of the tensors that leave the cluster
 
 
-def _cut_out(definition):
-    """The cluster of a graph, in terms that XLA knows on any device."""
+def _cut_out(definition: tf.compat.v1.GraphDef) -> _Cluster:
+    """The cluster of a graph, in operations that XLA has on every device."""
     nodes = {node.name: node for node in definition.node}
-    inside = _inside(definition, nodes)
-    names = {node.name for node in inside}
-    part = tf.compat.v1.GraphDef(
+    inside = _nodes_inside(definition, nodes)
+    cluster = tf.compat.v1.GraphDef(
         library=definition.library, versions=definition.versions
     )
-    for function in part.library.function:
+    for function in cluster.library.function:
         for node in function.node_def:
-            _translate(node)
-    inputs = {}
-    for node in inside:
-        copy = part.node.add()
+            _translate_sum(node)
+    inputs: dict[str, None] = {}
+    for node in inside.values():
+        copy = cluster.node.add()
         copy.CopyFrom(node)
         if _CLUSTER in copy.attr:
             copy.attr.pop(_CLUSTER)
@@ -130,51 +141,67 @@ def _cut_out(definition):
         del copy.input[:]
         for name in node.input:
             base = name.lstrip("^").split(":")[0]
-            if base in names:
+            if base in inside:
                 copy.input.append(name)
             elif not name.startswith("^"):
                 if nodes[base].op != _INPUT:
                     raise ValueError(
-                        f"{node.name} takes {name}, which is no input of the "
-                        "cluster."
+                        f"{node.name} takes {name}, which is not an input of "
+                        "the cluster."
                     )
                 copy.input.append(name)
                 inputs[base] = None
-        _translate(copy)
+        _translate_sum(copy)
     outputs = [
         node.input[0] if ":" in node.input[0] else f"{node.input[0]}:0"
         for node in definition.node
         if node.op == _OUTPUT
     ]
-    return _Cluster(part, tuple(inputs), tuple(outputs))
+    return _Cluster(cluster, tuple(inputs), tuple(outputs))
 
 
-def _inside(definition, nodes):
-    """What is marked as the cluster's, and the constants that it takes."""
+def _nodes_inside(
+    definition: tf.compat.v1.GraphDef,
+    nodes: Mapping[str, tf.compat.v1.NodeDef],
+) -> dict[str, tf.compat.v1.NodeDef]:
+    """The nodes that have the cluster's mark, and their constants, by name."""
     inside = {
         node.name: node
         for node in definition.node
         if _CLUSTER in node.attr and node.op not in _NOT_COMPUTED
     }
-    # Some optimizers make theirs outside of it.
+    # Some optimizers create their constants outside of the cluster.
     for node in list(inside.values()):
         for name in node.input:
             base = name.split(":")[0]
             if base in nodes and nodes[base].op == "Const":
                 inside[base] = nodes[base]
-    return list(inside.values())
+    return inside
 
 
-def _translate(node):
-    """Names a sum over replicas as XLA's other compilers know it."""
+def _translate_sum(node: tf.compat.v1.NodeDef) -> None:
+    """Replaces the TPU's sum over replicas by that of XLA's other compilers."""
     if node.op == "CrossReplicaSum":
         node.op = "XlaAllReduce"
         node.attr["reduce_op"].s = b"Add"
         node.attr["mode"].s = b"CrossReplica"
 
 
-def _source(graph, name, places, captures, variables):  # noqa: PLR0913
-    """Where an input of the cluster comes from."""
+def _source(
+    graph: tf.Graph,
+    name: str,
+    indexes: Mapping[str, int],
+    captures: Mapping[str, tf.Tensor],
+    variables: Mapping[int, tf.Variable],
+) -> Parameter:
+    """Where the value of one input of the cluster comes from.
+
+    Args:
+      name: of a `TPUReplicatedInput`.
+      indexes: the place of each of the call's tensors, by name.
+      captures: captured tensors, by their names inside of the graph.
+      variables: see `_variables_by_handle`.
+    """
     tensors = [
         graph.get_tensor_by_name(i if ":" in i else f"{i}:0")
         for i in graph.get_operation_by_name(name).node_def.input
@@ -182,39 +209,61 @@ def _source(graph, name, places, captures, variables):  # noqa: PLR0913
     ]
     if tensors[0].dtype == tf.resource:
         return Variable(variables[id(captures[tensors[0].name])])
-    if all(tensor.name in places for tensor in tensors):
-        return Argument(tuple(places[tensor.name] for tensor in tensors))
+    if all(tensor.name in indexes for tensor in tensors):
+        return Argument(tuple(indexes[tensor.name] for tensor in tensors))
     return Constant(tuple(tf.get_static_value(t) for t in tensors))
 
 
-def _variables_by_handle():
-    """Every distributed variable, by the handles that a graph captures."""
+def _variables_by_handle() -> dict[int, tf.Variable]:
+    """Every distributed variable, by the ids of its handles in graphs."""
     found = {}
-    for variable in gc.get_objects():
-        # By its type: to ask each of a million objects takes seconds.
-        if _is_distributed(type(variable)):
-            packed = variable._packed_var
-            if packed is not None:
-                found[id(packed._handle)] = variable
-            found[id(variable.values[0].handle)] = variable
+    for variable in _distributed_variables():
+        packed = variable._packed_var
+        if packed is not None:
+            found[id(packed._handle)] = variable
+        found[id(variable.values[0].handle)] = variable
     return found
 
 
-@functools.cache
-def _is_distributed(kind):
-    return issubclass(kind, distribute_values.DistributedVariable)
+def _distributed_variables() -> Iterator[tf.Variable]:
+    objects = gc.get_objects()
+    # There are about a million objects, and `isinstance` for each would take
+    # seconds; there are far fewer types.
+    distributed = {
+        kind
+        for kind in set(map(type, objects))
+        if issubclass(kind, distribute_values.DistributedVariable)
+    }
+    for candidate in objects:
+        if type(candidate) in distributed:
+            yield candidate
 
 
-def _lower(graph, cluster, sources, with_values):
-    """(Serialized HLO, the sources in the order of its parameters)."""
-    given = [i for i, s in enumerate(sources) if not isinstance(s, Variable)]
-    held = [i for i, s in enumerate(sources) if isinstance(s, Variable)]
-    handles = {i: sources[i].variable.values[0].handle for i in held}
+def _lower(
+    graph: tf.Graph,
+    cluster: _Cluster,
+    sources: list[Parameter],
+    with_values: bool,
+) -> tuple[bytes, list[int]]:
+    """Lowers the cluster to HLO.
+
+    Returns:
+      The serialized HLO, and for each of its parameters the index in
+      `sources`.
+    """
+    variables = {
+        i: source.variable
+        for i, source in enumerate(sources)
+        if isinstance(source, Variable)
+    }
+    given = [i for i in range(len(sources)) if i not in variables]
+    handles = {i: v.values[0].handle for i, v in variables.items()}
 
     def program(*values):
         default = tf.compat.v1.get_default_graph()
         inputs = {
-            f"{cluster.inputs[i]}:0": default.capture(handles[i]) for i in held
+            f"{cluster.inputs[i]}:0": default.capture(handle)
+            for i, handle in handles.items()
         }
         inputs |= {
             f"{cluster.inputs[i]}:0": value
@@ -228,13 +277,14 @@ def _lower(graph, cluster, sources, with_values):
         )
         results = [tf.identity(output) for output in outputs]
         if with_values:
-            # Written ones are read after that, as in any function.
+            # Automatic control dependencies place these reads after the
+            # updates.
             results += [
                 tf.raw_ops.ReadVariableOp(
                     resource=inputs[f"{cluster.inputs[i]}:0"],
-                    dtype=sources[i].variable.dtype,
+                    dtype=variable.dtype,
                 )
-                for i in held
+                for i, variable in variables.items()
             ]
         return results or [tf.constant(0)]
 
@@ -249,6 +299,6 @@ def _lower(graph, cluster, sources, with_values):
     return hlo, given + captured
 
 
-def _spec(graph, name):
+def _spec(graph: tf.Graph, name: str) -> tf.TensorSpec:
     tensor = graph.get_tensor_by_name(f"{name}:0")
     return tf.TensorSpec(tensor.shape, tensor.dtype)

@@ -1,17 +1,18 @@
-"""A run whose every device program is a TPU's, executed by XLA on CPUs.
+"""A whole run in which XLA executes every TPU program on CPUs.
 
     with rehearsal.on_absent_tpus(num_replicas=4, num_hosts=2):
         train.train(config)
 
-What the hosts do is done as ever: input, checkpoints, going back, telemetry.
-Where `strategy.run` would send a program to the TPUs, that very program is
-executed here (execution.py). So that it can be, each step by itself, the loops
-around it are run as Python, not as a function of TensorFlow's.
+The hosts work as in any run: input, checkpoints, rollbacks, telemetry. Where
+`strategy.run` would send a program to the TPUs, this very program is executed
+here (execution.py). For this, each step must be a call of its own, so loops
+around the steps run as Python and not as TensorFlow functions.
 """
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -21,27 +22,36 @@ from bert_pretrain.tpu import absent_tpu, device_program, execution
 
 
 class RehearsedTPUStrategy(absent_tpu.AbsentTPUStrategy):
-    """Computes what the TPUs that are not there would have computed."""
+    """Computes on CPUs the results that the absent TPUs would compute."""
 
-    def __init__(self, num_replicas: int, num_hosts: int = 1):
+    def __init__(self, num_replicas: int, num_hosts: int = 1) -> None:
+        """See `AbsentTPUStrategy`."""
         super().__init__(num_replicas, num_hosts)
-        # Before what is traced starts jax, with one device.
+        # Tracing the attention kernel starts jax, with one device unless more
+        # have been requested before.
         execution.devices(num_replicas)
-        self._executions = {}
+        self._executions: dict[tuple[Any, ...], execution.Execution] = {}
 
     @property
     def programs(self) -> list[tuple[str, device_program.DeviceProgram]]:
-        """What has been executed, with the names of the functions."""
+        """The executed programs, each after the name of its function."""
         return [
             (function.__qualname__, execution.program)
             for (function, _), execution in self._executions.items()
         ]
 
-    def run(self, fn, args=(), kwargs=None, options=None):
+    def run(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        options: tf.distribute.RunOptions | None = None,
+    ) -> Any:
+        """Executes a function on all replicas; see `tf.distribute`."""
         if tf.inside_function():
             return super().run(fn, args, kwargs, options)
         specs = tf.nest.map_structure(tf.type_spec_from_value, args)
-        # A function that is another object at each call is lowered each time.
+        # A function that is a new object at each call is lowered each time.
         key = fn, tuple(tf.nest.flatten(specs))
         if key not in self._executions:
             self._executions[key] = execution.Execution(
@@ -54,19 +64,20 @@ class RehearsedTPUStrategy(absent_tpu.AbsentTPUStrategy):
 def on_absent_tpus(
     num_replicas: int, num_hosts: int = 1
 ) -> Iterator[RehearsedTPUStrategy]:
-    """Rehearses the runs that begin inside, whatever devices they ask for."""
+    """Rehearses all runs that start inside, whatever devices they request."""
     strategy = RehearsedTPUStrategy(num_replicas, num_hosts)
     were_eager = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:
         with (
             distribution.substituting(strategy),
-            # A TPU's kernel is machine code; its plain operations compute
-            # the same.
+            # A CPU cannot run the kernel's machine code. Its interpreted form
+            # consists of plain operations and computes the same.
             attention_kernel.form("interpreted"),
             warnings.catch_warnings(),
         ):
-            # Functions of tf.data stay what they are, as they should.
+            # TensorFlow warns that functions of tf.data stay graphs. This is
+            # intended.
             warnings.filterwarnings("ignore", ".*run_functions_eagerly")
             yield strategy
     finally:

@@ -1,21 +1,25 @@
-"""HLO as TensorFlow lowers it, in the words that jax's compilers take."""
+"""Translates the HLO that TensorFlow lowers to what jax's compilers read."""
 
 import re
+import typing
 from typing import Any
 
 import numpy as np
 
+if typing.TYPE_CHECKING:
+    import jax
+
 
 def of_hlo(hlo: bytes) -> bytes:
-    """The StableHLO module of a serialized HloModuleProto, as MLIR's text."""
+    """The StableHLO module of a serialized HloModuleProto, as MLIR text."""
     from jaxlib import _jax, xla_client
 
     text = _jax.mlir.xla_computation_to_mlir_module(
         xla_client.XlaComputation(hlo)
     )
-    # XLA's copy has no word in StableHLO. A reshape to the same shape is
-    # dropped early, as XLA drops the copy; a barrier would stay, and keep
-    # what is on its two sides from being fused.
+    # StableHLO has no `copy`. XLA drops a reshape to the same shape early, as
+    # it drops the copy. An optimization barrier would stay, and prevent the
+    # fusion of the operations before it with those after it.
     return re.sub(
         r"mhlo\.copy (%[\w#]+) : (tensor<[^>]*>)",
         r"stablehlo.reshape \1 : (\2) -> \2",
@@ -24,20 +28,20 @@ def of_hlo(hlo: bytes) -> bytes:
 
 
 def portable(hlo: bytes) -> bytes:
-    """That module as other versions of jax, too, will read it."""
+    """The same module, in a form that other versions of jax can read."""
     from jaxlib import _jax
     from jaxlib.mlir.dialects import stablehlo
 
-    version = stablehlo.get_version_from_compatibility_requirement(
-        stablehlo.StablehloCompatibilityRequirement.WEEK_12
+    version = stablehlo.get_version_from_compatibility_requirement(  # type: ignore[attr-defined]
+        stablehlo.StablehloCompatibilityRequirement.WEEK_12  # type: ignore[attr-defined]
     )
     return _jax.mlir.serialize_portable_artifact(
         _jax.mlir.mhlo_to_stablehlo(of_hlo(hlo)), version
     )
 
 
-def compile_options(devices: list) -> Any:
-    """The `CompileOptions` of one replica on each of the devices."""
+def compile_options(devices: "list[jax.Device]") -> Any:
+    """The `CompileOptions` for one replica on each device."""
     from jaxlib import xla_client
 
     options = xla_client.CompileOptions()
