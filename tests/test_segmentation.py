@@ -1,4 +1,4 @@
-"""Chinese words: told by a segmenter, kept with their tokens, masked whole."""
+"""Chinese words come from a segmenter and are masked as a whole."""
 
 import importlib.util
 import itertools
@@ -12,7 +12,7 @@ from tfrecord_builders.rows import masking, rows
 from tfrecord_builders.tokens import segmentation, tokenization
 
 # Written for this test: words of one to five ideographs, Latin letters and
-# numbers within Chinese, and the other way round.
+# numbers in Chinese text, and Chinese words in English text.
 PARAGRAPH = [
     "上个星期天，我和妹妹坐地铁去了北京大学的图书馆。",
     "那里收藏着几百万本书，学生们安静地学习自然语言处理和计算机科学。",
@@ -24,14 +24,15 @@ PARAGRAPH = [
 
 
 @pytest.fixture
-def segment():
+def split_words():
     pytest.importorskip("jieba")
     return segmentation.load("jieba")
 
 
 @pytest.fixture
 def vocab():
-    text = "".join(PARAGRAPH).lower().replace("柿", "")  # one is unknown
+    # 柿 is not in the vocabulary.
+    text = "".join(PARAGRAPH).lower().replace("柿", "")
     characters = sorted(set(tokenization.normalize(text, True)) - {" "})
     return vocabulary.Vocabulary(
         (
@@ -44,7 +45,7 @@ def vocab():
 
 
 def words_of(tokens, is_continuation):
-    """The tokens joined to words."""
+    """Joins tokens to words."""
     words = []
     for token, goes_on in zip(tokens, is_continuation, strict=True):
         if goes_on or token.startswith("##"):
@@ -54,9 +55,9 @@ def words_of(tokens, is_continuation):
     return words
 
 
-def test_words_are_those_of_the_segmenter(segment, vocab):
+def test_words_are_those_of_the_segmenter(split_words, vocab):
     ids, splits, is_continuation = tokenization.Tokenizer(vocab).tokenize_words(
-        PARAGRAPH, segment
+        PARAGRAPH, split_words
     )
     found = [
         words_of([vocab.tokens[i] for i in ids[start:end]], flags)
@@ -69,16 +70,16 @@ def test_words_are_those_of_the_segmenter(segment, vocab):
     ]
     assert {"星期天", "妹妹", "北京大学", "图书馆"} <= set(found[0])
     assert {"学生", "学习", "自然语言", "计算机科学"} <= set(found[1])
-    # An ideograph that is not in the vocabulary belongs to its word too.
+    # An unknown ideograph belongs to its word too.
     assert {"食堂", "西红[UNK]", "23", ".", "5"} <= set(found[2])
     assert {"穿着", "iphone", "许多", "照片"} <= set(found[3])
-    # Words without ideographs are as they are without a segmenter.
+    # The segmenter does not change words without ideographs.
     assert found[5] == [
         *("the library opens at 8 : 30 , 图书馆 naive cafe .".split())
     ]
-    # And in no sentence has a word a part that the segmenter divides.
+    # No word contains a border between two words of the segmenter.
     for sentence, words in zip(PARAGRAPH, found, strict=True):
-        theirs = segment(tokenization.normalize(sentence, True))
+        theirs = split_words(tokenization.normalize(sentence, True))
         bounds = set(itertools.accumulate(map(len, theirs)))
         at = 0
         for word in words:
@@ -88,11 +89,13 @@ def test_words_are_those_of_the_segmenter(segment, vocab):
             at += len(text)
 
 
-def test_ids_are_the_same_as_without_a_segmenter(segment, vocab):
+def test_a_segmenter_does_not_change_ids(split_words, vocab):
     tokenizer = tokenization.Tokenizer(vocab)
     texts = [*PARAGRAPH, "", "plain text", *PARAGRAPH * 300]
     ids, splits = tokenizer.tokenize(texts)
-    found_ids, found_splits, flags = tokenizer.tokenize_words(texts, segment)
+    found_ids, found_splits, flags = tokenizer.tokenize_words(
+        texts, split_words
+    )
     np.testing.assert_array_equal(found_ids, ids)
     np.testing.assert_array_equal(found_splits, splits)
     assert len(flags) == len(ids) and flags.dtype == bool
@@ -105,9 +108,9 @@ def test_ids_are_the_same_as_without_a_segmenter(segment, vocab):
     assert not flags[splits[6] : splits[8]].any()
 
 
-def test_chinese_words_are_masked_whole(segment, vocab):
+def test_chinese_words_are_masked_whole(split_words, vocab):
     ids, splits, is_continuation = tokenization.Tokenizer(vocab).tokenize_words(
-        PARAGRAPH * 200, segment
+        PARAGRAPH * 200, split_words
     )
     built, _ = rows.build(
         rows.Tokens(ids, splits[1:], splits[6::6], is_continuation),
@@ -128,7 +131,7 @@ def test_chinese_words_are_masked_whole(segment, vocab):
     is_chosen = np.zeros(unmasked.shape, bool)
     places = np.nonzero(features["masked_lm_weights"])
     is_chosen[places[0], features["masked_lm_positions"][places]] = True
-    # [UNK] is never predicted, and ends a word for masking.
+    # [UNK] is never predicted, so it divides its word.
     is_known = ~vocab.is_special[unmasked]
     together = goes_on[:, 1:] & is_known[:, 1:] & is_known[:, :-1]
     assert together.sum() > 5000
@@ -138,21 +141,21 @@ def test_chinese_words_are_masked_whole(segment, vocab):
     assert is_chosen[:, 1:][together].any()
 
 
-def test_a_segmenter_that_changes_the_text_is_noticed(vocab):
-    with pytest.raises(ValueError, match="not those of the text"):
+def test_a_segmenter_that_changes_the_text_is_an_error(vocab):
+    with pytest.raises(ValueError, match="do not give the text"):
         tokenization.Tokenizer(vocab).tokenize_words(
             ["图书馆"], lambda text: ["图书"]
         )
 
 
-def test_no_sentences_have_no_words(segment, vocab):
+def test_no_sentences_have_no_words(split_words, vocab):
     ids, splits, flags = tokenization.Tokenizer(vocab).tokenize_words(
-        [], segment
+        [], split_words
     )
     assert (ids.tolist(), splits.tolist(), flags.tolist()) == ([], [0], [])
 
 
-def test_a_missing_extra_is_told_in_one_line(monkeypatch):
+def test_a_missing_segmenter_is_a_user_error(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(errors.UserError, match=r"pip install .*\[chinese\]"):
         masking.MaskingConfig(masking="whole_word", segmenter="jieba")

@@ -1,4 +1,4 @@
-"""Sentences: golden splits, and the text that must survive them."""
+"""Sentences are split at the right places, and no text is lost."""
 
 import random
 
@@ -6,7 +6,7 @@ import pytest
 
 from tfrecord_builders.tokens import sentences
 
-# Each string is one sentence; a case is what stands in one paragraph.
+# Each string is one sentence; each list is one paragraph.
 ENGLISH = [
     # Titles and other abbreviations before a name.
     ["Mr. Bush met Dr. Rice and Gen. Abizaid.", "They talked for an hour."],
@@ -66,18 +66,18 @@ ENGLISH = [
     # Question and exclamation marks.
     ["Who knew?", "Nobody!", "Really?!", "Yes!!!", "OK."],
     ["Hooray!", "It works."],
-    # Small letters that begin a sentence, and those that do not.
+    # Small letters at the start of a sentence and elsewhere.
     ["Sony cut its prices.", "iPod sales rose.", "eBay fell."],
     ["The rock group Wham! is back."],
-    # Text that came with its tokens apart.
+    # Text with spaces around its tokens.
     ["He left in 2003 .", "I stayed .", "it rained ."],
     ["Mr. Smith of the U.S. army , No. 90 Wing , is John P. Mays ."],
-    # Other alphabets that have capitals.
+    # Other letters with capitals.
     ["Он ушёл.", "Она осталась, т. е. ждала."],
     ["Ελλάδα.", "Ο ήλιος."],
     ["Es regnet.", "Über uns ist Nebel.", "Été comme hiver."],
 ]
-CLOSED_UP = [
+UNSPACED = [
     ["今天天气很好。", "我们去公园吧！", "你来吗？", "好的"],
     ["他说：“我不去。”", "然后走了。"],
     ["（他没有来。）", "《新闻》报道了。"],
@@ -101,7 +101,7 @@ def test_sentences_of_spaced_text_are_found(expected):
     assert sentences.split(" ".join(expected)) == expected
 
 
-@pytest.mark.parametrize("expected", CLOSED_UP)
+@pytest.mark.parametrize("expected", UNSPACED)
 def test_sentences_without_spaces_are_found(expected):
     assert sentences.split("".join(expected)) == expected
 
@@ -119,7 +119,7 @@ def test_line_feed_ends_a_sentence():
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n", " \n\t\n "])
-def test_no_text_no_sentences(text):
+def test_empty_text_has_no_sentences(text):
     assert sentences.split(text) == []
 
 
@@ -155,7 +155,7 @@ def test_no_character_is_lost():
 
 
 @pytest.mark.parametrize(
-    "hostile",
+    "text",
     [
         "." * 100_000,
         '."' * 50_000,
@@ -168,9 +168,9 @@ def test_no_character_is_lost():
         "x" * 100_000 + ". The",
     ],
 )
-def test_hostile_text_takes_no_quadratic_time(hostile):
-    # Quadratic work on a megabyte would run for many minutes.
-    text = hostile * 10
+def test_malicious_text_takes_linear_time(text):
+    # Quadratic time for a megabyte would be many minutes.
+    text = text * 10
     assert "".join("".join(sentences.split(text)).split()) == (
         "".join(text.split())
     )

@@ -1,4 +1,4 @@
-"""Tokens: equal to HuggingFace's on real text, and where they are not."""
+"""Token ids equal those of HuggingFace, except for known differences."""
 
 import functools
 import inspect
@@ -15,7 +15,7 @@ from bert_pretrain.data import vocabulary
 from tfrecord_builders import learn_vocabulary
 from tfrecord_builders.tokens import sentences, tokenization
 
-# Written for this test: accents, scripts, signs, and what has no width.
+# Written for this test: accents, scripts, symbols, invisible characters.
 SCRIPTS = """\
 Zoë's café in São Paulo serves crème brûlée; naïve Ångström, İstanbul, Dvořák.
 Straße, STRASSE, ﬁnance, Ĳsselmeer, ſ, ŉ, ½ inch, 5 m², №5, 10 µg, ™, Ⅷ, ①, ﷼.
@@ -33,7 +33,7 @@ Private \ue000use, replacement \ufffd, unassigned \u0378, lone [ and ] and ##.
 
 @functools.cache
 def _real_text():
-    """English prose that comes with Python, and code with its comments."""
+    """English prose and code from the Python installation."""
     topics = "\n".join(pydoc_data.topics.topics.values())[:400_000]
     return topics + inspect.getsource(inspect)
 
@@ -62,7 +62,7 @@ def _lists(tokenizer, texts):
 
 
 def _texts():
-    # Hard cases that are not of one sentence stay whole.
+    # Long words and other hard cases, which are not split into sentences.
     words = ["x" * n for n in (99, 100, 101, 400, 401, 5000)]
     words += [
         "é" * 100,
@@ -98,7 +98,7 @@ def test_tokens_are_those_of_huggingface(is_lower_case, tmp_path):
 
 @pytest.mark.parametrize("token", vocabulary.SPECIAL_TOKENS)
 def test_special_tokens_in_the_text_are_plain_characters(token, tmp_path):
-    """A known difference: HuggingFace takes them for the tokens themselves."""
+    """A known difference: HuggingFace gives the ids of special tokens."""
     for is_lower_case in (True, False):
         vocab = _vocabulary(is_lower_case)
         text = f"the {token} of{token}{token.lower()}"
@@ -111,23 +111,23 @@ def test_special_tokens_in_the_text_are_plain_characters(token, tmp_path):
                 "input_ids"
             ]
         )
-    # Where no brackets are in the vocabulary they are unknown, not special.
+    # Brackets become [UNK] if the vocabulary has no brackets.
     bare = vocabulary.Vocabulary((*vocabulary.SPECIAL_TOKENS, "mask"), True)
     assert _lists(tokenization.Tokenizer(bare), ["[MASK]"]) == [
         [bare.id("[UNK]"), bare.id("mask"), bare.id("[UNK]")]
     ]
 
 
-def test_ideographs_that_huggingface_misses_are_words():
+def test_ideographs_unknown_to_huggingface_are_words():
     """A known difference: U+2B820 to U+2B91F."""
     code_points = [0x2B81F, 0x2B820, 0x2B91F, 0x2B920]
     texts = [f"a{chr(code)}b" for code in code_points]
     vocab = _characters_vocabulary(set("".join(texts)))
     ours = _lists(tokenization.Tokenizer(vocab), texts)
-    is_apart = [
+    is_own_word = [
         len(ids) == 3 and not vocab.is_continuation[ids].any() for ids in ours
     ]
-    assert is_apart == [True] * 4
+    assert is_own_word == [True] * 4
     theirs = [
         encoding.ids for encoding in _bare_peer(vocab).encode_batch(texts)
     ]
@@ -137,8 +137,8 @@ def test_ideographs_that_huggingface_misses_are_words():
 
 
 @pytest.mark.parametrize("is_lower_case", [True, False])
-def test_every_character_of_unicode_3_is_treated_alike(is_lower_case):
-    """All but those whose class later versions of Unicode changed."""
+def test_characters_of_unicode_3_are_treated_alike(is_lower_case):
+    """Except those whose class changed in a later version of Unicode."""
     known = unicodedata.ucd_3_2_0
     texts = [
         f"a{chr(code)}b"
@@ -172,7 +172,7 @@ def test_every_character_of_unicode_3_is_treated_alike(is_lower_case):
         if mine != other.ids
     }
     assert len(texts) > 50_000
-    # Python 3.10's Unicode has U+1734 as HuggingFace's has it.
+    # U+1734 has another class in Python 3.11 and later.
     assert different - {"\u1734"} == set(
         "\u166d\u1885\u1886" if is_lower_case else "\u166d"
     )
@@ -195,7 +195,7 @@ def _characters_vocabulary(characters, is_lower_case=True):
 
 
 def _bare_peer(vocab):
-    """HuggingFace's tokenizer of BERT, without its special tokens."""
+    """The BERT tokenizer of HuggingFace without special tokens."""
     peer = tokenizers.Tokenizer(
         models.WordPiece(
             {token: i for i, token in enumerate(vocab.tokens)},
@@ -208,37 +208,37 @@ def _bare_peer(vocab):
     return peer
 
 
-def test_batches_leave_no_trace(monkeypatch):
+def test_batch_size_does_not_matter(monkeypatch):
     texts = _texts()[:500] + ["", "\u200b", " "] + SCRIPTS.split("\n")
     tokenizer = tokenization.Tokenizer(_vocabulary(True))
-    whole = tokenizer.tokenize(texts)
+    expected = tokenizer.tokenize(texts)
     monkeypatch.setattr(tokenization, "_SENTENCES_AT_ONCE", 7)
     monkeypatch.setattr(tokenization, "_CHARS_AT_ONCE", 300)
-    parts = tokenizer.tokenize(texts)
-    for one, other in zip(whole, parts, strict=True):
+    found = tokenizer.tokenize(texts)
+    for one, other in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one, other)
-    ids, splits = whole
+    ids, splits = expected
     assert (ids.dtype, splits.dtype) == (np.int32, np.int64)
     assert len(splits) == len(texts) + 1
     assert splits[0] == 0 and splits[-1] == len(ids)
     assert (np.diff(splits)[500:503] == 0).all()
 
 
-def test_no_sentences_no_tokens():
+def test_no_sentences_give_no_tokens():
     ids, splits = tokenization.Tokenizer(_vocabulary(True)).tokenize([])
     assert ids.tolist() == [] and splits.tolist() == [0]
     assert (ids.dtype, splits.dtype) == (np.int32, np.int64)
 
 
-def test_text_that_is_no_unicode_does_no_harm():
-    # JSON can spell half of a surrogate pair.
+def test_invalid_unicode_is_ignored():
+    # JSON may contain half of a surrogate pair.
     tokenizer = tokenization.Tokenizer(_vocabulary(True))
     broken, whole = _lists(tokenizer, ["the \ud83d of", "the  of"])
     assert broken == whole
 
 
 def test_normalizing_twice_changes_nothing():
-    # Vocabularies of lower case are told from their tokens' being so.
+    # A vocabulary is lower case if all of its tokens are in lower case.
     for code in [*range(0xD800), *range(0xE000, 0x1F000)]:
         text = tokenization.normalize(f"{chr(code)}", True)
         assert tokenization.normalize(text, True) == text == text.lower()

@@ -1,4 +1,4 @@
-"""WordPiece in machine code: HuggingFace's, for any words and vocabulary."""
+"""WordPiece equals that of HuggingFace for any words and vocabulary."""
 
 import random
 import string
@@ -32,25 +32,25 @@ def tokenize(vocab, sentences):
     assert encoded.is_plain_N.all()
     ids, splits = wordpiece.WordPiece(vocab).tokenize(encoded, *NOTHING)
     assert (ids.dtype, splits.dtype) == (np.int32, np.int64)
-    return [part.tolist() for part in np.split(ids, splits[1:-1])]
+    return [of_one.tolist() for of_one in np.split(ids, splits[1:-1])]
 
 
-def words_of(letters, rng, longest):
+def random_word(letters, rng, longest):
     return "".join(rng.choices(letters, k=rng.randint(1, longest)))
 
 
 @pytest.mark.parametrize("is_lower_case", [True, False])
-def test_random_words_of_random_vocabularies_are_divided_as_by_huggingface(
+def test_random_words_are_divided_as_by_huggingface(
     is_lower_case,
 ):
     rng = random.Random(7)
     letters = "abcAB1" if not is_lower_case else "abc1"
-    pieces = {words_of(letters, rng, 6) for _ in range(150)}
+    pieces = {random_word(letters, rng, 6) for _ in range(150)}
     vocab = vocabulary.Vocabulary(
         (
             *vocabulary.SPECIAL_TOKENS,
             *sorted(pieces),
-            *sorted({f"##{words_of(letters, rng, 4)}z" for _ in range(5)}),
+            *sorted({f"##{random_word(letters, rng, 4)}z" for _ in range(5)}),
             *sorted({f"##{piece}" for piece in rng.sample(sorted(pieces), 60)}),
             *".,#[",
         ),
@@ -58,7 +58,7 @@ def test_random_words_of_random_vocabularies_are_divided_as_by_huggingface(
     )
     sentences = [
         "".join(
-            words_of("abcAB1z", rng, 12) + rng.choice(" ,.;# [")
+            random_word("abcAB1z", rng, 12) + rng.choice(" ,.;# [")
             for _ in range(rng.randint(0, 12))
         )
         for _ in range(3000)
@@ -74,14 +74,14 @@ def test_words_of_every_length_are_divided_as_by_huggingface():
     vocab = vocabulary.Vocabulary(
         (*vocabulary.SPECIAL_TOKENS, "a", "##a", "##aaa", "b" * 99), True
     )
-    # One after another too, lest a long word leaves something behind.
+    # Also in one sentence, because a long word could affect the next one.
     sentences = [letter * n for n in range(1, 300) for letter in "ab"]
     sentences.append(" ".join(sentences))
     theirs = [found.ids for found in peer(vocab).encode_batch(sentences)]
     assert tokenize(vocab, sentences) == theirs
 
 
-def test_every_plain_character_is_treated_as_by_huggingface():
+def test_plain_characters_are_treated_as_by_huggingface():
     characters = [chr(i) for i in range(0x20, 0x7F)]
     others = "\t\r\0\x7f\xa0\xe9\u4eca\ud800"
     assert wordpiece.encode(["", *characters]).is_plain_N.all()
@@ -100,7 +100,7 @@ def test_every_plain_character_is_treated_as_by_huggingface():
     assert tokenize(vocab, sentences) == theirs
 
 
-def test_sentences_tokenized_elsewhere_stand_where_they_were():
+def test_other_sentences_keep_their_places():
     vocab = vocabulary.Vocabulary((*vocabulary.SPECIAL_TOKENS, "a", "b"), True)
     a, b = vocab.id("a"), vocab.id("b")
     ids, splits = wordpiece.WordPiece(vocab).tokenize(

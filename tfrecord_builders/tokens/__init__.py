@@ -1,1 +1,1 @@
-"""Documents to tokens: sentences, words, WordPiece."""
+"""From text to token ids: sentences, words, WordPiece."""

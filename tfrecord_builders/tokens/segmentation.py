@@ -1,16 +1,17 @@
-"""Words of text that puts no spaces between them."""
+"""Word segmentation of Chinese text, which has no spaces between words."""
 
 import importlib.util
 import logging
+from collections.abc import Callable
 
 from bert_pretrain import errors
 
 
-def check(name):
+def check(name: str) -> None:
     """Checks that a segmenter is installed.
 
     Raises:
-      UserError: saying how to install it.
+      UserError: if it is not; the message says how to install it.
     """
     if importlib.util.find_spec(name) is None:
         raise errors.UserError(
@@ -19,15 +20,20 @@ def check(name):
         )
 
 
-def load(name):
-    """The segmenter: a function of a text to its words, which joined give it.
+def load(name: str) -> Callable[[str], list[str]] | None:
+    """Loads a segmenter.
 
-    None where there is no segmenter.
+    Returns:
+      A function that splits a text into words; joined, the words are the text
+      again. None if `name` is "none".
+
+    Raises:
+      UserError: if the segmenter is not installed.
     """
     if name == "none":
         return None
     check(name)
-    import jieba  # An extra, and half a second to load.
+    import jieba  # Optional, and takes half a second to load.
 
-    jieba.setLogLevel(logging.ERROR)  # It would tell that it loads.
+    jieba.setLogLevel(logging.ERROR)  # Hides messages about loading.
     return jieba.lcut

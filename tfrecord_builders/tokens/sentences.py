@@ -1,46 +1,50 @@
-"""Splitting text into sentences.
+"""Splits text into sentences.
 
-One compiled regular expression finds the places where a sentence may end; a
-look at the words on both sides decides. An abbreviation that only ever comes
-before a name ("Mr.") ends nothing; one that may stand at an end ("U.S.",
-"Inc.", "p.m.") ends a sentence when a word follows that rarely goes on with
-it ("The", "He"). A line feed always ends a sentence. Chinese, Japanese, Hindi,
-Arabic and other scripts have full stops that mean nothing else.
+One regular expression finds the places where a sentence may end. The words
+before and after the place decide whether it ends there:
+
+*   An abbreviation that is always followed by a name ("Mr.") ends no sentence.
+*   An abbreviation that may be the last word ("U.S.", "Inc.", "p.m.") ends a
+    sentence if the next word usually begins one ("The", "He").
+*   A line feed always ends a sentence.
+*   The full stops of Chinese, Japanese, Hindi, Arabic and other scripts have no
+    other use, so they always end a sentence.
 """
 
 import re
 
-# Rows are sentences: what is decided wrongly here moves a row's border by one
-# sentence, so rare cases are left to the cheaper mistake, which is no split.
+# Rows consist of whole sentences, so a wrong decision here moves the border of
+# a row by one sentence. A missing split does less harm than a wrong one, so
+# rare cases are not split.
 
 _CLOSERS = "\"')\\]}”’»›」』）】》〉〕］｣＂＇"
 _OPENERS = "\"'(\\[{“‘«‹「『（【《〈¿¡„‚"
-# Ends a sentence wherever it stands: ideographic, Devanagari, Arabic, Urdu,
-# Armenian, Ethiopic, Khmer and Burmese full stops and question marks.
+# Always end a sentence: ideographic, Devanagari, Arabic, Urdu, Armenian,
+# Ethiopic, Khmer and Burmese full stops and question marks.
 _SURE = "。！？｡।॥؟۔։።៕။"
 _CASED = ".!?…"
 _LOWER = "a-zß-öø-ÿ\u03ac-\u03ce\u0430-\u045f"
 _SPACE = r"[^\S\n]"  # white space within a line
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 
-# The repetitions are bounded so that time is linear in hostile text too.
+# Repetitions are bounded, so that time is linear even for malicious text.
 _CANDIDATE = re.compile(
     f"[{_CASED}{_SURE}]"
     f"(?:(?<=[{_SURE}])"
     f"(?:[{_SURE}{_CASED}]{{0,20}}(?![{_SURE}{_CASED}{_CLOSERS}])"
-    # After a closing quote the sentence around it may go on: 「…。」と言う.
+    # The sentence may continue after a closing quote: 「…。」と言う.
     f"|[{_SURE}{_CASED}{_CLOSERS}]{{1,20}}(?!と|って|[，、；：,;:]))\\s*"
     f"|[{_CASED}{_CLOSERS}]{{0,20}}"
-    # White space, then anything but a small letter; iPhone is no small letter.
+    # White space, then no small letter; but "iPhone" may begin a sentence.
     f"(?:{_SPACE}+(?=[{_OPENERS}]{{0,5}}(?:[^\\s{_LOWER},;:]|[a-z][A-Z]))"
-    # Text that was tokenized before: "end . "
+    # Text with spaces around its tokens: "end . "
     f"|(?<={_SPACE}[.!?]){_SPACE}+(?![\n.,;:])"
     f"|(?<=[!?])(?=[{_OPENERS}]{{0,5}}[{_CJK}])"
     f"|(?<=……)[{_CLOSERS}]{{0,5}}(?![{_CLOSERS}，。、；：,])))"
 )
 
-# What may stand before and after a full stop that ends no sentence.
-_LONGEST = 12
+# Before and after a full stop that may be part of an abbreviation.
+_LONGEST_ABBREVIATION = 12  # characters
 _LAST_PIECE = re.compile(r"[^\W_]+(?:[.&][^\W_]+)*$")
 _NEXT_WORD = re.compile(f"[{_OPENERS}]{{0,5}}([^\\W_]+)(?={_SPACE}|[,'’])")
 _DIGIT = re.compile(r"[#$£€]?\d")
@@ -79,12 +83,13 @@ _STARTERS = frozenset(
 )
 
 
-def split(text):
-    """Splits `text` into sentences without white space around them.
+def split(text: str) -> list[str]:
+    """Splits text into sentences without white space around them.
 
-    Joined, they hold every character of the text that is no white space.
+    Only white space is lost.
     """
-    sentences, start = [], 0
+    sentences: list[str] = []
+    start = 0
     for match in _CANDIDATE.finditer(text):
         at, end = match.span()
         if text[at] == "." and not _is_end(text, start, at, end):
@@ -92,36 +97,39 @@ def split(text):
         sentences += text[start:end].split("\n")
         start = end
     sentences += text[start:].split("\n")
-    return [tidy for sentence in sentences if (tidy := sentence.strip())]
+    return [
+        stripped for sentence in sentences if (stripped := sentence.strip())
+    ]
 
 
-def _is_end(text, start, at, end):
-    """Does the full stop at `at` end a sentence?
+def _is_end(text: str, start: int, at: int, end: int) -> bool:
+    """Whether the full stop at `at` ends a sentence.
 
-    The sentence began at `start`, or at a line feed since; the next one would
-    begin at `end`.
+    Args:
+      start: where the sentence begins, unless a line feed comes after.
+      end: where the next sentence would begin.
     """
     start = max(start, text.rfind("\n", start, at) + 1)
-    space = text.rfind(" ", max(start, at - _LONGEST), at)
+    space = text.rfind(" ", max(start, at - _LONGEST_ABBREVIATION), at)
     if space < 0:
-        if at - start > _LONGEST:
+        if at - start > _LONGEST_ABBREVIATION:
             return True
         space = start - 1
     word = text[space + 1 : at]
     after = text[at + 1]
     if after in _CASED or text[at - 2 : at] == ". ":
-        # "Well... I see" goes on; other capitals after an ellipsis do not.
+        # "Well... I see" is one sentence; any other capital begins a new one.
         return not _I.match(text, end)
-    piece = _LAST_PIECE.search(word)
-    if piece is None:
+    match = _LAST_PIECE.search(word)
+    if match is None:
         return True
-    piece = piece[0]
+    piece = match[0]
     if piece in _BEFORE_A_NAME:
         return False
     if piece in _BEFORE_A_NUMBER:
         return not _DIGIT.match(text, end)
     if piece.isdigit():
-        # "1. The first of a list", but "He scored 23. The others".
+        # A list item, "1. The first", but not "He scored 23. The others".
         return space + 1 > start or len(piece) > 3
     if (
         piece in _MAYBE_LAST

@@ -1,41 +1,42 @@
-r"""Sentences -> token ids, many at once: BERT's normalizing and WordPiece.
+"""Turns sentences into token ids: BERT's normalization and WordPiece.
 
-Sentences of printable ASCII, which most are, go to `wordpiece`, all others to
-TensorFlow Text, three times as slow.
+Sentences of printable ASCII, which are most, are tokenized by `wordpiece`. All
+others are tokenized by TensorFlow Text, which is three times slower.
 
-The ids are those of HuggingFace's `BertTokenizerFast`, since that is what the
-model will be used with. `tensorflow_text.FastBertTokenizer` alone would
-differ: in lower case it also folds by compatibility ("½" -> "1⁄2", "ﬁ" ->
-"fi", "ß" -> "ss", "№" -> "no"), it turns a character without a glyph, such as
-a soft hyphen, into a space, and it limits a word's bytes and not its
-characters. So the text is normalized here, which is cheap where it is ASCII,
-and it does the rest: the differences that remain are
+The ids are those of HuggingFace's `BertTokenizerFast`, because models are used
+with it. `tensorflow_text.FastBertTokenizer` alone gives other ids: with lower
+case it also applies compatibility folding ("½" -> "1⁄2", "ﬁ" -> "fi", "ß" ->
+"ss", "№" -> "no"), it replaces invisible characters such as the soft hyphen by
+a space, and it limits the bytes of a word instead of its characters. So text
+is normalized here first. Three differences to HuggingFace remain:
 
-*   "[MASK]" and the other special tokens, standing in the text, are
-    characters like any other ("[", "mask", "]"); HuggingFace takes them for
-    the tokens themselves, and text could then forge them;
-*   the 256 ideographs U+2B820 to U+2B91F are words of their own, as for all
-    others; HuggingFace misses them;
-*   characters whose class is told differently by the Unicode versions that
-    Python, TensorFlow Text and HuggingFace hold: rare marks and punctuation,
-    most of them newer than Unicode 8 (2015).
+*   Special tokens in the text, such as "[MASK]", are plain characters here
+    ("[", "mask", "]"). HuggingFace gives the ids of the special tokens, so
+    that a text could contain forged ones.
+*   The 256 ideographs U+2B820 to U+2B91F are words of their own here, like all
+    other ideographs. HuggingFace does not know them.
+*   Python, TensorFlow Text and HuggingFace have different Unicode versions, so
+    the class of some characters differs: rare marks and punctuation, most of
+    them newer than Unicode 8 (2015).
 """
 
 import functools
 import re
 import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_text
 
+from bert_pretrain.data import vocabulary
 from tfrecord_builders.tokens import wordpiece
 
-# What fits the processor's cache: larger batches are slower again.
+# A batch fits into the processor's cache; larger batches are slower.
 _SENTENCES_AT_ONCE = 1000
 _CHARS_AT_ONCE = 1 << 18
 _MAX_CHAR_BYTES = 4
-# Characters that are words of their own, as BERT has it: (first, last).
+# Characters that are words of their own in BERT: (first, last).
 _IDEOGRAPH_RANGES = (
     (0x3400, 0x4DBF),
     (0x4E00, 0x9FFF),
@@ -54,9 +55,12 @@ _IDEOGRAPH_BOUNDS = np.array(
 
 
 class Tokenizer:
-    """Turns sentences into the ids of a vocabulary, no special token added."""
+    """Turns sentences into token ids, without adding special tokens.
 
-    def __init__(self, vocab):
+    N = sentences, T = tokens of all sentences.
+    """
+
+    def __init__(self, vocab: vocabulary.Vocabulary) -> None:
         self._is_lower_case = vocab.is_lower_case
         self._wordpiece = wordpiece.WordPiece(vocab)
         self._tokenizer = tensorflow_text.FastBertTokenizer(
@@ -66,59 +70,67 @@ class Tokenizer:
             lower_case_nfd_strip_accents=False,
         )
 
-    def tokenize(self, sentences):
-        """Tokenizes a list of N strings to T ids in all.
+    def tokenize(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Tokenizes sentences.
 
         Returns:
-          int32 [T], and int64 [N + 1]: sentence i is `ids[splits[i]:
-          splits[i + 1]]`.
+          ids: int32 [T].
+          splits: int64 [N + 1]; sentence i is `ids[splits[i]:splits[i + 1]]`.
         """
         encoded = wordpiece.encode(sentences)
         others = [
             sentences[i] for i in np.flatnonzero(~encoded.is_plain_N).tolist()
         ]
         with tf.device("CPU"):
-            tokens_of_others = _join(
+            other_ids, other_splits = _join(
                 self._tokenizer.tokenize(tf.constant(batch))
                 for batch in self._prepare(others)
             )
-        return self._wordpiece.tokenize(encoded, *tokens_of_others)
+        return self._wordpiece.tokenize(encoded, other_ids, other_splits)
 
-    def tokenize_words(self, sentences, segment):
-        """Tokenizes, and tells words where they have no spaces between them.
+    def tokenize_words(
+        self, sentences: list[str], split_words: Callable[[str], list[str]]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tokenizes sentences, and finds words that have no spaces between.
 
         Args:
-          segment: a function of a text to its words, which joined give it.
+          split_words: splits a text into words: see `segmentation.load`.
 
         Returns:
-          What `tokenize` returns, and bool [T]: the ideographs that go on
-          with the word before them. What else does so ("##") is not among
-          them, since its token tells.
+          ids, splits: as from `tokenize`.
+          is_continuation: bool [T], true for ideographs that belong to the
+            word of the token before. Tokens that begin with "##" belong to it
+            too, but are false here.
+
+        Raises:
+          ValueError: if the words, joined, are not the text.
         """
-        ragged, is_continuation = [], [np.zeros(0, bool)]
+        ragged: list[tf.RaggedTensor] = []
+        is_continuation = [np.zeros(0, bool)]
         with tf.device("CPU"):
             for batch in self._prepare(sentences):
                 tokens, starts, _ = self._tokenizer.tokenize_with_offsets(
                     tf.constant(batch)
                 )
                 ragged.append(tokens)
-                is_inner, text_starts = _inner_bytes(batch, segment)
+                is_inner, text_starts = _inner_bytes(batch, split_words)
                 text_starts = np.repeat(text_starts, tokens.row_lengths())
                 is_continuation.append(
                     is_inner[text_starts + starts.flat_values.numpy()]
                 )
-        return *_join(ragged), np.concatenate(is_continuation)
+        ids, splits = _join(ragged)
+        return ids, splits, np.concatenate(is_continuation)
 
-    def _prepare(self, sentences):
-        """Yields the sentences as they are given to WordPiece, in batches."""
+    def _prepare(self, sentences: Iterable[str]) -> Iterator[list[str]]:
+        """Yields batches of normalized sentences."""
         return _batches(
             _without_long_words(normalize(sentence, self._is_lower_case))
             for sentence in sentences
         )
 
 
-def normalize(text, is_lower_case):
-    """Makes of `text` what WordPiece is applied to, and learned from."""
+def normalize(text: str, is_lower_case: bool) -> str:
+    """Normalizes text before WordPiece is applied to it or learned from it."""
     if not (text.isascii() and text.isprintable()):
         text = _strip(text, is_lower_case)
     if is_lower_case:
@@ -126,29 +138,34 @@ def normalize(text, is_lower_case):
     return text
 
 
-def _strip(text, is_lower_case):
-    """Removes what leaves no trace in tokens: control characters, accents."""
+def _strip(text: str, is_lower_case: bool) -> str:
+    """Removes control characters, and accents if `is_lower_case`."""
     if not is_lower_case:
         return _classes().control.sub("", text)
     text = unicodedata.normalize("NFD", text)
-    # str.lower knows the sigma at a word's end; BERT's tokenizers do not.
+    # str.lower has a special sigma for the end of words; BERT has not.
     return _classes().control_or_accent.sub("", text).replace("Σ", "σ")
 
 
-def _without_long_words(text):
-    """Makes words beyond the limit in characters exceed that in bytes too."""
+def _without_long_words(text: str) -> str:
+    """Makes words over the limit of characters exceed that of bytes too.
+
+    TensorFlow Text makes them [UNK], but counts only bytes. So such words are
+    repeated.
+    """
     start = 0
     while len(text) - start > wordpiece.MAX_WORD_CHARS:
         start = text.rfind(" ", start, start + wordpiece.MAX_WORD_CHARS + 1) + 1
-        if start == 0:  # no space far and wide: look more closely
+        if start == 0:  # No space within the limit: search for long words.
             return _classes().long_word.sub(
                 lambda match: match[0] * _MAX_CHAR_BYTES, text
             )
     return text
 
 
-def _batches(sentences):
-    batch, num_chars = [], 0
+def _batches(sentences: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    num_chars = 0
     for sentence in sentences:
         batch.append(sentence)
         num_chars += len(sentence)
@@ -159,36 +176,40 @@ def _batches(sentences):
         yield batch
 
 
-def _join(ragged):
-    """(ids, row splits) of all batches."""
-    ids, row_splits, num_tokens = [], [np.zeros(1, np.int64)], 0
+def _join(
+    ragged: Iterable[tf.RaggedTensor],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Joins batches to (ids, splits): see `Tokenizer.tokenize`."""
+    ids, row_splits = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
+    num_tokens = 0
     for batch in ragged:
         ids.append(batch.flat_values.numpy())
         row_splits.append(batch.row_splits.numpy()[1:] + num_tokens)
         num_tokens += len(ids[-1])
-    return (
-        np.concatenate([np.zeros(0, np.int32), *ids]),
-        np.concatenate(row_splits),
-    )
+    return np.concatenate(ids), np.concatenate(row_splits)
 
 
-def _inner_bytes(texts, segment):
-    """Where, in the bytes of all texts, ideographs go on with a word.
+def _inner_bytes(
+    texts: list[str], split_words: Callable[[str], list[str]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds ideographs that are not the first character of their word.
 
     Returns:
-      bool, one for each byte, true at the first ones of such ideographs; and
-      int, one for each text: where it starts.
+      bool, one for each byte of all texts in UTF-8: true for the first byte
+      of such an ideograph. int64, one for each text: its first byte.
     """
     words = [
         word
         for text in texts
-        for word in (segment(text) if _IDEOGRAPH.search(text) else [text])
+        for word in (split_words(text) if _IDEOGRAPH.search(text) else [text])
     ]
     text = "".join(texts)
     if "".join(words) != text:
-        raise ValueError("the segmenter's words are not those of the text")
+        raise ValueError(
+            "the words of the segmenter, joined, do not give the text"
+        )
     codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
-    # Odd from the start of a range to its end.
+    # The index into the bounds is odd within a range.
     is_inner = np.searchsorted(_IDEOGRAPH_BOUNDS, codes, side="right") % 2 == 1
     is_inner[np.cumsum([0, *map(len, words[:-1])])[: len(words)]] = False
     num_bytes = np.ones(len(codes), np.int64)
@@ -202,14 +223,14 @@ def _inner_bytes(texts, segment):
 
 
 class _Classes:
-    """Regular expressions of the kinds of characters that tokenizing knows."""
+    """Regular expressions for the character classes of BERT's tokenizer."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         control, accents, breaks = ["\ufffd"], [], []
-        # None of these kinds lies in the planes between.
+        # The planes between hold no character of these categories.
         for code in [*range(0x20000), *range(0xE0000, 0x110000)]:
             kind = unicodedata.category(chr(code))
-            # "\t", "\n", "\r" are control characters that are white space.
+            # BERT treats "\t", "\n" and "\r" as white space.
             if kind in ("Cc", "Cf", "Co", "Cs") and code not in (9, 10, 13):
                 control.append(chr(code))
             elif kind == "Mn":
@@ -225,14 +246,14 @@ class _Classes:
 
 
 @functools.cache
-def _classes():
+def _classes() -> _Classes:
     return _Classes()
 
 
-def _any_of(characters):
-    """A regular expression that finds them fast in text that has few."""
-    # `re` tells by a table whether a character of the first plane is in a
-    # class, and by trying every range for the others: keep those out of it.
+def _any_of(characters: Iterable[str]) -> re.Pattern[str]:
+    """A regular expression that is fast in text with few such characters."""
+    # For a character of the first plane `re` looks into a table; for others it
+    # tries each range. So only a second step tries the ranges of the others.
     first_plane = [c for c in characters if c <= "\uffff"]
     others = [c for c in characters if c > "\uffff"]
     return re.compile(
@@ -241,8 +262,8 @@ def _any_of(characters):
     )
 
 
-def _ranges(characters):
-    """The inside of a character class: few ranges, for a small table."""
+def _ranges(characters: Iterable[str]) -> str:
+    """The ranges of a character class; few ranges make a small table."""
     codes = sorted(map(ord, characters))
     starts = [
         code

@@ -1,16 +1,17 @@
-"""WordPiece of plain sentences, compiled to machine code.
+"""WordPiece for sentences of printable ASCII, compiled to machine code.
 
-Most text of most builds is printable ASCII, in which a byte is a character
-and all that BERT's tokenizer does before WordPiece is to tell spaces,
-punctuation and words apart. So one pass over the bytes does everything: a
-word is hashed while it is read, looked up as a whole, and only if it is not in
-the vocabulary divided into the longest pieces that are, from its start
-(Wu et al. 2016, section 4.1; google-research/bert, tokenization.py).
+Most text is printable ASCII. There a byte is a character, and before WordPiece
+BERT's tokenizer only separates spaces, punctuation and words. So one pass over
+the bytes is enough. The hash of a word is computed while the word is read, and
+the whole word is looked up. If it is not in the vocabulary, it is divided from
+its start into the longest pieces in the vocabulary (Wu et al. 2016, section
+4.1; google-research/bert, tokenization.py).
 
 H = slots of a hash table, N = sentences, T = tokens.
 """
 
 import string
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,44 +19,60 @@ import numpy as np
 from bert_pretrain import numba_jit
 from bert_pretrain.data import vocabulary
 
-# A longer word is [UNK], as google-research/bert has it.
+# A longer word is [UNK], as in google-research/bert.
 MAX_WORD_CHARS = 100
 _IN_WORD, _PUNCTUATION, _SPACE = range(3)  # kinds of bytes
-_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd: no byte of a word is forgotten
+# Odd, so that each byte of a word changes its hash.
+_BASE = np.uint64(0x9E3779B97F4A7C15)
 _SPREAD = np.uint64(0xD6E8FEB86659FD93)
 _TOP_BITS = np.uint64(32)
 _EMPTY = np.uint64(0)
 
 
-class WordPiece:
-    """The tokens of a vocabulary that are ASCII, to look up by their hashes.
+class Sentences(NamedTuple):
+    """Sentences in one array of bytes."""
 
-    A text is not compared with the token that has its hash: among 64 bits
-    two that are alike are met once in 10**14 words.
+    encoded: np.ndarray  # uint8, UTF-8 with a line feed after each sentence
+    is_plain_N: np.ndarray  # bool, whether all of it is printable ASCII
+
+
+class WordPiece:
+    """Hash tables of the ASCII tokens of a vocabulary.
+
+    Only hashes are compared, not the text of tokens. With 64 bits, a wrong
+    match happens once in 10**14 words.
     """
 
-    def __init__(self, vocab):
-        first, others = [], []  # pieces: of a word's start, and behind it
+    def __init__(self, vocab: vocabulary.Vocabulary) -> None:
+        first, others = [], []  # pieces at the start of a word, and after it
         for i, token in enumerate(vocab.tokens):
             if token.isascii() and not vocab.is_special[i]:
                 first.append((token, i))
                 if token.startswith(vocabulary.CONTINUATION):
                     others.append((token[len(vocabulary.CONTINUATION) :], i))
-        self._tables = *_table(first), *_table(others)
+        self._tables = (*_make_table(first), *_make_table(others))
         self._longest = max((len(token) for token, _ in first), default=1)
         self._unknown = vocab.id(vocabulary.UNK)
         self._kinds, self._folded = _classify(vocab.is_lower_case)
 
-    def tokenize(self, sentences, other_ids, other_splits):
-        """Tokenizes N sentences, M of which were tokenized elsewhere.
+    def tokenize(
+        self,
+        sentences: Sentences,
+        other_ids: np.ndarray,
+        other_splits: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Tokenizes plain sentences, and inserts the tokens of the others.
+
+        M = sentences that are not plain.
 
         Args:
-          sentences: `Sentences`, M of which are not plain.
-          other_ids, other_splits: int32, int64 [M + 1]: the tokens of those.
+          sentences: N sentences, plain and others.
+          other_ids: int32, the tokens of the sentences that are not plain.
+          other_splits: int64 [M + 1], where they begin and end in `other_ids`.
 
         Returns:
-          int32 [T], and int64 [N + 1]: sentence i is `ids[splits[i]:
-          splits[i + 1]]`.
+          ids: int32 [T].
+          splits: int64 [N + 1]; sentence i is `ids[splits[i]:splits[i + 1]]`.
         """
         return _tokenize(
             sentences.encoded,
@@ -67,17 +84,10 @@ class WordPiece:
         )
 
 
-class Sentences(NamedTuple):
-    """Sentences as they are tokenized: in one array of bytes."""
-
-    encoded: np.ndarray  # uint8, UTF-8 with a line feed behind each
-    is_plain_N: np.ndarray  # bool, printable ASCII: what `WordPiece` takes
-
-
-def encode(sentences):
-    """Makes `Sentences` of a list of N strings."""
+def encode(sentences: Sequence[str]) -> Sentences:
+    """Encodes N sentences; line feeds in them become spaces, as in BERT."""
     text = "\n".join([*sentences, ""])
-    if text.count("\n") > len(sentences):  # For BERT they are spaces.
+    if text.count("\n") > len(sentences):
         text = "\n".join(
             [*(sentence.replace("\n", " ") for sentence in sentences), ""]
         )
@@ -85,8 +95,13 @@ def encode(sentences):
     return Sentences(encoded, _find_plain(encoded, len(sentences)))
 
 
-def _classify(is_lower_case):
-    """(the kind of each byte, the byte of a word that it counts as or 0)."""
+def _classify(is_lower_case: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Classifies bytes.
+
+    Returns:
+      uint8 [256], the kind of each byte. uint8 [256], the byte that is hashed
+      for it, which is its lower case if `is_lower_case`; 0 outside of words.
+    """
     kinds = np.full(256, _PUNCTUATION, np.uint8)
     folded = np.zeros(256, np.uint8)
     for letter in string.ascii_letters + string.digits:
@@ -96,11 +111,14 @@ def _classify(is_lower_case):
     return kinds, folded
 
 
-def _table(pieces):
-    """(hashes, uint64 [H]; ids, int32 [H]) of pairs of text and id.
+def _make_table(
+    pieces: list[tuple[str, int]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Makes a hash table of pieces, which are (text, id), by linear probing.
 
-    H is a power of two; a piece is in the first slot that is free, from the
-    one on that its hash tells.
+    Returns:
+      hashes: uint64 [H], where H is a power of two.
+      ids: int32 [H].
     """
     num_slots = 2 << max(1, len(pieces)).bit_length()
     hashes, ids = np.zeros(num_slots, np.uint64), np.zeros(num_slots, np.int32)
@@ -117,6 +135,10 @@ def _table(pieces):
 
 @numba_jit.compiled
 def _fill(text, bounds, piece_ids, hashes, ids):
+    """Puts pieces into `hashes` and `ids`.
+
+    Piece i is `text[bounds[i]:bounds[i + 1]]`.
+    """
     for i in range(len(piece_ids)):
         key = _EMPTY
         for byte in text[bounds[i] : bounds[i + 1]]:
@@ -127,7 +149,7 @@ def _fill(text, bounds, piece_ids, hashes, ids):
 
 @numba_jit.compiled
 def _slot(hashes, key):
-    """The slot that holds `key`, or the one that is free for it."""
+    """The slot of `key`, or a free slot if the table does not hold it."""
     last = np.uint64(len(hashes) - 1)
     slot = (key * _SPREAD >> _TOP_BITS) & last
     while hashes[slot] != key and hashes[slot] != _EMPTY:
@@ -149,12 +171,13 @@ def _find_plain(encoded, num_sentences):
 
 @numba_jit.compiled
 def _tokenize(text, is_plain_N, classes, tables, settings, others):
-    """(ids, splits) of sentences with a line feed behind each."""
+    """Tokenizes sentences: see `WordPiece.tokenize`."""
     other_ids, other_splits = others
-    # No token has less than a byte.
+    # Each token has at least one byte.
     ids = np.empty(len(text) + len(other_ids), np.int32)
     splits = np.zeros(len(is_plain_N) + 1, np.int64)
-    # The hash of a word's first 0, 1, 2, … bytes; of what is too long any.
+    # Entry i is the hash of the first i bytes of a word. The last entry is
+    # overwritten by words that are too long.
     prefixes = np.zeros(128, np.uint64)
     powers = np.ones(128, np.uint64)
     for i in range(1, 128):
@@ -188,7 +211,11 @@ def _tokenize(text, is_plain_N, classes, tables, settings, others):
 def _tokenize_sentence(  # noqa: PLR0913 (a loop's state)
     text, at, classes, tables, settings, hashing, ids
 ):
-    """Fills `ids` with a sentence's; returns (its line feed, how many)."""
+    """Tokenizes the sentence at `at` into `ids`.
+
+    Returns:
+      The position of its line feed, and its number of tokens.
+    """
     kinds, folded = classes
     hashes, piece_ids = tables[0], tables[1]
     prefixes, powers = hashing
@@ -232,7 +259,12 @@ def _tokenize_sentence(  # noqa: PLR0913 (a loop's state)
 
 @numba_jit.compiled
 def _divide(prefixes, powers, tables, longest, unknown, ids):
-    """Fills `ids` with the pieces of a word, or [UNK]; returns how many."""
+    """Puts the pieces of a word, or [UNK], into `ids`; returns their number.
+
+    Args:
+      prefixes: the hash of each prefix of the word, the empty one first.
+      powers: the powers of _BASE.
+    """
     length = len(prefixes) - 1
     hashes, piece_ids = tables[0], tables[1]
     start = num_pieces = 0
