@@ -1,6 +1,7 @@
 """Files appear whole or not at all, and errors name them."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -97,24 +98,38 @@ def test_two_writers_of_a_path_do_not_meet(tmp_path):
     assert files.read_text(path) == first
 
 
-def test_who_entered_a_folder_is_waited_for(tmp_path):
+def test_who_entered_a_folder_is_waited_for(tmp_path, monkeypatch):
     folder = str(tmp_path)
     program = textwrap.dedent(f"""
-        import time
         from bert_pretrain import locks
         locks.enter({folder!r})
         print("in", flush=True)
-        time.sleep(1)
+        input()
     """)
     other = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert other.stdout.readline() == "in\n"
     handle = locks.enter(folder)  # Those who enter do not wait.
     locks.leave(handle)
-    assert other.poll() is None
+    real, kinds = fcntl.flock, []
+
+    def flock(handle, kind):
+        """The other process leaves as soon as this one waits for it."""
+        kinds.append(kind)
+        if kind == fcntl.LOCK_EX:
+            other.stdin.close()
+        real(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
     locks.wait_until_left(folder)
-    assert other.wait(timeout=1) == 0
+    # The lock was not free at once.
+    assert kinds == [fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_EX]
+    other.wait()
+    other.stdout.close()
 
 
 def test_hiccups_are_told_from_what_stays_wrong():
