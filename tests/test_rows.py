@@ -1,4 +1,4 @@
-"""Rows lose no text, pairs are those of the papers, packed rows are full."""
+"""Rows lose no text, pairs follow the papers, packed rows are nearly full."""
 
 import dataclasses
 import gc
@@ -10,7 +10,7 @@ import pytest
 
 from bert_pretrain import errors
 from bert_pretrain.data import vocabulary
-from tfrecord_builders.rows import rows
+from tfrecord_builders.rows import row_builder, rows
 
 VOCAB = vocabulary.Vocabulary(
     (*vocabulary.SPECIAL_TOKENS, *(f"w{i}" for i in range(60000))),
@@ -19,7 +19,7 @@ VOCAB = vocabulary.Vocabulary(
 
 
 def random_tokens(num_documents=200, seed=0, longest_sentence=60):
-    """Documents whose every token is another, so that each can be traced."""
+    """Documents of tokens with different ids, so that each can be traced."""
     rng = np.random.default_rng(seed)
     lengths = [
         rng.integers(1, longest_sentence, rng.integers(1, 20))
@@ -32,7 +32,7 @@ def random_tokens(num_documents=200, seed=0, longest_sentence=60):
 
 
 def news_like_tokens(num_documents=1500, seed=0):
-    """Documents of sentences of 25 tokens, of 465 in the mean."""
+    """Documents of 465 tokens on average, in sentences of 25 tokens."""
     rng = np.random.default_rng(seed)
     num_sentences = np.clip(rng.lognormal(2.7, 0.7, num_documents), 1, 200)
     lengths = [
@@ -46,17 +46,17 @@ def news_like_tokens(num_documents=1500, seed=0):
 
 
 def build(tokens, seq_length, pairing, seed=0, packing=False):
-    config = rows.RowsConfig(
+    config = row_builder.RowsConfig(
         seq_length=seq_length, pairing=pairing, packing=packing
     )
-    built, counts = rows.build(tokens, config, seed)
-    parts = [
+    built, counts = row_builder.build(tokens, config, seed)
+    segments = [
         built.ids[start : start + length].tolist()
         for start, length in zip(
-            built.part_starts, built.part_lengths, strict=True
+            built.segment_starts, built.segment_lengths, strict=True
         )
     ]
-    return built, parts, counts
+    return built, segments, counts
 
 
 @pytest.mark.parametrize("seq_length", [8, 32, 128])
@@ -65,20 +65,20 @@ def test_full_sentences_hold_every_token_once_and_in_order(
     seq_length, longest_sentence
 ):
     tokens = random_tokens(longest_sentence=longest_sentence)
-    _, parts, _ = build(tokens, seq_length, "none")
-    assert list(itertools.chain(*parts)) == tokens.ids.tolist()
+    _, segments, _ = build(tokens, seq_length, "none")
+    assert list(itertools.chain(*segments)) == tokens.ids.tolist()
 
 
-def test_full_sentences_end_at_sentences_and_stay_in_a_document():
+def test_full_sentences_end_at_sentences_and_stay_in_one_document():
     tokens = random_tokens(longest_sentence=30)
     sentence_ends = set(tokens.sentence_ends.tolist())
     starts = {0, *tokens.document_ends.tolist()}
-    _, parts, _ = build(tokens, 32, "none")
+    _, segments, _ = build(tokens, 32, "none")
     position = 0
-    for part in parts:
-        inside = set(range(position + 1, position + len(part)))
-        assert not inside & starts, "a row goes over a document's end"
-        position += len(part)
+    for segment in segments:
+        inside = set(range(position + 1, position + len(segment)))
+        assert not inside & starts, "a row goes over the end of a document"
+        position += len(segment)
         assert position in sentence_ends
 
 
@@ -86,44 +86,44 @@ def test_a_full_row_could_not_take_the_next_sentence():
     tokens = random_tokens(longest_sentence=30)
     ends = tokens.sentence_ends.tolist()
     documents = set(tokens.document_ends.tolist())
-    _, parts, _ = build(tokens, 64, "none")
+    _, segments, _ = build(tokens, 64, "none")
     position = 0
-    for part in parts:
-        position += len(part)
+    for segment in segments:
+        position += len(segment)
         if position not in documents:
             following = ends[ends.index(position) + 1] - position
-            assert len(part) + following > 62
+            assert len(segment) + following > 62
 
 
 @pytest.mark.parametrize("seq_length", [16, 128])
 def test_pairs_hold_every_token_in_order(seq_length):
     tokens = random_tokens()
-    built, parts, counts = build(tokens, seq_length, "nsp")
+    built, segments, counts = build(tokens, seq_length, "nsp")
     in_order = []
     for i, is_random in enumerate(built.next_sentence_labels):
-        in_order += parts[2 * i]
+        in_order += segments[2 * i]
         if not is_random:
-            in_order += parts[2 * i + 1]
+            in_order += segments[2 * i + 1]
     assert in_order == tokens.ids.tolist()
     assert counts["num_documents_unpaired"] == 0
 
 
-def test_an_actual_next_part_follows_and_a_random_one_is_from_elsewhere():
+def test_actual_segments_follow_and_random_ones_are_from_elsewhere():
     tokens = random_tokens()
-    built, parts, _ = build(tokens, 64, "nsp")
+    built, segments, _ = build(tokens, 64, "nsp")
     document_of = np.searchsorted(
         tokens.document_ends, np.arange(len(tokens.ids)), side="right"
     )
     for i, is_random in enumerate(built.next_sentence_labels):
-        first, second = np.array(parts[2 * i]), np.array(parts[2 * i + 1])
+        first, second = np.array(segments[2 * i]), np.array(segments[2 * i + 1])
         same_document = document_of[first[-1] - 5] == document_of[second[0] - 5]
         assert same_document == (not is_random)
         if not is_random:
             assert second[0] == first[-1] + 1
 
 
-def test_half_of_the_pairs_are_random_even_where_many_must_be():
-    # Documents of one to three sentences: their last ones have no next.
+def test_half_of_the_pairs_are_random_even_if_many_must_be():
+    # Documents of one to three sentences; the last one has no next sentence.
     rng = np.random.default_rng(1)
     lengths = [rng.integers(5, 20, rng.integers(1, 4)) for _ in range(4000)]
     tokens = rows.Tokens(
@@ -136,38 +136,38 @@ def test_half_of_the_pairs_are_random_even_where_many_must_be():
 
 
 def test_one_row_in_ten_is_short():
-    # Long documents of short sentences, so that other rows are nearly full.
+    # Short sentences in long documents fill all other rows nearly.
     lengths = np.full(40_000, 4)
     ends = np.cumsum(lengths)
     tokens = rows.Tokens(np.arange(ends[-1]), ends, ends[1999::2000])
     built, _, _ = build(tokens, 128, "nsp")
-    row_lengths = built.part_lengths.reshape(-1, 2).sum(1)
-    # A target drawn evenly from 2 … 125 is below 100 four times in five.
+    row_lengths = built.segment_lengths.reshape(-1, 2).sum(1)
+    # Short rows have a capacity from 2 to 125, below 100 four times in five.
     assert abs((row_lengths < 100).mean() - 0.08) < 0.02
 
 
-def test_what_is_cut_from_random_parts_is_counted():
+def test_tokens_cut_from_random_segments_are_counted():
     tokens = random_tokens(longest_sentence=30)
-    built, parts, counts = build(tokens, 64, "nsp")
+    built, segments, counts = build(tokens, 64, "nsp")
     ends = set(tokens.sentence_ends.tolist())
     cut = [
-        part[-1] - 5 + 1
-        for part, is_random in zip(
-            parts[1::2], built.next_sentence_labels, strict=True
+        segment[-1] - 5 + 1
+        for segment, is_random in zip(
+            segments[1::2], built.next_sentence_labels, strict=True
         )
-        if is_random and part[-1] - 5 + 1 not in ends
+        if is_random and segment[-1] - 5 + 1 not in ends
     ]
     assert cut and counts["num_tokens_cut"] >= len(cut)
 
 
-def test_a_lone_document_has_no_random_next():
+def test_a_single_document_has_no_random_pairs():
     ends = np.array([10, 20, 30])
     tokens = rows.Tokens(np.arange(30) + 5, ends, ends[-1:])
     built, _, _ = build(tokens, 32, "nsp")
     assert not built.next_sentence_labels.any()
 
 
-def test_a_lone_sentence_that_cannot_be_paired_is_counted():
+def test_a_single_sentence_without_a_pair_is_counted():
     ends = np.array([10])
     built, _, counts = build(
         rows.Tokens(np.arange(10) + 5, ends, ends), 32, "nsp"
@@ -176,7 +176,7 @@ def test_a_lone_sentence_that_cannot_be_paired_is_counted():
     assert counts["num_documents_unpaired"] == 1
 
 
-def test_one_seed_gives_one_set_of_pairs():
+def test_a_seed_fixes_the_pairs():
     tokens = random_tokens()
     one, same, other = (
         build(tokens, 64, "nsp", seed)[0].to_bytes() for seed in (1, 1, 2)
@@ -184,7 +184,7 @@ def test_one_seed_gives_one_set_of_pairs():
     assert one == same != other
 
 
-def test_features_are_what_a_model_takes():
+def test_features_are_those_of_a_model():
     built = rows.Rows(
         np.array([10, 11, 12, 13, 14]),
         np.array([0, 2, 3]),
@@ -211,21 +211,21 @@ def test_features_are_what_a_model_takes():
 
 @pytest.mark.parametrize("seq_length", [16, 128])
 @pytest.mark.parametrize("longest_sentence", [5, 60, 300])
-def test_ordered_pairs_hold_every_token_once_whole_and_next_to_one_another(
+def test_ordered_pairs_hold_every_token_once_and_in_order(
     seq_length, longest_sentence
 ):
     tokens = random_tokens(longest_sentence=longest_sentence)
-    built, parts, counts = build(tokens, seq_length, "sop")
+    built, segments, counts = build(tokens, seq_length, "sop")
     in_order = []
     for i, is_swapped in enumerate(built.next_sentence_labels):
-        pair = parts[2 * i : 2 * i + 2]
+        pair = segments[2 * i : 2 * i + 2]
         if is_swapped:
             pair.reverse()
         assert pair[1][0] == pair[0][-1] + 1
         in_order += pair[0] + pair[1]
     lone = set(tokens.ids.tolist()) - set(in_order)
     assert in_order == sorted(in_order)
-    # What is left of a document is lost only if it is a single token.
+    # The rest of a document is lost only if it is a single token.
     assert counts["num_documents_unpaired"] == len(lone) < 10
     assert not counts["num_tokens_cut"]
 
@@ -240,13 +240,15 @@ def test_half_of_the_ordered_pairs_are_swapped_and_divided_at_sentences():
         sentence_ends,
         np.cumsum([length.sum() for length in lengths]),
     )
-    built, parts, _ = build(tokens, 128, "sop")
+    built, segments, _ = build(tokens, 128, "sop")
     assert abs(built.next_sentence_labels.mean() - 0.5) < 0.03
     ends = set((tokens.ids[sentence_ends - 1]).tolist())
-    assert all(part[-1] in ends for part in parts)
-    # No document's last sentence is left alone, to be divided.
+    assert all(segment[-1] in ends for segment in segments)
+    # The last sentence of a document is never alone, so none is divided.
     documents = np.searchsorted(
-        tokens.document_ends, [part[0] - 5 for part in parts], side="right"
+        tokens.document_ends,
+        [segment[0] - 5 for segment in segments],
+        side="right",
     )
     np.testing.assert_array_equal(documents[::2], documents[1::2])
 
@@ -257,69 +259,75 @@ def test_packed_rows_hold_every_token_once_and_documents_in_order(
     seq_length, longest_sentence
 ):
     tokens = random_tokens(longest_sentence=longest_sentence)
-    built, parts, _ = build(tokens, seq_length, "none", packing=True)
-    in_order = sorted(parts)
+    built, segments, _ = build(tokens, seq_length, "none", packing=True)
+    in_order = sorted(segments)
     assert list(itertools.chain(*in_order)) == tokens.ids.tolist()
     documents = np.searchsorted(
-        tokens.document_ends, [part[0] - 5 for part in parts], side="right"
+        tokens.document_ends,
+        [segment[0] - 5 for segment in segments],
+        side="right",
     )
     assert (
         documents
         == np.searchsorted(
-            tokens.document_ends, [part[-1] - 5 for part in parts], side="right"
+            tokens.document_ends,
+            [segment[-1] - 5 for segment in segments],
+            side="right",
         )
     ).all()
-    row_of = np.repeat(np.arange(len(built)), built.parts_per_row)
-    # In a row the text's order is kept, and what follows is not divided.
+    row_of = np.repeat(np.arange(len(built)), built.segments_per_row)
+    # A row keeps the order of the text, and consecutive segments are joined.
     same_row = np.diff(row_of) == 0
-    assert (np.diff([part[0] for part in parts])[same_row] > 0).all()
+    assert (np.diff([segment[0] for segment in segments])[same_row] > 0).all()
     follows = np.array(
-        [one[-1] + 1 == other[0] for one, other in itertools.pairwise(parts)]
+        [one[-1] + 1 == other[0] for one, other in itertools.pairwise(segments)]
     )
     assert not (follows & same_row & (np.diff(documents) == 0)).any()
-    used = np.bincount(row_of, built.part_lengths + 2)
+    used = np.bincount(row_of, built.segment_lengths + 2)
     assert used.max() <= seq_length
 
 
-def test_packed_parts_end_at_sentences():
+def test_packed_segments_end_at_sentences():
     tokens = news_like_tokens(300)
-    _, parts, _ = build(tokens, 512, "none", packing=True)
+    _, segments, _ = build(tokens, 512, "none", packing=True)
     sentence_ends = set((tokens.sentence_ends + 4).tolist())
-    assert all(part[-1] in sentence_ends for part in parts)
+    assert all(segment[-1] in sentence_ends for segment in segments)
 
 
-def test_packing_leaves_hardly_any_padding_and_counts_what_it_saved():
+def test_packing_leaves_little_padding_and_counts_unpacked_rows():
     tokens = news_like_tokens()
-    alone, alone_parts, _ = build(tokens, 512, "none")
-    built, parts, counts = build(tokens, 512, "none", packing=True)
+    alone, alone_segments, _ = build(tokens, 512, "none")
+    built, segments, counts = build(tokens, 512, "none", packing=True)
     assert counts == {
         "num_rows_unpacked": len(alone),
-        "num_tokens_unpacked": len(tokens.ids) + 2 * len(alone_parts),
+        "num_tokens_unpacked": len(tokens.ids) + 2 * len(alone_segments),
     }
     before = 1 - counts["num_tokens_unpacked"] / (512 * len(alone))
-    after = 1 - (len(tokens.ids) + 2 * len(parts)) / (512 * len(built))
+    after = 1 - (len(tokens.ids) + 2 * len(segments)) / (512 * len(built))
     assert before > 0.25  # measured on news: 0.34
     assert after < 0.03
-    # Documents are cut to fill rows, but seldom: most stay as they were.
-    unchanged = {tuple(part) for part in alone_parts} & set(map(tuple, parts))
-    assert len(unchanged) > 0.5 * len(alone_parts)
+    # Most segments are not cut.
+    unchanged = {tuple(segment) for segment in alone_segments} & set(
+        map(tuple, segments)
+    )
+    assert len(unchanged) > 0.5 * len(alone_segments)
 
 
-def test_packing_short_documents_cuts_none_but_the_last():
+def test_packing_cuts_no_short_documents():
     rng = np.random.default_rng(0)
     ends = np.cumsum(rng.integers(10, 80, 3000))
     tokens = rows.Tokens(np.arange(ends[-1]) + 5, ends, ends)
-    built, parts, _ = build(tokens, 512, "none", packing=True)
-    assert len(parts) == 3000
+    built, segments, _ = build(tokens, 512, "none", packing=True)
+    assert len(segments) == 3000
     assert 1 - (len(tokens.ids) + 2 * 3000) / (512 * len(built)) < 0.01
 
 
-def test_packing_goes_with_no_pairs():
+def test_packing_with_pairs_is_refused():
     with pytest.raises(errors.UserError, match="packing .* not 'nsp'"):
-        rows.RowsConfig(packing=True, pairing="nsp")
+        row_builder.RowsConfig(packing=True, pairing="nsp")
 
 
-def test_features_of_packed_rows_tell_documents_apart():
+def test_features_of_packed_rows_have_document_ids():
     built = rows.Rows(
         np.array([10, 11, 12, 13, 14]),
         np.array([0, 2, 3]),
@@ -344,7 +352,7 @@ def test_features_of_packed_rows_tell_documents_apart():
     assert not features["next_sentence_labels"].any()
 
 
-def test_documents_of_packed_rows_change_exactly_at_cls():
+def test_document_ids_change_exactly_at_cls():
     built, _, _ = build(random_tokens(), 128, "none", packing=True)
     features = built.features(128, VOCAB, is_packed=True)
     is_cls = features["input_ids"] == VOCAB.id(vocabulary.CLS)
@@ -360,9 +368,9 @@ def test_documents_of_packed_rows_change_exactly_at_cls():
 
 
 @pytest.mark.parametrize("pairing", ["none", "nsp", "sop"])
-def test_what_a_segmenter_told_goes_with_its_tokens(pairing):
+def test_is_continuation_stays_with_its_tokens(pairing):
     tokens = random_tokens(50)
-    is_continuation = tokens.ids % 3 == 0  # so that each can be traced
+    is_continuation = tokens.ids % 3 == 0  # can be traced
     tokens = dataclasses.replace(tokens, is_continuation=is_continuation)
     built, _, _ = build(tokens, 64, pairing)
     order = np.random.default_rng(0).permutation(len(built))
@@ -370,8 +378,8 @@ def test_what_a_segmenter_told_goes_with_its_tokens(pairing):
     nothing = built.take(order[:0])
     stored = rows.concatenate(
         [
-            rows.Rows.from_bytes(part.to_bytes())
-            for part in [nothing, *halves, nothing]
+            rows.Rows.from_bytes(piece.to_bytes())
+            for piece in [nothing, *halves, nothing]
         ]
     )
     features = stored.features(64, VOCAB)
@@ -382,7 +390,7 @@ def test_what_a_segmenter_told_goes_with_its_tokens(pairing):
     assert features["is_continuation"].any()
 
 
-def test_without_a_segmenter_rows_are_stored_as_small_as_without_the_option():
+def test_rows_without_a_segmenter_are_stored_without_its_bits():
     tokens = random_tokens(50)
     built, _, _ = build(tokens, 64, "none")
     assert "is_continuation" not in built.features(64, VOCAB)
@@ -390,11 +398,11 @@ def test_without_a_segmenter_rows_are_stored_as_small_as_without_the_option():
         built, is_continuation=np.zeros(len(built.ids), bool)
     )
     num_bits = len(told.to_bytes()) - len(built.to_bytes())
-    assert num_bits == -(-built.part_lengths.sum() // 8)
+    assert num_bits == -(-built.segment_lengths.sum() // 8)
 
 
 @pytest.mark.parametrize("pairing", ["none", "nsp", "sop"])
-def test_rows_fit_and_survive_being_stored_and_reordered(pairing):
+def test_rows_can_be_stored_and_reordered(pairing):
     tokens = random_tokens()
     built, _, _ = build(tokens, 64, pairing)
     order = np.random.default_rng(0).permutation(len(built))
@@ -406,7 +414,7 @@ def test_rows_fit_and_survive_being_stored_and_reordered(pairing):
     assert before["attention_mask"].sum(1).max() == 64
 
 
-def test_no_documents_make_no_rows():
+def test_no_documents_give_no_rows():
     empty = rows.concatenate_tokens([])
     for pairing, packing in (
         ("none", False),
@@ -420,13 +428,14 @@ def test_no_documents_make_no_rows():
 
 
 @pytest.mark.parametrize("pairing", ["none", "nsp", "sop"])
-def test_nothing_is_left_to_the_garbage_collector(pairing):
-    # It comes so rarely that a worker would hold many units' arrays until then.
+def test_arrays_are_freed_without_the_garbage_collector(pairing):
+    # The collector runs so rarely that a worker would hold the arrays of many
+    # work units.
     gc.disable()
     try:
         tokens = random_tokens(50)
         built, _, _ = build(tokens, 64, pairing)
-        starts = built.part_starts
+        starts = built.segment_starts
         held = [tokens.ids, starts if starts.base is None else starts.base]
         references = [weakref.ref(array) for array in held]
         del tokens, built, starts, held

@@ -8,7 +8,7 @@ import pytest
 
 from bert_pretrain import errors
 from bert_pretrain.data import vocabulary
-from tfrecord_builders.rows import masking, rows
+from tfrecord_builders.rows import masking, row_builder, rows
 from tfrecord_builders.tokens import segmentation, tokenization
 
 # Written for this test: words of one to five ideographs, Latin letters and
@@ -112,9 +112,9 @@ def test_chinese_words_are_masked_whole(split_words, vocab):
     ids, splits, is_continuation = tokenization.Tokenizer(vocab).tokenize_words(
         PARAGRAPH * 200, split_words
     )
-    built, _ = rows.build(
+    built, _ = row_builder.build(
         rows.Tokens(ids, splits[1:], splits[6::6], is_continuation),
-        rows.RowsConfig(seq_length=128),
+        row_builder.RowsConfig(seq_length=128),
         seed=0,
     )
     features = built.features(128, vocab)

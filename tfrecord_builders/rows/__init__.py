@@ -1,1 +1,1 @@
-"""Tokens to rows: filled, paired, packed, masked."""
+"""From token ids to rows: pairing, packing, masking."""

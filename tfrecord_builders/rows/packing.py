@@ -1,54 +1,66 @@
-"""Packing: which parts of documents share a row.
+"""Packing: rows that hold segments of several documents.
 
-Best fit, the longest parts first, over parts sorted by length (Krell et al.
-2021, arXiv 2107.02027, section 3): a row takes the longest part that fits into
-what is left of it, again and again. Where none fits and much is left, as with
-documents that each fill most of a row, the first sentences of a long part go
-there and its rest is packed later. So parts are cut at sentence ends only, and
-hardly more often than the padding demands.
+Best-fit-decreasing over segments sorted by length (Krell et al. 2021, arXiv
+2107.02027, section 3): a row repeatedly takes the longest segment that fits
+into its free tokens. If none fits and many tokens are free, the row takes the
+first sentences of a longer segment, and the rest of that segment is packed
+later. This is common when each document fills most of a row. So segments are
+cut at ends of sentences only, and only to avoid padding.
 """
 
 import bisect
 import collections
 import itertools
+from collections.abc import Iterator, Sequence
 
-SPECIAL_TOKENS_PER_PART = 2
-# What may be left of a row before a part is cut to fill it: half of it, in
-# the mean, becomes padding, and a shorter piece teaches little.
-_LARGEST_REST = 1 / 32
-# Parts to choose from where one is cut: the best fills all but a few tokens.
+Segment = tuple[int, int]  # start and end
+
+SPECIAL_TOKENS_PER_SEGMENT = 2
+# A segment is cut only if at least this share of a row is free. Half of it
+# becomes padding on average. Smaller pieces would teach the model little.
+_MIN_FREE_SHARE = 1 / 32
+# Segments that are tried for a cut. The best of them leaves only a few tokens
+# free.
 _NUM_CANDIDATES = 8
 
 
-def pack(parts, sentence_ends, document_ends, seq_length):
-    """Packs parts into rows.
+def pack(
+    segments: Sequence[Segment],
+    sentence_ends: Sequence[int],
+    document_ends: Sequence[int],
+    seq_length: int,
+) -> list[list[Segment]]:
+    """Packs segments into rows.
 
     Args:
-      parts: (start, end) of each, of at most seq_length - 2 tokens.
-      sentence_ends: where parts may be cut, rising; each part's end is one.
-      document_ends: a selection of the sentence_ends, rising.
+      segments: each of at most seq_length - 2 tokens.
+      sentence_ends: where segments may be cut, ascending; they contain the end
+        of each segment.
+      document_ends: those of the sentence ends that end a document, ascending.
       seq_length: tokens of a row, special tokens included.
 
     Returns:
-      A list of rows, each a list of (start, end) in the order of the text.
+      The segments of each row in the order of the text. Neighbouring segments
+      of a document are joined.
     """
-    pool = _Pool(parts, sentence_ends)
-    document_ends = frozenset(document_ends)
-    smallest_cut = max(1, int(seq_length * _LARGEST_REST))
+    pool = _Pool(segments, sentence_ends)
+    is_document_end = frozenset(document_ends)
+    smallest_cut = max(1, int(seq_length * _MIN_FREE_SHARE))
     rows = []
     while pool:
-        row, room = [], seq_length - SPECIAL_TOKENS_PER_PART
-        while part := (
-            pool.take(room) or room >= smallest_cut and pool.cut(room)
+        row: list[Segment] = []
+        room = seq_length - SPECIAL_TOKENS_PER_SEGMENT
+        while segment := pool.take(room) or (
+            pool.cut(room) if room >= smallest_cut else None
         ):
-            row.append(part)
-            room -= part[1] - part[0] + SPECIAL_TOKENS_PER_PART
-        rows.append(_join(sorted(row), document_ends))
+            row.append(segment)
+            room -= segment[1] - segment[0] + SPECIAL_TOKENS_PER_SEGMENT
+        rows.append(_join(sorted(row), is_document_end))
     return rows
 
 
-def _join(row, document_ends):
-    """Makes one part of those that follow one another in a document."""
+def _join(row: list[Segment], document_ends: frozenset[int]) -> list[Segment]:
+    """Joins segments that follow one another in a document."""
     joined = row[:1]
     for start, end in row[1:]:
         if start == joined[-1][1] and start not in document_ends:
@@ -59,39 +71,36 @@ def _join(row, document_ends):
 
 
 class _Pool:
-    """Parts by length; the longest that fits is found by one operation."""
+    """Segments by length, with fast access to the longest one that fits."""
 
-    def __init__(self, parts, sentence_ends):
+    def __init__(
+        self, segments: Sequence[Segment], sentence_ends: Sequence[int]
+    ) -> None:
         self._sentence_ends = sentence_ends
-        self._by_length = collections.defaultdict(list)
-        self._lengths = 0  # Bit n is set if there are parts of n tokens.
-        for part in parts:
-            self._add(part)
+        self._by_length: dict[int, list[Segment]] = collections.defaultdict(
+            list
+        )
+        self._lengths = 0  # Bit n is set if there are segments of n tokens.
+        for segment in segments:
+            self._add(segment)
 
-    def _add(self, part):
-        length = part[1] - part[0]
-        self._by_length[length].append(part)
-        self._lengths |= 1 << length
-
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self._lengths > 0
 
-    def take(self, limit):
-        """Removes and returns the longest part of at most `limit` tokens."""
+    def take(self, limit: int) -> Segment | None:
+        """Removes and returns the longest segment of at most `limit` tokens."""
         fitting = self._lengths & ((2 << max(limit, 0)) - 1)
         return self._remove(fitting.bit_length() - 1, -1) if fitting else None
 
-    def _remove(self, length, index):
-        parts = self._by_length[length]
-        parts[index], parts[-1] = parts[-1], parts[index]
-        part = parts.pop()
-        if not parts:
-            self._lengths ^= 1 << length
-        return part
+    def cut(self, limit: int) -> Segment | None:
+        """Cuts a long segment, and returns its first sentences.
 
-    def cut(self, limit):
-        """Removes and returns the first sentences, at most `limit` tokens, of
-        one of the longest parts: the one of which they fill it best."""
+        Of some of the longest segments, it cuts the one whose first sentences
+        fill `limit` tokens best.
+
+        Returns:
+          At most `limit` tokens. None if no first sentence is short enough.
+        """
         best_length, best = 0, None
         for length, index in itertools.islice(self._longest(), _NUM_CANDIDATES):
             start, _ = self._by_length[length][index]
@@ -104,8 +113,21 @@ class _Pool:
         self._add((start + best_length, end))
         return start, start + best_length
 
-    def _longest(self):
-        """(length, index) of parts, the longest first."""
+    def _add(self, segment: Segment) -> None:
+        length = segment[1] - segment[0]
+        self._by_length[length].append(segment)
+        self._lengths |= 1 << length
+
+    def _remove(self, length: int, index: int) -> Segment:
+        segments = self._by_length[length]
+        segments[index], segments[-1] = segments[-1], segments[index]
+        segment = segments.pop()
+        if not segments:
+            self._lengths ^= 1 << length
+        return segment
+
+    def _longest(self) -> Iterator[tuple[int, int]]:
+        """Yields (length, index) of segments, the longest first."""
         lengths = self._lengths
         while lengths:
             length = lengths.bit_length() - 1
@@ -113,7 +135,7 @@ class _Pool:
                 yield length, index
             lengths ^= 1 << length
 
-    def _last_end(self, start, limit):
-        """The last sentence's end within `limit` tokens, or `start`."""
+    def _last_end(self, start: int, limit: int) -> int:
+        """The last end of a sentence within `limit` tokens, or `start`."""
         after = bisect.bisect_right(self._sentence_ends, start + limit)
         return max(start, self._sentence_ends[after - 1]) if after else start

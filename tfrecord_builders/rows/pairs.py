@@ -1,11 +1,11 @@
-"""Pairs of parts: which ranges of tokens a row of two parts holds.
+"""Sentence pairs: the two segments of a row, as ranges of tokens.
 
-A chunk of whole sentences is taken that fits into a row, and divided at a
-random sentence. For next-sentence prediction (BERT, section 3.1, appendix
-A.2) the first part is followed either by the rest of the chunk or by
-sentences of another document; in that case the rest of the chunk is returned
-and starts the next row. For sentence-order prediction (ALBERT, section 3.1) it
-is followed, or preceded, by the rest of the chunk.
+A chunk of whole sentences that fits into a row is divided at a random sentence
+into two segments. For next-sentence prediction (BERT, section 3.1, appendix
+A.2) the second segment is either the rest of the chunk, or sentences of
+another document; then the rest of the chunk begins the next row. For
+sentence-order prediction (ALBERT, section 3.1) the two segments of the chunk
+are swapped or not.
 
 N = sentences, D = documents, R = pairs.
 """
@@ -14,37 +14,45 @@ import numpy as np
 
 from bert_pretrain import numba_jit
 
-# BERT, appendix A.2: one row in ten is shorter than need be, so that the
-# model sees short inputs too.
+# BERT, appendix A.2: one row in ten is shorter than possible, so that the model
+# sees short inputs too.
 SHORT_ROW_FRACTION = 0.1
-# BERT, section 3.1: half of the pairs are from two documents.
+# BERT, section 3.1: half of the pairs come from two documents.
 RANDOM_NEXT_FRACTION = 0.5
 # ALBERT, section 3.1: half of the pairs are swapped.
 SWAPPED_FRACTION = 0.5
 
 
-def pair(bounds_N, documents_D, capacity, pairing, seed):
-    """Makes pairs of all sentences.
+def pair(
+    bounds_N: np.ndarray,
+    documents_D: np.ndarray,
+    capacity: int,
+    pairing: str,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Makes pairs from all sentences.
 
     Args:
-      bounds_N: int64 [N + 1]: sentence i is the tokens from its bound to the
-        next; none has more than half of `capacity`.
-      documents_D: int64 [D + 1]: the first sentence of each, and N.
-      capacity: how many tokens two parts may have together.
+      bounds_N: int64 [N + 1]; sentence i is the tokens from bound i to bound
+        i + 1, at most half of `capacity`.
+      documents_D: int64 [D + 1], the first sentence of each document, and N.
+      capacity: the most tokens of two segments together.
       pairing: "nsp" or "sop".
-      seed: an int; one seed, one set of pairs.
+      seed: the pairs depend on it and on the sentences only.
 
     Returns:
-      (int64 [2 R, 2], the start and the end of each part; bool [R], where the
-      second part is from elsewhere, or the parts are swapped; counts:
-      `num_tokens_cut` and `num_documents_unpaired`).
+      segments: int64 [2 R, 2], start and end of each segment.
+      labels: bool [R], true if the second segment is from another document
+        (nsp), or if the segments are swapped (sop).
+      counts: `num_tokens_cut`, tokens cut from segments of other documents,
+        and `num_documents_unpaired`, documents whose rest has no pair.
     """
     make_pairs = {"nsp": _pair_next, "sop": _pair_ordered}[pairing]
-    parts, labels, num_cut, num_unpaired = make_pairs(
+    segments, labels, num_cut, num_unpaired = make_pairs(
         bounds_N, documents_D, capacity, np.random.default_rng(seed)
     )
     return (
-        parts,
+        segments.copy(),  # Frees the unused end of the buffer.
         labels,
         {"num_tokens_cut": num_cut, "num_documents_unpaired": num_unpaired},
     )
@@ -52,17 +60,22 @@ def pair(bounds_N, documents_D, capacity, pairing, seed):
 
 @numba_jit.compiled
 def _pair_next(bounds, documents, capacity, rng):
-    parts = np.empty((2 * len(bounds), 2), np.int64)
+    """Makes pairs for next-sentence prediction.
+
+    Returns:
+      Segments, labels, number of tokens cut, number of documents unpaired.
+    """
+    segments = np.empty((2 * len(bounds), 2), np.int64)
     labels = np.empty(len(bounds), np.bool_)
     num_documents = len(documents) - 1
     num_pairs = num_cut = num_unpaired = 0
-    # A document's last sentence has none after it and always gets one from
-    # elsewhere; such pairs are made up for, so that half of all stay true.
+    # The last sentence of a document is always paired with another document.
+    # In return, other pairs become actual ones, so that half of all pairs are.
     owed_actual = 0.0
     for document in range(num_documents):
         first, stop = documents[document], documents[document + 1]
         while first < stop:
-            its_capacity, end = _chunk(bounds, first, stop, capacity, rng)
+            row_capacity, end = _chunk(bounds, first, stop, capacity, rng)
             is_random = must_be_random = end == first + 1
             if num_documents == 1:
                 if must_be_random:
@@ -75,72 +88,75 @@ def _pair_next(bounds, documents, capacity, rng):
                 owed_actual -= not is_random
             second = _divide(first, end, rng)
             length = bounds[second] - bounds[first]
-            parts[2 * num_pairs] = bounds[first], bounds[second]
+            segments[2 * num_pairs] = bounds[first], bounds[second]
             if is_random:
-                start, past, cut = _draw_part(
-                    bounds, documents, document, its_capacity - length, rng
+                start, past, cut = _draw_segment(
+                    bounds, documents, document, row_capacity - length, rng
                 )
-                parts[2 * num_pairs + 1] = start, past
+                segments[2 * num_pairs + 1] = start, past
                 num_cut += cut
                 first = second
             else:
-                parts[2 * num_pairs + 1] = bounds[second], bounds[end]
+                segments[2 * num_pairs + 1] = bounds[second], bounds[end]
                 first = end
             labels[num_pairs] = is_random
             num_pairs += 1
-    return parts[: 2 * num_pairs], labels[:num_pairs], num_cut, num_unpaired
+    return segments[: 2 * num_pairs], labels[:num_pairs], num_cut, num_unpaired
 
 
 @numba_jit.compiled
 def _pair_ordered(bounds, documents, capacity, rng):
-    # A sentence alone makes a pair too.
-    parts = np.empty((2 * len(bounds), 2), np.int64)
+    """Makes pairs for sentence-order prediction; returns as `_pair_next`."""
+    # There may be as many pairs as sentences.
+    segments = np.empty((2 * len(bounds), 2), np.int64)
     labels = np.empty(len(bounds), np.bool_)
     num_pairs = num_unpaired = 0
     for document in range(len(documents) - 1):
         first, stop = documents[document], documents[document + 1]
         while first < stop:
             _, end = _chunk(bounds, first, stop, capacity, rng)
-            if end == stop - 1:  # The last sentence wants a partner.
+            if end == stop - 1:  # Do not leave the last sentence alone.
                 if bounds[stop] - bounds[first] <= capacity:
                     end = stop
                 elif end - first > 2:
                     end -= 1
             border = bounds[_divide(first, end, rng)]
             if end == first + 1:
-                # A sentence alone, mostly a document of one, is divided
-                # within, so that its text is not lost.
+                # Divide a single sentence, so that its text is not lost. It
+                # is mostly the only sentence of its document.
                 border = (bounds[first] + bounds[end]) // 2
                 if border == bounds[first]:
                     num_unpaired += 1
                     break
             is_swapped = rng.random() < SWAPPED_FRACTION
-            parts[2 * num_pairs + is_swapped] = bounds[first], border
-            parts[2 * num_pairs + 1 - is_swapped] = border, bounds[end]
+            segments[2 * num_pairs + is_swapped] = bounds[first], border
+            segments[2 * num_pairs + 1 - is_swapped] = border, bounds[end]
             labels[num_pairs] = is_swapped
             num_pairs += 1
             first = end
-    return parts[: 2 * num_pairs], labels[:num_pairs], 0, num_unpaired
+    return segments[: 2 * num_pairs], labels[:num_pairs], 0, num_unpaired
 
 
 @numba_jit.compiled
 def _chunk(bounds, first, stop, capacity, rng):
-    """(the row's capacity, the sentence behind those that go into it).
+    """Chooses the sentences of a row, from `first` on.
 
-    At least two sentences, if there are two before `stop`.
+    Returns:
+      The capacity of the row, and the sentence after the chosen ones. These
+      are at least two, unless only one is left before `stop`.
     """
-    its_capacity = capacity
+    row_capacity = capacity
     if rng.random() < SHORT_ROW_FRACTION:
-        its_capacity = 2 + int(rng.random() * (capacity - 1))
-    end = _fit(bounds, first, stop, its_capacity)
-    if end < first + 2:  # Two always fit into a whole row.
+        row_capacity = 2 + int(rng.random() * (capacity - 1))
+    end = _fit(bounds, first, stop, row_capacity)
+    if end < first + 2:  # Two always fit into a full row.
         return capacity, min(first + 2, stop)
-    return its_capacity, end
+    return row_capacity, end
 
 
 @numba_jit.compiled
 def _fit(bounds, first, stop, capacity):
-    """The sentence behind those that fit, from `first` on, before `stop`."""
+    """The sentence after those that fit, from `first` on, before `stop`."""
     end = first
     while end < stop and bounds[end + 1] - bounds[first] <= capacity:
         end += 1
@@ -149,13 +165,17 @@ def _fit(bounds, first, stop, capacity):
 
 @numba_jit.compiled
 def _divide(first, end, rng):
-    """The sentence at which the second part starts."""
+    """Draws the sentence at which the second segment starts."""
     return first + 1 + int(rng.random() * max(0, end - first - 1))
 
 
 @numba_jit.compiled
-def _draw_part(bounds, documents, document, capacity, rng):
-    """(start, end, tokens cut) in a document that is not `document`."""
+def _draw_segment(bounds, documents, document, capacity, rng):
+    """Draws a segment of another document than `document`.
+
+    Returns:
+      Start, end, number of tokens cut.
+    """
     other = int(rng.random() * (len(documents) - 2))
     other += other >= document
     first, stop = documents[other], documents[other + 1]

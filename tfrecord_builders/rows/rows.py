@@ -1,124 +1,90 @@
-"""Rows: token ids cut and joined to what one example holds.
+"""Rows: the token ids of examples before they are serialized.
 
-A row is one or more parts, each a range of a document's tokens:
+A row is one or more segments. A segment is a range of tokens of one document:
 
-    [CLS] part [SEP]                        pairing none: full sentences
-    [CLS] part [SEP] part [SEP]             pairing nsp or sop: sentence pairs
-    [CLS] part [SEP] [CLS] part [SEP] …     packing: parts of many documents
+    [CLS] segment [SEP]                          full sentences
+    [CLS] segment [SEP] segment [SEP]            sentence pairs
+    [CLS] segment [SEP] [CLS] segment [SEP] …    packed: several documents
 
-Rows are made as ranges (a few numbers a row) and only then gathered, so that
-no Python loop runs over tokens. Sentences stay whole where they fit; one that
-does not fit into what is left of a row starts the next row, and one that is
-longer than a row is cut, so that no text is lost.
+Rows are stored as ranges, a few numbers for each row. Tokens are copied only
+when rows are serialized or become features, so no Python loop runs over them.
+
+T = tokens, N = sentences, D = documents, Q = segments, R = rows, S = tokens of
+a row.
 """
 
-import bisect
 import dataclasses
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 
-from bert_pretrain import errors, numba_jit, options
+from bert_pretrain import numba_jit
 from bert_pretrain.data import vocabulary
-from tfrecord_builders.rows import packing, pairs
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RowsConfig(options.Options):
-    seq_length: int = options.option(
-        "Tokens of a row, special tokens included (S).", 128, at_least=8
-    )
-    pairing: Literal["none", "nsp", "sop"] = options.option(
-        "none: full sentences of one document. nsp: pairs of parts, half of "
-        "them from two documents, for next-sentence prediction. sop: pairs "
-        "of parts that follow one another, half of them swapped, for "
-        "sentence-order prediction (ALBERT).",
-        "none",
-    )
-    packing: bool = options.option(
-        "Fills rows with the text of several documents, each with its own "
-        "[CLS] and [SEP], for training that keeps them apart; needs "
-        "pairing=none.",
-        False,
-    )
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.packing and self.pairing != "none":
-            raise errors.UserError(
-                f"packing goes with pairing=none, not {self.pairing!r}: a "
-                "packed row has no one first and second part; leave one out."
-            )
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """Documents as token ids, and where their sentences end.
+    """Documents as token ids."""
 
-    ids: integers [T]; sentence_ends: [N], rising, the last one T;
-    document_ends: [D], a selection of the sentence_ends; is_continuation:
-    bool [T], the tokens that a segmenter found to go on with the word before
-    them, or None if there was no segmenter.
-    """
-
-    ids: np.ndarray
-    sentence_ends: np.ndarray
-    document_ends: np.ndarray
+    ids: np.ndarray  # integers [T]
+    sentence_ends: np.ndarray  # [N], ascending; the last one is T
+    document_ends: np.ndarray  # [D], those sentence ends that end a document
+    # bool [T], tokens that a segmenter found to belong to the word of the token
+    # before; None without a segmenter.
     is_continuation: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Rows as ranges of tokens, part after part, without the special tokens.
+    """Rows as ranges of tokens, without special tokens."""
 
-    ids: integers [T]; part_starts, part_lengths: [Q], ranges of the ids;
-    parts_per_row: [R], Q in all; next_sentence_labels: bool [R], true where
-    the second part is from elsewhere, or the parts are swapped;
-    is_continuation: as of `Tokens`.
-    """
-
-    ids: np.ndarray
-    part_starts: np.ndarray
-    part_lengths: np.ndarray
-    parts_per_row: np.ndarray
+    ids: np.ndarray  # integers [T]
+    segment_starts: np.ndarray  # [Q], indices into the ids
+    segment_lengths: np.ndarray  # [Q]
+    segments_per_row: np.ndarray  # [R], their sum is Q
+    # bool [R], true if the second segment is from another document, or if the
+    # two segments are swapped.
     next_sentence_labels: np.ndarray
-    is_continuation: np.ndarray | None = None
+    is_continuation: np.ndarray | None = None  # bool [T], see `Tokens`
 
-    def __len__(self):
-        return len(self.parts_per_row)
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.segments_per_row)
 
     @property
-    def num_bytes(self):
+    def num_bytes(self) -> int:
+        """Memory of all arrays."""
         return sum(
             getattr(self, field.name).nbytes
             for field in dataclasses.fields(self)
             if getattr(self, field.name) is not None
         )
 
-    def take(self, order):
-        """The rows that `order` ([N] row numbers) names, in that order."""
-        first_parts = _starts(self.parts_per_row)
-        parts = _ranges(first_parts[order], self.parts_per_row[order])
+    def take(self, order: np.ndarray) -> "Rows":
+        """Selects rows by their numbers, in the order of `order`."""
+        first_segments = _starts(self.segments_per_row)
+        segments = _ranges(first_segments[order], self.segments_per_row[order])
         return dataclasses.replace(
             self,
-            part_starts=self.part_starts[parts],
-            part_lengths=self.part_lengths[parts],
-            parts_per_row=self.parts_per_row[order],
+            segment_starts=self.segment_starts[segments],
+            segment_lengths=self.segment_lengths[segments],
+            segments_per_row=self.segments_per_row[order],
             next_sentence_labels=self.next_sentence_labels[order],
         )
 
-    def to_bytes(self):
+    def to_bytes(self) -> bytes:
+        """Serializes rows for a temporary file, with the tokens they hold."""
         ids = self._gather(self.ids)
         itemsize = 2 if ids.max(initial=0) < 2**16 else 4
         sizes = np.array(
-            [len(ids), len(self.part_lengths), len(self), itemsize], "<i8"
+            [len(ids), len(self.segment_lengths), len(self), itemsize], "<i8"
         )
         return b"".join(
             [
                 sizes.tobytes(),
                 ids.astype(f"<u{itemsize}").tobytes(),
-                self.part_lengths.astype("<i4").tobytes(),
-                self.parts_per_row.astype("<i4").tobytes(),
+                self.segment_lengths.astype("<i4").tobytes(),
+                self.segments_per_row.astype("<i4").tobytes(),
                 self.next_sentence_labels.tobytes(),
                 b""
                 if self.is_continuation is None
@@ -127,58 +93,68 @@ class Rows:
         )
 
     @classmethod
-    def from_bytes(cls, content):
-        num_ids, num_parts, num_rows, itemsize = np.frombuffer(
+    def from_bytes(cls, content: bytes) -> "Rows":
+        """The inverse of `to_bytes`; tokens that no row holds are lost."""
+        num_ids, num_segments, num_rows, itemsize = np.frombuffer(
             content, "<i8", 4
         )
         arrays, offset = [], 32
         for dtype, count in (
             (f"<u{itemsize}", num_ids),
-            ("<i4", num_parts),
+            ("<i4", num_segments),
             ("<i4", num_rows),
             (np.bool_, num_rows),
         ):
             arrays.append(np.frombuffer(content, dtype, count, offset))
             offset += arrays[-1].nbytes
-        # Bits, where there was a segmenter, are all that may follow.
+        # Bits follow only if there was a segmenter.
         bits = np.frombuffer(content, np.uint8, offset=offset)
         if len(bits):
             arrays.append(np.unpackbits(bits, count=num_ids).view(bool))
-        ids, part_lengths, *others = arrays
-        return cls(ids, _starts(part_lengths), part_lengths, *others)
+        ids, segment_lengths, *others = arrays
+        return cls(ids, _starts(segment_lengths), segment_lengths, *others)
 
-    def features(self, seq_length, vocab, is_packed=False):
-        """The rows as a model takes them: int32 [R, S] each, by name.
+    def features(
+        self,
+        seq_length: int,
+        vocab: vocabulary.Vocabulary,
+        is_packed: bool = False,
+    ) -> dict[str, np.ndarray]:
+        """Makes the features of a model, except those of masking.
 
-        Beside the features of records there is `is_continuation`, bool
-        [R, S], where there was a segmenter.
+        Returns:
+          By name, int32 [R, S]: `input_ids`, `attention_mask`,
+          `token_type_ids`, and if `is_packed` also `document_ids`: 1, 2, … in
+          each row, 0 for padding. `next_sentence_labels`: int32 [R].
+          `is_continuation`: bool [R, S], if there was a segmenter.
         """
         shape = len(self), seq_length
-        part_rows = np.repeat(np.arange(len(self)), self.parts_per_row)
-        # A part is followed by a [SEP]; a [CLS] precedes the row, or the part.
-        starts = _starts(self.part_lengths + (2 if is_packed else 1))
-        first_parts = _starts(self.parts_per_row)
-        starts = starts - starts[first_parts][part_rows] + 1
-        ends = starts + self.part_lengths  # the columns of the [SEP]s
+        segment_rows = np.repeat(np.arange(len(self)), self.segments_per_row)
+        # [SEP] follows each segment. [CLS] precedes each segment of a packed
+        # row, and only the first one of other rows.
+        starts = _starts(self.segment_lengths + (2 if is_packed else 1))
+        first_segments = _starts(self.segments_per_row)
+        starts = starts - starts[first_segments][segment_rows] + 1
+        ends = starts + self.segment_lengths  # the columns of the [SEP]s
 
         places = (
-            np.repeat(part_rows, self.part_lengths),
-            _ranges(starts, self.part_lengths),
+            np.repeat(segment_rows, self.segment_lengths),
+            _ranges(starts, self.segment_lengths),
         )
         input_ids = np.full(shape, vocab.id(vocabulary.PAD), np.int32)
         input_ids[places] = self._gather(self.ids)
-        input_ids[part_rows, ends] = vocab.id(vocabulary.SEP)
+        input_ids[segment_rows, ends] = vocab.id(vocabulary.SEP)
         if is_packed:
-            input_ids[part_rows, starts - 1] = vocab.id(vocabulary.CLS)
+            input_ids[segment_rows, starts - 1] = vocab.id(vocabulary.CLS)
         else:
             input_ids[:, 0] = vocab.id(vocabulary.CLS)
 
         columns = np.arange(seq_length)
-        last_parts = first_parts + self.parts_per_row - 1
-        attention_mask = columns <= ends[last_parts, None]
+        last_segments = first_segments + self.segments_per_row - 1
+        attention_mask = columns <= ends[last_segments, None]
         token_type_ids = np.zeros(shape, np.int32)
         if not is_packed:
-            token_type_ids[:] = columns > ends[first_parts, None]
+            token_type_ids[:] = columns > ends[first_segments, None]
             token_type_ids *= attention_mask
         features = {
             "input_ids": input_ids,
@@ -187,9 +163,9 @@ class Rows:
             "next_sentence_labels": self.next_sentence_labels.astype(np.int32),
         }
         if is_packed:
-            # One more from each [CLS] on.
+            # The number grows by one at each [CLS].
             is_first = np.zeros(shape, np.int32)
-            is_first[part_rows, starts - 1] = 1
+            is_first[segment_rows, starts - 1] = 1
             features["document_ids"] = is_first.cumsum(axis=1) * attention_mask
         if self.is_continuation is not None:
             features["is_continuation"] = np.zeros(shape, bool)
@@ -198,154 +174,71 @@ class Rows:
             )
         return features
 
-    def _gather(self, values):
-        """Of `values` [T], those of the parts, one after another."""
-        return _copy(values, self.part_starts, self.part_lengths)
+    def _gather(self, values: np.ndarray) -> np.ndarray:
+        """Copies the items of `values` [T] that belong to segments."""
+        return _copy(values, self.segment_starts, self.segment_lengths)
 
 
-def build(tokens, config, seed):
-    """Makes the rows of some documents.
-
-    Args:
-      seed: an int; one seed, one set of pairs.
-
-    Returns:
-      (`Rows`, counts: `num_tokens_cut` from parts of other documents, which
-      stand whole in rows of their own, `num_documents_unpaired`, and of packed
-      rows `num_rows_unpacked` and `num_tokens_unpacked`, special tokens
-      included, what they would be with one part a row).
-    """
-    if config.pairing == "none":
-        parts, parts_per_row, counts = _full_rows(tokens, config)
-        labels = np.zeros(len(parts_per_row), bool)
-    else:
-        parts, labels, counts = _pairs(tokens, config, seed)
-        parts_per_row = np.full(len(labels), 2, np.int32)
-    starts, ends = np.array(parts, np.int64).reshape(-1, 2).T
-    return Rows(
-        tokens.ids,
-        starts,
-        (ends - starts).astype(np.int32),
-        parts_per_row,
-        labels,
-        tokens.is_continuation,
-    ), counts
-
-
-def _pairs(tokens, config, seed):
-    """(the parts, the labels, counts)."""
-    capacity = config.seq_length - 3
-    # With sentences of at most half a row, two always fit.
-    ends = _cut_long(tokens.sentence_ends, capacity // 2)
-    documents = np.searchsorted(ends, tokens.document_ends) + 1
-    return pairs.pair(
-        np.append(0, ends),
-        np.append(0, documents),
-        capacity,
-        config.pairing,
-        seed,
-    )
-
-
-def _full_rows(tokens, config):
-    """(the parts, how many each row has, counts)."""
-    ends = _cut_long(tokens.sentence_ends, config.seq_length - 2).tolist()
-    document_ends = tokens.document_ends.tolist()
-    parts = _full_sentences(ends, document_ends, config.seq_length - 2)
-    if not config.packing:
-        return parts, np.ones(len(parts), np.int32), {}
-    packed = packing.pack(parts, ends, document_ends, config.seq_length)
-    counts = {
-        "num_rows_unpacked": len(parts),
-        "num_tokens_unpacked": len(tokens.ids) + 2 * len(parts),
-    }
-    return (
-        [part for row in packed for part in row],
-        np.array([len(row) for row in packed], np.int32),
-        counts,
-    )
-
-
-def _full_sentences(ends, document_ends, capacity):
-    """(start, end) of each part: as many whole sentences as fit."""
-    parts, start, first = [], 0, 0
-    for document_end in document_ends:
-        while start < document_end:
-            limit = min(start + capacity, document_end)
-            first = bisect.bisect_right(ends, limit, first)
-            parts.append((start, ends[first - 1]))
-            start = ends[first - 1]
-    return parts
-
-
-def _cut_long(sentence_ends, capacity):
-    """Adds an end wherever a sentence would be longer than `capacity`."""
-    lengths = np.diff(sentence_ends, prepend=0)
-    pieces = -(-lengths // capacity)
-    steps = np.repeat(capacity, pieces.sum())
-    last = np.cumsum(pieces) - 1
-    steps[last] = lengths - capacity * (pieces - 1)
-    return np.cumsum(steps)
-
-
-def concatenate(many):
-    """Joins `Rows`."""
-    # Of no rows it is not known whether there was a segmenter.
+def concatenate(many: Sequence[Rows]) -> Rows:
+    """Joins rows; `many` must not be empty."""
+    # If there are no rows, `from_bytes` cannot know whether there was a
+    # segmenter.
     many = [rows for rows in many if len(rows)] or many[:1]
     offsets = _starts(np.array([len(rows.ids) for rows in many]))
-    joined = {
-        field.name: _concatenate([getattr(rows, field.name) for rows in many])
-        for field in dataclasses.fields(Rows)
-    }
-    joined["part_starts"] += np.repeat(
-        offsets, [len(rows.part_starts) for rows in many]
+    return Rows(
+        np.concatenate([rows.ids for rows in many]),
+        np.concatenate(
+            [
+                rows.segment_starts + offset
+                for rows, offset in zip(many, offsets, strict=True)
+            ]
+        ),
+        np.concatenate([rows.segment_lengths for rows in many]),
+        np.concatenate([rows.segments_per_row for rows in many]),
+        np.concatenate([rows.next_sentence_labels for rows in many]),
+        _concatenate([rows.is_continuation for rows in many]),
     )
-    return Rows(**joined)
 
 
-def concatenate_tokens(many):
-    """Joins `Tokens`, the ends of each moved behind those before it."""
+def concatenate_tokens(many: Sequence[Tokens]) -> Tokens:
+    """Joins documents; `many` may be empty."""
     if not many:
         empty = np.zeros(0, np.int64)
         return Tokens(empty.astype(np.int32), empty, empty)
     offsets = _starts(np.array([len(tokens.ids) for tokens in many]))
+    pairs = list(zip(many, offsets, strict=True))
     return Tokens(
         np.concatenate([tokens.ids for tokens in many]),
-        *(
-            np.concatenate(
-                [
-                    getattr(tokens, name) + offset
-                    for tokens, offset in zip(many, offsets, strict=True)
-                ]
-            )
-            for name in ("sentence_ends", "document_ends")
-        ),
+        np.concatenate([each.sentence_ends + offset for each, offset in pairs]),
+        np.concatenate([each.document_ends + offset for each, offset in pairs]),
         _concatenate([tokens.is_continuation for tokens in many]),
     )
 
 
-def _concatenate(arrays):
+def _concatenate(arrays) -> np.ndarray | None:
+    """Joins arrays, or None if they are None."""
     return None if arrays[0] is None else np.concatenate(arrays)
 
 
-def _starts(lengths):
+def _starts(lengths: np.ndarray) -> np.ndarray:
+    """The start of each range when ranges lie one after another."""
     return np.cumsum(lengths) - lengths
 
 
-def _ranges(starts, lengths):
-    """The numbers of all ranges [start, start + length), one after another."""
-    places = np.repeat(starts - _starts(lengths), lengths)
-    places += np.arange(len(places))
-    return places
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """All numbers of the ranges [start, start + length)."""
+    numbers = np.repeat(starts - _starts(lengths), lengths)
+    numbers += np.arange(len(numbers))
+    return numbers
 
 
 @numba_jit.compiled
 def _copy(values, starts, lengths):
-    """Of `values` what lies in all ranges [start, start + length)."""
+    """Copies the values in the ranges [start, start + length)."""
     copied = np.empty(lengths.sum(), values.dtype)
     at = 0
-    for part in range(len(starts)):
-        for i in range(starts[part], starts[part] + lengths[part]):
+    for segment in range(len(starts)):
+        for i in range(starts[segment], starts[segment] + lengths[segment]):
             copied[at] = values[i]
             at += 1
     return copied

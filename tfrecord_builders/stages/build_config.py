@@ -15,7 +15,7 @@ import dataclasses
 from bert_pretrain import errors, options
 from bert_pretrain.data import records
 from tfrecord_builders.quality import filters, minhash
-from tfrecord_builders.rows import masking, rows
+from tfrecord_builders.rows import masking, row_builder
 from tfrecord_builders.sources import documents
 
 # So that no two stages draw the same numbers.
@@ -29,7 +29,7 @@ class DatasetConfig(options.Options):
     source: documents.SourceConfig
     filters: filters.FiltersConfig
     deduplication: minhash.DeduplicationConfig
-    rows: rows.RowsConfig
+    rows: row_builder.RowsConfig
     masking: masking.MaskingConfig
     vocab_file: str = options.option("The vocab.txt to tokenize with.")
     eval_fraction: float = options.option(

@@ -8,7 +8,7 @@ import numpy as np
 from bert_pretrain import files
 from bert_pretrain.data import records, vocabulary
 from tfrecord_builders.engines import engine
-from tfrecord_builders.rows import rows
+from tfrecord_builders.rows import row_builder, rows
 from tfrecord_builders.stages import build_config, duplicates, extract
 from tfrecord_builders.tokens import segmentation, sentences, tokenization
 
@@ -58,7 +58,7 @@ def _make_rows(work, shards, unit, prefix, progress):
         rng = np.random.default_rng(
             [work.config.seed, build_config.ROWS_STREAM, number, first]
         )
-        built, row_counts = rows.build(
+        built, row_counts = row_builder.build(
             tokens_of[split], work.config.rows, int(rng.integers(2**63))
         )
         counts.update({f"{split}_{name}": n for name, n in row_counts.items()})
