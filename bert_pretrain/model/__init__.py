@@ -1,1 +1,1 @@
-"""The model: its forward pass, its losses, its weights."""
+"""The BERT model: its forward pass, its losses and its weights."""

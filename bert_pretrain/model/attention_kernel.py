@@ -1,29 +1,38 @@
-"""The attention kernel of TPUs, for graphs of TensorFlow.
+"""The attention kernel for TPUs, as an operation of TensorFlow graphs.
 
-jax compiles the kernel while the step is traced, and must not look for a TPU
-of its own meanwhile: TensorFlow has it.
+jax compiles the kernel while TensorFlow traces the step. jax must not look for
+a TPU during this time, because TensorFlow already holds the TPU.
 """
 
 import contextlib
 import contextvars
 import functools
 import importlib.util
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import tensorflow as tf
 
 from bert_pretrain.model import kernels, recomputation
 
-GROUP_WIDTH = 128  # lanes of a TPU's registers, which hold a group of heads
-_MAX_SEQ_LENGTH = 2048  # keys and values of a group, twice, in fast memory
-_form = contextvars.ContextVar("form", default="kernel")
+GROUP_WIDTH = 128  # lanes of a TPU register; one register holds a head group
+# The fast memory holds two copies of a group's keys and values.
+_MAX_SEQ_LENGTH = 2048
+Form = Literal["kernel", "interpreted", "plain"]
+_form: contextvars.ContextVar[Form] = contextvars.ContextVar(
+    "form", default="kernel"
+)
 
 
 @contextlib.contextmanager
-def form(name: Literal["kernel", "interpreted", "plain"]):
-    """Traces steps for TPUs with the kernel (as is done if jax is there),
-    with the kernel in plain operations, which every XLA compiler takes, or
-    with plain attention."""
+def form(name: Form) -> Iterator[None]:
+    """Selects the attention of the steps that are traced for TPUs.
+
+    Args:
+      name: "kernel", the default, uses the kernel if jax is installed.
+        "interpreted" uses the kernel in plain operations, which every XLA
+        compiler accepts. "plain" uses `kernels.attention`.
+    """
     token = _form.set(name)
     try:
         yield
@@ -32,7 +41,7 @@ def form(name: Literal["kernel", "interpreted", "plain"]):
 
 
 def is_used(seq_length: int, num_heads: int, head_size: int) -> bool:
-    """Whether what is traced now has the kernel, for whole rows."""
+    """Whether attention of all positions uses the kernel if traced now."""
     return (
         recomputation.is_one_program()
         and _form.get() != "plain"
@@ -41,7 +50,7 @@ def is_used(seq_length: int, num_heads: int, head_size: int) -> bool:
 
 
 def obstacle(seq_length: int, num_heads: int, head_size: int) -> str | None:
-    """Why a TPU would be given plain attention, and what to do; or None."""
+    """The reason why a TPU cannot use the kernel, or None if it can."""
     if importlib.util.find_spec("jax") is None:
         return "jax is not installed: pip install jax==0.7.1 jaxlib==0.7.1"
     if GROUP_WIDTH % head_size or num_heads % (GROUP_WIDTH // head_size):
@@ -51,8 +60,8 @@ def obstacle(seq_length: int, num_heads: int, head_size: int) -> str | None:
         )
     if seq_length % GROUP_WIDTH or seq_length > _MAX_SEQ_LENGTH:
         return (
-            f"rows of {seq_length} tokens are no multiple of {GROUP_WIDTH} up "
-            f"to {_MAX_SEQ_LENGTH}"
+            f"rows of {seq_length} tokens are not a multiple of "
+            f"{GROUP_WIDTH}, or exceed {_MAX_SEQ_LENGTH}"
         )
     return None
 
@@ -64,18 +73,23 @@ def attend(
     rate: float,
     seed: tf.Tensor | None,
 ) -> tf.Tensor:
-    """Attention of whole rows; nothing but its inputs is kept.
+    """Attention of all positions; only its inputs are kept for the gradient.
 
     Args:
-      qkv_BSX: group by group the queries, the keys and the values; queries
-        are already divided by the root of the head size.
-      ids_BS: int32; a token sees those with its own.
-      rate, seed: see `kernels.dropout`.
+      qkv_BSX: for each group of heads the queries, the keys and the values.
+        The queries are already divided by the root of the head size.
+      ids_BS: int32 document ids; a token sees the tokens with the same id.
+      num_heads: N.
+      rate: see `kernels.dropout`.
+      seed: see `kernels.dropout`.
+
+    Returns:
+      [B, S, H].
     """
     if seed is None:
         rate, seed = 0.0, tf.zeros([2], tf.int32)
     head_size = qkv_BSX.shape[-1] // (3 * num_heads)
-    forward, backward = _functions(
+    forward, backward = _convert_kernel(
         num_heads, head_size, rate, _form.get() == "interpreted"
     )
 
@@ -84,15 +98,17 @@ def attend(
         def gradient(upstream_BSH):
             return backward(seed, ids_BS, qkv_BSX, upstream_BSH)
 
-        # The tape need not look for another gradient in it.
+        # `gradient` is complete: the tape must not look for another one.
         return forward(seed, ids_BS, tf.stop_gradient(qkv_BSX)), gradient
 
     return run(qkv_BSX)
 
 
 @functools.cache
-def _functions(num_heads, head_size, rate, is_interpreted):
-    """The kernel and its gradient, as functions of tensors."""
+def _convert_kernel(
+    num_heads: int, head_size: int, rate: float, is_interpreted: bool
+) -> tuple[Callable[..., tf.Tensor], Callable[..., tf.Tensor]]:
+    """The kernel and its gradient as TensorFlow functions."""
     import jax
 
     jax.config.update("jax_platforms", "cpu")
@@ -107,17 +123,20 @@ def _functions(num_heads, head_size, rate, is_interpreted):
         is_interpreted,
     )
     return (
-        _from_jax(attention.forward(), is_interpreted),
-        _from_jax(attention.backward(), is_interpreted),
+        _convert(attention.forward(), is_interpreted),
+        _convert(attention.backward(), is_interpreted),
     )
 
 
-def _from_jax(function, is_interpreted):
+def _convert(
+    function: Callable, is_interpreted: bool
+) -> Callable[..., tf.Tensor]:
+    """A jax function as a TensorFlow function."""
     from jax import export
     from jax.experimental import jax2tf
 
-    # Lowered for TPUs, on the host that traces; and so that TensorFlow
-    # passes it on, whatever it finds itself on.
+    # The host lowers the function for TPUs. TensorFlow must accept the result
+    # on any platform, so the checks of the platform are disabled.
     safety = export.DisabledSafetyCheck
     checks = safety.platform(), safety.custom_call("tpu_custom_call")
     return tf.function(

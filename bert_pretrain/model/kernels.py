@@ -1,34 +1,36 @@
-"""The parts of a layer between its matrix products, in few passes over memory.
+"""The operations between a layer's matrix products, in few memory passes.
 
-Each has its gradient written out, so that what the gradient needs is computed
-again from the inputs, and not kept from one pass for another; dropout's masks
-are not kept either, since an element's fate follows from a seed and its place.
+Each operation has a handwritten gradient. The gradient computes intermediate
+values again from the inputs, so that they are not stored between the two
+passes. Dropout masks are not stored either: a seed and the position of an
+element decide whether the element is dropped.
 
-XLA makes one pass of such a chain: on a TPU, where it compiles the whole step;
-elsewhere the chains are compiled one by one, and the matrix products stay
-with the device's library. (On a CPU with oneDNN, compiling the whole step
-takes twice the time of compiling none of it.)
+XLA fuses such a chain of operations into one pass. On a TPU, XLA compiles the
+whole step. On other devices each chain is compiled alone, and the device's
+library computes the matrix products. (On a CPU with oneDNN, a step that is
+compiled as a whole takes twice as long as a step that is not compiled.)
 
 B = rows, N = heads, S = seq_length, D = head size, H = hidden size.
 """
 
 import functools
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
-# Of dropout's random bits, see `_random_bits`: the step from place to place,
-# and the shifts and factors that mix them.
+# Constants of dropout's random bits, see `_random_bits`: the step between
+# neighbouring elements, and the shifts and factors that mix the bits.
 GOLDEN_STEP = 0x9E3779B9
 MIXING = (17, 0xED5AD4BB), (11, 0xAC4C1B51), (15, 0x31848BAB)
 
-_compiled = functools.partial(
+_compiled: Callable = functools.partial(
     tf.function, jit_compile=True, autograph=False, reduce_retracing=False
 )
 
 
-def gelu(values):
-    """GELU by the error function (Hendrycks and Gimpel 2016)."""
+def gelu(values: tf.Tensor) -> tf.Tensor:
+    """GELU, computed with the error function (Hendrycks and Gimpel 2016)."""
 
     @tf.custom_gradient
     def activate(values):
@@ -37,8 +39,17 @@ def gelu(values):
     return activate(values)
 
 
-def normalize(values, scale_H, offset_H, epsilon):
-    """LayerNorm (Ba et al. 2016), computed in float32, returned as it came."""
+def normalize(
+    values: tf.Tensor,
+    scale_H: tf.Tensor,
+    offset_H: tf.Tensor,
+    epsilon: float,
+) -> tf.Tensor:
+    """LayerNorm (Ba et al. 2016), computed in float32.
+
+    Returns:
+      Values of the input's dtype.
+    """
 
     @tf.custom_gradient
     def apply(values, scale_H, offset_H):
@@ -56,17 +67,25 @@ def normalize(values, scale_H, offset_H, epsilon):
     return apply(values, scale_H, offset_H)
 
 
-def statistics(values, epsilon):
-    """Mean and deviation [..., 1] of the last axis, as `normalize` has them.
+def statistics(
+    values: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Computes `normalize`'s mean and deviation [..., 1] of the last axis.
 
-    They have no gradient: `normalize_by` has theirs in its own.
+    They have no gradient, because the gradient of `normalize_by` includes it.
     """
     wide = tf.cast(tf.stop_gradient(values), tf.float32)
     return _statistics(wide, epsilon)
 
 
-def normalize_by(values, scale_H, offset_H, mean, deviation):
-    """`normalize`, given the values' `statistics`: one pass less."""
+def normalize_by(
+    values: tf.Tensor,
+    scale_H: tf.Tensor,
+    offset_H: tf.Tensor,
+    mean: tf.Tensor,
+    deviation: tf.Tensor,
+) -> tf.Tensor:
+    """`normalize` from known `statistics`, which saves one pass."""
 
     @tf.custom_gradient
     def apply(values, scale_H, offset_H, mean, deviation):
@@ -86,11 +105,15 @@ def normalize_by(values, scale_H, offset_H, mean, deviation):
     return apply(values, scale_H, offset_H, mean, deviation)
 
 
-def dropout(values, rate, seed):
-    """Zeroes elements at random, and scales the others up.
+def dropout(
+    values: tf.Tensor, rate: float, seed: tf.Tensor | None
+) -> tf.Tensor:
+    """Sets random elements to zero and scales the others up.
 
     Args:
-      seed: int32 [2]; the same one zeroes the same elements. None for no
+      values: of any shape that is known when the graph is traced.
+      rate: the probability that an element is dropped.
+      seed: int32 [2]; the same seed drops the same elements. None for no
         dropout.
     """
     if seed is None or not rate:
@@ -105,16 +128,28 @@ def dropout(values, rate, seed):
     return drop(values)
 
 
-def attention(query_BNSD, key_BNSD, value_BNSD, hidden_scores, rate, seed):
+def attention(
+    query_BNSD: tf.Tensor,
+    key_BNSD: tf.Tensor,
+    value_BNSD: tf.Tensor,
+    hidden_scores: tf.Tensor,
+    rate: float,
+    seed: tf.Tensor | None,
+) -> tf.Tensor:
     """Attention (Vaswani et al. 2017, section 3.2.1), with dropout.
 
-    Only one [B, N, S, S] tensor is kept for the gradient, and the gradient's
-    sums over a row of it are taken over D instead (Dao et al. 2022, B.2).
+    Only one [B, N, S, S] tensor is kept for the gradient. The gradient's sums
+    over a row of this tensor are computed as sums over D (Dao et al. 2022,
+    B.2).
 
     Args:
       query_BNSD: already divided by the root of the head size.
-      hidden_scores: what is added to the scores of what a token must not see.
-      rate, seed: see `dropout`.
+      key_BNSD: one key for each position.
+      value_BNSD: one value for each position.
+      hidden_scores: added to the scores; large and negative where a token
+        must not see another token, else 0. Broadcast to [B, N, S, S].
+      rate: see `dropout`.
+      seed: see `dropout`.
     """
 
     @tf.custom_gradient
@@ -148,12 +183,19 @@ def attention(query_BNSD, key_BNSD, value_BNSD, hidden_scores, rate, seed):
 
 
 @_compiled
-def cross_entropy_gradient(logits, totals, labels, upstream):
-    """The gradient of the labels' nats.
+def cross_entropy_gradient(
+    logits: tf.Tensor,
+    totals: tf.Tensor,
+    labels: tf.Tensor,
+    upstream: tf.Tensor,
+) -> tf.Tensor:
+    """The gradient of the cross-entropy with respect to the logits.
 
     Args:
       logits: [..., V].
-      totals: [...] float32, the logarithms of their exponentials' sums.
+      totals: [...] float32, log-sum-exp of the logits.
+      labels: [...] integers.
+      upstream: [...] float32, the gradient with respect to the cross-entropy.
     """
     shares = tf.exp(tf.cast(logits, tf.float32) - totals[..., tf.newaxis])
     is_label = tf.range(logits.shape[-1]) == labels[..., tf.newaxis]
@@ -218,10 +260,10 @@ def _drop(values, rate, seed):
 
 
 @_compiled
-def _scores_gradient(  # noqa: PLR0913 (all that one pass reads)
+def _scores_gradient(  # noqa: PLR0913 (all inputs of one pass)
     weights_BNSS, upstream_BNSS, attended_BNSD, upstream_BNSD, rate, seed
 ):
-    """The gradient of the softmax and of the dropout after it."""
+    """The gradient with respect to the scores: of dropout and softmax."""
     dtype = weights_BNSS.dtype
     weights_BNSS, upstream_BNSS, attended_BNSD, upstream_BNSD = (
         tf.cast(v, tf.float32)
@@ -234,8 +276,10 @@ def _scores_gradient(  # noqa: PLR0913 (all that one pass reads)
     return tf.cast(weights_BNSS * (upstream_BNSS - row_sums), dtype)
 
 
-def _kept(shape, rate, seed):
-    """float32: 0 for what is dropped, else what makes up for it."""
+def _kept(
+    shape: tf.TensorShape, rate: float, seed: tf.Tensor | None
+) -> tf.Tensor:
+    """float32 factors: 0 for a dropped element, else 1 / (1 - rate)."""
     if seed is None or not rate:
         return tf.ones([])
     bits = _random_bits(shape, seed)
@@ -243,28 +287,30 @@ def _kept(shape, rate, seed):
     return tf.where(bits >= threshold, 1 / (1 - rate), 0.0)
 
 
-def _random_bits(shape, seed):
-    """uint32 of a shape, each computed from the seed and its place alone.
+def _random_bits(shape: tf.TensorShape, seed: tf.Tensor) -> tf.Tensor:
+    """Random uint32; each depends only on the seed and its own position.
 
-    As SplitMix does (Steele et al. 2014, section 3), in 32 bits: steps of the
-    golden ratio, mixed by a finalizer, triple32 of Wellons' hash-prospector
-    (2018) but for its last shift, which the upper half does not need. It
-    costs a tenth of Philox, and no memory.
+    This is SplitMix (Steele et al. 2014, section 3) with 32 bits: the position
+    in row-major order times the golden ratio, mixed by a finalizer. The
+    finalizer is triple32 of Wellons' hash-prospector (2018) without its last
+    shift, which does not change the upper half of the bits. It costs a tenth
+    of Philox, and no memory.
     """
     first, second = tf.unstack(tf.bitcast(seed, tf.uint32))
-    # A step for each place in row-major order. The seed comes first: of
-    # constants alone, XLA would make a constant of the tensor's size. The
-    # last axis comes last: all that is stored on the way is small.
-    bits, num_places = first, shape.num_elements()
+    # The seed is added first: XLA would turn a sum of constants alone into a
+    # constant of the tensor's size. The last axis is added last, so that all
+    # intermediate tensors are small.
+    bits, stride = first, shape.num_elements()
     for axis, size in enumerate(shape):
-        num_places //= size
+        stride //= size
         steps = tf.bitcast(tf.range(size, dtype=tf.int32), tf.uint32)
-        steps *= tf.constant(GOLDEN_STEP * num_places % 2**32, tf.uint32)
+        steps *= tf.constant(GOLDEN_STEP * stride % 2**32, tf.uint32)
         bits += tf.reshape(steps, [-1] + [1] * (shape.rank - 1 - axis))
     for number, (shift, factor) in enumerate(MIXING):
         shifted = tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint32))
         bits = tf.bitwise.bitwise_xor(bits, shifted)
         bits *= tf.constant(factor, tf.uint32)
-        if not number:  # Side by side, the two words could cancel out.
+        # Both words at the same place could cancel each other out.
+        if not number:
             bits = tf.bitwise.bitwise_xor(bits, second)
     return bits

@@ -1,9 +1,10 @@
-"""Sums of loss and of correct predictions, and their counts.
+"""Sums of the loss and of correct predictions, with their counts.
 
-Rows hold unequal numbers of predictions, so that a mean of means would weigh
-them unequally: whoever wants a mean divides the sums, once, over everything.
+Rows hold different numbers of predictions, so a mean of the rows' means would
+give predictions different weights. The caller therefore adds up the sums and
+divides once, at the end.
 
-B = rows on this replica, P = prediction slots a row, V = vocabulary.
+B = rows on this replica, P = prediction slots in a row, V = vocabulary.
 """
 
 import dataclasses
@@ -15,24 +16,33 @@ from bert_pretrain.model import kernels, recomputation
 
 @dataclasses.dataclass(frozen=True)
 class Sums:
-    """Of predictions: their loss in nats, how many are right, how many."""
+    """Sums over predictions: the loss in nats and two counts."""
 
     loss: tf.Tensor
     num_correct: tf.Tensor
     num_predictions: tf.Tensor
 
 
-def masked_lm_sums(logits_BPV, label_ids_BP, label_weights_BP):
-    """Sums over the masked positions; a slot of weight 0 holds none."""
+def masked_lm_sums(
+    logits_BPV: tf.Tensor,
+    label_ids_BP: tf.Tensor,
+    label_weights_BP: tf.Tensor,
+) -> Sums:
+    """Sums over the masked positions; a slot of weight 0 is unused.
+
+    The leading axes may also be one axis, B x P.
+    """
     return _sums(logits_BPV, label_ids_BP, label_weights_BP)
 
 
-def next_sentence_sums(logits_B2, labels_B, row_weights_B):
+def next_sentence_sums(
+    logits_B2: tf.Tensor, labels_B: tf.Tensor, row_weights_B: tf.Tensor
+) -> Sums:
     """Sums over the rows; a row of weight 0 only fills up a batch."""
     return _sums(logits_B2, labels_B, row_weights_B)
 
 
-def _sums(logits, labels, weights):
+def _sums(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> Sums:
     nats, guesses = _cross_entropy(logits, labels)
     is_correct = tf.cast(tf.equal(guesses, labels), tf.float32)
     return Sums(
@@ -42,8 +52,13 @@ def _sums(logits, labels, weights):
     )
 
 
-def _cross_entropy(logits, labels):
-    """Nats of the labels, and the best labels; kept are the logits alone."""
+def _cross_entropy(
+    logits: tf.Tensor, labels: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """(Cross-entropy in nats, predicted labels).
+
+    Only the logits are kept for the gradient.
+    """
 
     @tf.custom_gradient
     def compare(logits):
@@ -62,19 +77,20 @@ def _cross_entropy(logits, labels):
     return compare(logits)
 
 
-def _log_sum_exp(logits):
+def _log_sum_exp(logits: tf.Tensor) -> tf.Tensor:
     if recomputation.is_one_program():
         return tf.reduce_logsumexp(logits, axis=-1)
-    # The largest share is never near 0, and a softmax is one pass where the
-    # parts of a sum of exponentials are four.
+    # Softmax takes one pass, reduce_logsumexp takes four. The logarithm is
+    # exact enough, because the largest probability is never near 0.
     return tf.reduce_max(logits, axis=-1) - tf.math.log(
         tf.reduce_max(tf.nn.softmax(logits), axis=-1)
     )
 
 
-def _pick(logits, labels):
+def _pick(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """The logit of each label."""
     if recomputation.is_one_program():
-        # In the same pass as a sum over all logits.
+        # XLA fuses this with the log-sum-exp into one pass.
         is_label = tf.range(logits.shape[-1]) == labels[..., tf.newaxis]
         return tf.reduce_sum(tf.where(is_label, logits, 0.0), axis=-1)
     return tf.gather(logits, labels, batch_dims=labels.shape.rank)

@@ -1,9 +1,9 @@
-"""What is kept for the gradient, and what is computed again.
+"""Values that the gradient needs: stored, or computed a second time.
 
-Memory and its traffic are what a TPU runs out of first, so there little is
-kept: what can be computed again from what is kept anyway, in one pass. On
-other devices, where such a pass is a walk through memory of its own, all is
-kept, unless asked otherwise.
+Memory and memory bandwidth limit a step on a TPU. There, the forward pass
+stores few values, and the gradient computes the others again in a pass that
+XLA fuses with its own. On other devices such a pass reads and writes memory
+separately, so all values are stored unless the caller wants otherwise.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,30 +13,40 @@ from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 
 def is_one_program() -> bool:
-    """Whether what is traced now is compiled by XLA as a whole: on TPUs."""
+    """Whether XLA compiles the traced step as a whole, as it does on TPUs."""
     return isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
 
 
-def recomputed(function: Callable, *tensors: tf.Tensor):
-    """`function(*tensors)`, of which nothing but `tensors` is kept.
+def recomputed(
+    function: Callable[..., tf.Tensor], *tensors: tf.Tensor
+) -> tf.Tensor:
+    """Computes `function(*tensors)` and keeps only `tensors`.
 
-    What its gradient needs is computed a second time (Chen et al. 2016),
-    once the gradient of its results has come.
+    The backward pass computes the function a second time (Chen et al. 2016)
+    when the gradient of the result is available.
     """
     return _recomputed(function, tensors, is_late=True)
 
 
-def recompute_cheaply(function: Callable, *tensors: tf.Tensor):
-    """`recomputed` where that saves more than it costs: on TPUs.
+def recompute_cheaply(
+    function: Callable[..., tf.Tensor], *tensors: tf.Tensor
+) -> tf.Tensor:
+    """Does the same as `recomputed` on TPUs, where it saves time.
 
-    XLA may choose when to compute it again, and fuse it with what it is for.
+    Unlike with `recomputed`, XLA may choose when to compute the function
+    again, and may fuse it with the operations that use its values. On other
+    devices all values are kept.
     """
     if is_one_program():
         return _recomputed(function, tensors, is_late=False)
     return function(*tensors)
 
 
-def _recomputed(function, tensors, is_late):
+def _recomputed(
+    function: Callable[..., tf.Tensor],
+    tensors: Sequence[tf.Tensor],
+    is_late: bool,
+) -> tf.Tensor:
     @tf.custom_gradient
     def run(*tensors):
         def gradient(*upstream, variables=()):
@@ -44,10 +54,10 @@ def _recomputed(function, tensors, is_late):
             with tf.GradientTape() as tape:
                 tape.watch(again)
                 results = function(*again)
-            gradients, of_variables = tape.gradient(
+            gradients, variable_gradients = tape.gradient(
                 results, (again, list(variables)), list(upstream)
             )
-            return (gradients, of_variables) if variables else gradients
+            return (gradients, variable_gradients) if variables else gradients
 
         return function(*tensors), gradient
 
@@ -55,10 +65,10 @@ def _recomputed(function, tensors, is_late):
 
 
 def as_stored(values: tf.Tensor) -> tf.Tensor:
-    """The values, rounded to their dtype for whoever reads them.
+    """Makes XLA store the values in their own dtype.
 
-    XLA drops a rounding to bfloat16 that is followed by a cast to float32,
-    and then stores what it keeps for the gradient in float32.
+    XLA removes a cast to bfloat16 if a cast to float32 follows. It would then
+    store the values that it keeps for the gradient in float32.
     """
     if not is_one_program():
         return values
@@ -71,8 +81,11 @@ def as_stored(values: tf.Tensor) -> tf.Tensor:
 
 
 def apart(values: tf.Tensor) -> tf.Tensor:
-    """The values; XLA does not merge what their gradient comes from with
-    what it goes through."""
+    """Returns the values and puts a barrier into their gradient.
+
+    XLA then does not fuse the operations that compute the gradient of the
+    values with the operations that use this gradient.
+    """
     if not is_one_program():
         return values
 
@@ -83,22 +96,30 @@ def apart(values: tf.Tensor) -> tf.Tensor:
     return hold(values)
 
 
-def _again(tensors, after):
-    """The tensors, for a second computation that is not the first one.
+def _again(
+    tensors: Sequence[tf.Tensor], after: Sequence[tf.Tensor]
+) -> Sequence[tf.Tensor]:
+    """Copies of the tensors, from which a second computation can start.
 
-    Else XLA and TensorFlow would merge the two, and keep all of the first.
+    From the tensors themselves, XLA and TensorFlow would merge the second
+    computation with the first one, and keep all values of the first one.
 
     Args:
-      after: what must be there before.
+      tensors: the inputs of the computation.
+      after: tensors that must be computed before the copies.
     """
     if is_one_program():
-        # An element of each is enough, and leaves the rest to be fused.
-        signs = [tf.reshape(value, [-1])[0] for value in after]
-        return _barrier([*tensors, *signs])[: len(tensors)]
+        # One element of each tensor is enough to wait for the tensor, and
+        # XLA can still fuse operations on the whole tensor.
+        elements = [tf.reshape(value, [-1])[0] for value in after]
+        return _barrier([*tensors, *elements])[: len(tensors)]
     with tf.control_dependencies(after):
         return [tf.identity(tensor) for tensor in tensors]
 
 
 def _barrier(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Nothing is moved, merged or fused over it by XLA."""
+    """The values behind a barrier.
+
+    XLA does not move, merge or fuse operations across the barrier.
+    """
     return gen_xla_ops.xla_optimization_barrier(input=values)

@@ -1,99 +1,110 @@
-"""HuggingFace's weights files: a model's variables <-> safetensors.
+"""HuggingFace's weights files: converts variables to and from safetensors.
 
-Files are written under PyTorch's names and in its layout, as nearly every
-checkpoint of the hub is. They are read here and not by TensorFlow's
-`from_pretrained`, which in transformers 4.57 fails on exactly those files
-("safe_open object is not iterable").
+Files are written with PyTorch's names and layout, like nearly all checkpoints
+on the HuggingFace hub. This module reads them itself, because TensorFlow's
+`from_pretrained` in transformers 4.57 fails on such files ("safe_open object
+is not iterable").
 """
+
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import safetensors
 import safetensors.numpy
+import tensorflow as tf
+import transformers
 from transformers import modeling_tf_pytorch_utils as pytorch_utils
 
 from bert_pretrain import errors
 
 FILE_NAME = "model.safetensors"
-# Of BERT's first releases: what PyTorch calls weight and bias.
+# The first releases of BERT have these endings for weight and bias.
 _OLD_ENDINGS = {".gamma": ".weight", ".beta": ".bias"}
 
 
-def save(bert, path):
-    """Writes the weights of a TensorFlow model as PyTorch's class has them.
+def save(bert: transformers.TFPreTrainedModel, path: str) -> None:
+    """Writes the weights of a TensorFlow model for PyTorch's class.
 
-    The decoder shares the word embeddings and is not written a second time.
+    The decoder shares the word embeddings, so the file holds them only once.
     """
-    weights = {}
+    arrays = {}
     for variable in bert.weights:
         name, transposition = pytorch_name(variable.name, variable.shape)
-        weights[name] = np.ascontiguousarray(
+        arrays[name] = np.ascontiguousarray(
             pytorch_utils.apply_transpose(
                 transposition, variable.numpy(), pt_to_tf=False
             )
         )
-    safetensors.numpy.save_file(weights, path, metadata={"format": "pt"})
+    safetensors.numpy.save_file(arrays, path, metadata={"format": "pt"})
 
 
-def load(bert, path):
-    """Sets the variables of a model from a file of PyTorch's or TensorFlow's.
+def load(bert: transformers.TFPreTrainedModel, path: str) -> list[str]:
+    """Sets a model's variables from a file that PyTorch or TensorFlow wrote.
 
     Returns:
-      The names of the weights that the file does not hold, such as a head's.
+      The names of weights that are missing in the file, such as a head's.
+      Their variables do not change.
 
     Raises:
-      UserError: if the file cannot be read, or holds other shapes.
+      UserError: if the file cannot be read, has weights of other shapes, or
+        has no weights of this model.
     """
     found = _read(path)
-    fresh = []
+    missing = []
     for variable in bert.weights:
         name, transposition = pytorch_name(variable.name, variable.shape)
         if name not in found:
-            fresh.append(name)
+            missing.append(name)
             continue
         values = pytorch_utils.apply_transpose(
             transposition, found[name], pt_to_tf=True
         )
         if values.shape != tuple(variable.shape):
             raise errors.UserError(
-                f"{path}: {name} has the shape {values.shape}, config.json "
-                f"asks for {tuple(variable.shape)}; they are not of one "
-                "checkpoint."
+                f"{path}: {name} has the shape {values.shape}, but "
+                f"config.json requires {tuple(variable.shape)}; use a "
+                "config.json and weights of the same checkpoint."
             )
         variable.assign(values.astype(np.float32))
-    if len(fresh) == len(bert.weights):
+    if len(missing) == len(bert.weights):
         raise errors.UserError(
-            f"{path}: holds no weight of a BERT; its first names are "
+            f"{path}: the file holds no weight of a BERT; its first names are "
             f"{', '.join(sorted(found)[:3])}."
         )
-    return fresh
+    return missing
 
 
-def pytorch_name(variable_name, shape):
-    """(PyTorch's name of a variable, how its values must be transposed)."""
+def pytorch_name(
+    variable_name: str, shape: tf.TensorShape | tuple[int, ...]
+) -> tuple[str, pytorch_utils.TransposeType]:
+    """(PyTorch's name of a variable, the transposition of its values)."""
     return pytorch_utils.convert_tf_weight_name_to_pt_weight_name(
         variable_name, tf_weight_shape=shape
     )
 
 
-def _read(path):
-    """The file's arrays, by PyTorch's current names."""
+def _read(path: str) -> dict[str, np.ndarray]:
+    """The file's arrays under PyTorch's current names."""
     with errors.naming(path):
         try:
             with safetensors.safe_open(path, "np") as file:
                 is_tensorflow = (file.metadata() or {}).get("format") == "tf"
-                weights = {name: file.get_tensor(name) for name in file.keys()}
+                arrays = {name: file.get_tensor(name) for name in file.keys()}
         except safetensors.SafetensorError as error:
             raise errors.UserError(
-                f"{path}: not a safetensors file ({error}); fetch it again."
+                f"{path}: not a safetensors file ({error}); download it again."
             ) from error
     if is_tensorflow:
-        return dict(_from_tensorflow(weights))
-    return {_current_name(name): values for name, values in weights.items()}
+        return dict(_from_tensorflow(arrays))
+    return {_current_name(name): values for name, values in arrays.items()}
 
 
-def _from_tensorflow(weights):
-    for variable_name, values in weights.items():
-        # TensorFlow's files leave out the model's own name.
+def _from_tensorflow(
+    arrays: Mapping[str, np.ndarray],
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields arrays with PyTorch's names and layout."""
+    for variable_name, values in arrays.items():
+        # Names in TensorFlow's files lack the name of the model.
         name, transposition = pytorch_name(
             f"model/{variable_name}", values.shape
         )
@@ -105,11 +116,12 @@ def _from_tensorflow(weights):
         )
 
 
-def _current_name(name):
+def _current_name(name: str) -> str:
+    """PyTorch's present name of a weight."""
     for old, new in _OLD_ENDINGS.items():
         if name.endswith(old):
             name = name.removesuffix(old) + new
-    # A bare encoder is saved without the name that a model with heads gives.
+    # Checkpoints of an encoder without heads lack the prefix.
     if name.startswith(("embeddings.", "encoder.", "pooler.")):
         name = "bert." + name
     return name
