@@ -1,4 +1,4 @@
-"""The step that is lowered here and run where jax is alone."""
+"""A step is lowered here, and runs where only jax is installed."""
 
 import argparse
 import importlib.util
@@ -29,7 +29,7 @@ SPEC.loader.exec_module(accelerator_step)
 
 NUM_ROWS, SEQ_LENGTH = 2, 128
 PADDED, PACKED = f"{SEQ_LENGTH}-padded", f"{SEQ_LENGTH}-packed"
-# Takes some steps, then five on one batch, and tells the loss of each of these.
+# Takes some steps, then five steps on one batch, and prints their losses.
 PROGRAM = """
 import sys
 import numpy as np
@@ -53,7 +53,7 @@ print(*np.diff(sums))
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """An interpreter that has jax, numpy, and what these need, alone."""
+    """An interpreter that has only jax, NumPy and their dependencies."""
     folder = tmp_path_factory.mktemp("machine")
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
@@ -67,9 +67,9 @@ def python(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lowered(tmp_path_factory):
-    """Steps of one small layer in float32.
+    """Steps of a small model in float32.
 
-    For a TPU, rows and heads like these would have a kernel.
+    A TPU has an attention kernel for rows and heads of these sizes.
     """
     folder = str(tmp_path_factory.mktemp("lowered"))
     with pytest.MonkeyPatch.context() as patch:
@@ -98,7 +98,7 @@ def execute(python, *arguments, text=None, **environment):
     return done.stdout
 
 
-def test_steps_where_jax_is_alone_are_the_trainer_s(python, lowered):
+def test_steps_on_jax_alone_equal_the_trainer_s_steps(python, lowered):
     losses = execute(python, "-c", PROGRAM, lowered, PACKED, "3").split()
     assert float(losses[-1]) < float(losses[0])
 
@@ -121,20 +121,21 @@ def test_steps_where_jax_is_alone_are_the_trainer_s(python, lowered):
         np.testing.assert_allclose(
             after[name], variable.numpy(), rtol=0, atol=2e-7, err_msg=name
         )
-        # By 1e-4 in each step, but the keys' biases change no softmax.
+        # Each step moves a weight by up to 1e-4. Only the bias of a key does
+        # not move: it does not change the softmax.
         if not name.endswith("key/bias:0"):
             assert np.abs(after[name] - before[name]).max() > 1e-5, name
 
 
 def own_name(variable_name):
-    """Without the model's name, which counts the models of a process."""
+    """A variable's name without the model's name, which holds a counter."""
     return variable_name.removeprefix(
         re.match(r"(tf_bert_for_masked_lm\w*/)?", variable_name)[0]
     )
 
 
 def trained_here(bert_config, weights, batches):
-    """A model after the trainer's own steps, on TensorFlow's CPU."""
+    """A model after the trainer's own steps, by TensorFlow on a CPU."""
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     with strategy.scope():
         bert = bert_model.from_config(
@@ -173,7 +174,7 @@ def trained_here(bert_config, weights, batches):
     return bert
 
 
-def test_a_run_needs_jax_and_numpy_alone(python, lowered):
+def test_a_run_needs_only_jax_and_numpy(python, lowered):
     output = execute(
         python, str(SCRIPT), f"--run={lowered}", "--rounds=1", "--steps=2"
     )
@@ -189,7 +190,8 @@ def test_a_run_needs_jax_and_numpy_alone(python, lowered):
         assert examples == pytest.approx(
             1e3 * NUM_ROWS / milliseconds, rel=0.02
         )
-        assert row[6:8] == ["", ""]  # A CPU has no peak, and counts no memory.
+        # The peak of a CPU is not known, and jax reports no memory for it.
+        assert row[6:8] == ["", ""]
         assert re.fullmatch(r"0\.\d\d GB", row[8])
         assert 5 < float(row[9]) < 11
 
@@ -216,7 +218,7 @@ def test_pytorch_learns_from_the_padded_rows(lowered):
     assert '"loss": 10.' in answers[2]
 
 
-def test_tokens_without_padding_are_compared(lowered, capsys):
+def test_speeds_are_compared_by_tokens_without_padding(lowered, capsys):
     description = accelerator_step.read_description(lowered)
     args = argparse.Namespace(rounds=1, steps=2, peak_tflops=0.001)
     accelerator_step._report(
@@ -240,7 +242,7 @@ def test_tokens_without_padding_are_compared(lowered, capsys):
     ratio = 2 * 2 * NUM_ROWS * SEQ_LENGTH / num_tokens
     assert f"ours, {PACKED}: {ratio:.2f} x" in output
     assert "of torch eager" in output and "of torch sdpa" not in output
-    # Two steps in a second, of a peak of 1 GFLOP/s.
+    # Two steps take a second, and the peak is 1 GFLOP/s.
     mfu = 2 * NUM_ROWS * description["programs"][PADDED]["flops_per_row"] / 1e9
     assert f"| {mfu:.1%} |" in output
 
@@ -265,7 +267,7 @@ def child(system, program, seconds):
         ("cpu", None),
     ],
 )
-def test_devices_are_known_by_jax_s_names(lowered, name, teraflops):
+def test_devices_are_recognized_by_jax_s_names(lowered, name, teraflops):
     description = accelerator_step.read_description(lowered)
     args = argparse.Namespace(peak_tflops=None)
     peak = accelerator_step._peak_flops(args, description, name)

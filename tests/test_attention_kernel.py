@@ -1,4 +1,4 @@
-"""The TPUs' attention kernel, computed by plain operations: plain attention."""
+"""The TPUs' attention kernel, interpreted on a CPU, equals plain attention."""
 
 import numpy as np
 import pytest
@@ -90,7 +90,7 @@ def test_values_gradients_and_dropout_masks_are_those_of_plain_attention(
         np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=2e-5)
 
 
-def test_it_is_used_on_tpus_alone():
+def test_the_kernel_is_used_only_on_tpus():
     assert attention_kernel.obstacle(512, 12, 64) is None
     assert not attention_kernel.is_used(512, 12, 64)
 
@@ -115,7 +115,7 @@ def test_a_machine_without_jax_is_told_what_to_install(monkeypatch):
         (4096, 12, 64, False),
     ],
 )
-def test_the_shapes_that_fit(
+def test_the_kernel_is_used_only_for_shapes_that_fit(
     monkeypatch, seq_length, num_heads, head_size, fits
 ):
     monkeypatch.setattr(

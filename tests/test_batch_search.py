@@ -1,4 +1,4 @@
-"""The largest batch that fits is found, and by few measures."""
+"""The search finds the largest batch that fits, with few measurements."""
 
 import pytest
 
@@ -12,13 +12,16 @@ from bert_pretrain.compilation import batch_search
         (lambda rows: 1000 + 10 * rows, 5000, 1496),
         (lambda rows: 1000 + 10 * rows, 3, 1496),
         (lambda rows: 1000 + 10 * rows + rows * rows // 250, 256, 1048),
-        # The compiler computes again what would not fit.
+        # Above some size the compiler recomputes values, so memory grows more
+        # slowly.
         (lambda rows: min(1000 + 20 * rows, 14_000 + 2 * rows), 64, 1000),
         (lambda rows: 15_990 + rows, 64, 8),
         (lambda rows: 15_999 + rows, 64, 0),
     ],
 )
-def test_one_fits_and_the_next_does_not(needs, first, expected):
+def test_the_batch_that_is_found_fits_and_the_next_one_does_not(
+    needs, first, expected
+):
     measured = []
 
     def measure(rows):
@@ -33,7 +36,7 @@ def test_one_fits_and_the_next_does_not(needs, first, expected):
     assert all(rows % 8 == 0 for rows in measured)
 
 
-def test_memory_that_is_a_line_takes_four_or_five_measures():
+def test_four_measurements_are_enough_if_memory_grows_linearly():
     measured = []
 
     def measure(rows):

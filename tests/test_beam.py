@@ -1,4 +1,4 @@
-"""On Beam's workers a build writes the same bytes, and fails as legibly."""
+"""A build on Beam writes the same bytes, and its errors are as clear."""
 
 import os
 import subprocess
@@ -90,7 +90,7 @@ def run(work_dir, units):
         return [summary["square"] for summary in workers.run(stage)]
 
 
-def test_a_failed_unit_is_named_and_alone_run_again(tmp_path):
+def test_a_failed_unit_is_named_and_only_this_unit_runs_again(tmp_path):
     with pytest.raises(errors.UserError, match="1 of 3.*input -1: unit -1 is"):
         run(tmp_path, [1, -1, 3])
     assert run(tmp_path, [1, 2, 3]) == [1, 4, 9]
@@ -98,7 +98,9 @@ def test_a_failed_unit_is_named_and_alone_run_again(tmp_path):
     assert ran == ["x", "xx", "x"]
 
 
-def test_what_failed_before_is_forgotten_in_one_listing(tmp_path, monkeypatch):
+def test_earlier_failures_are_found_and_removed_with_one_listing(
+    tmp_path, monkeypatch
+):
     prefixes = [f"{tmp_path}/squares/{i:05d}" for i in range(9)]
     for prefix in prefixes[:2]:
         files.write_json(beam._failure_path(prefix), {"reason": "earlier"})
@@ -123,18 +125,18 @@ def test_what_failed_before_is_forgotten_in_one_listing(tmp_path, monkeypatch):
         )
     with pytest.raises(errors.UserError, match="the runner ended without"):
         run(tmp_path, list(range(9)))
-    # What is left aside, which units are to do, and which of them failed.
+    # One listing each for temporary files, finished units and failed units.
     assert asked == [f"{tmp_path}/squares"] * 3
 
 
-def test_what_killed_workers_left_aside_is_removed(tmp_path):
+def test_temporary_files_of_killed_workers_are_removed(tmp_path):
     left = f"{tmp_path}/squares/00000.rows.tmp-0123456789abcdef"
     files.write_text(left, "half")
     assert run(tmp_path, [1, 2, 3]) == [1, 4, 9]
     assert not os.path.exists(left)
 
 
-def test_a_defect_names_its_input_while_the_others_finish(tmp_path):
+def test_a_unit_with_a_defect_is_named_while_the_others_finish(tmp_path):
     with pytest.raises(RuntimeError) as told:
         run(tmp_path, [1, 4, 3])
     assert "input 4: KeyError: 4" in str(told.value)
@@ -153,7 +155,9 @@ def test_workers_that_do_not_see_the_folder_say_so(tmp_path, monkeypatch):
         run(tmp_path, [1, 2])
 
 
-def test_what_beam_cannot_do_is_told_before_anything_runs(tmp_path):
+def test_options_that_beam_cannot_use_are_refused_before_anything_runs(
+    tmp_path,
+):
     dataflow = ["--runner=DataflowRunner", "--project=p", "--region=r"]
     for flags, expected in (
         (["--seq_lenght=64"], "unknown flag --seq_lenght"),

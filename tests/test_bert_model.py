@@ -1,4 +1,4 @@
-"""Architectures: Google's sizes, a file's, a HuggingFace checkpoint's."""
+"""Architectures from Google's sizes, a file or a HuggingFace checkpoint."""
 
 import json
 
@@ -116,7 +116,9 @@ def test_a_file_gives_the_architecture_and_options_the_dropout(
         ({"model_type": "roberta"}, "model_type 'roberta'"),
     ],
 )
-def test_an_unfit_file_is_refused_by_name(manifest, tmp_path, values, message):
+def test_a_file_that_does_not_fit_is_refused_and_named(
+    manifest, tmp_path, values, message
+):
     path = write_config(tmp_path / "bert.json", **values)
     with pytest.raises(errors.UserError, match=f"bert.json: .*{message}"):
         bert_model.architecture(
@@ -189,12 +191,12 @@ def test_a_checkpoint_without_weights_is_refused(checkpoint):
         ),
     ],
 )
-def test_options_that_cannot_be_are_refused(values, message):
+def test_impossible_options_are_refused(values, message):
     with pytest.raises(errors.UserError, match=message):
         bert_model.ModelConfig(**values)
 
 
-def test_sentence_order_is_learned_as_the_next_sentence_is(make_dataset):
+def test_sentence_order_has_the_same_head_as_the_next_sentence(make_dataset):
     manifest = manifests.read(make_dataset(pairing="sop"))
     bert = bert_model.build(
         bert_model.ModelConfig(model_size="tiny"), manifest, seed=0
@@ -202,14 +204,15 @@ def test_sentence_order_is_learned_as_the_next_sentence_is(make_dataset):
     assert bert_model.has_pairs(bert)
 
 
-def test_the_initializer_range_is_that_of_fresh_matrices(manifest):
+def test_the_initializer_range_sets_the_deviation_of_new_matrices(manifest):
     bert = bert_model.build(
         bert_model.ModelConfig(model_size="tiny", initializer_range=0.1),
         manifest,
         seed=0,
     )
     kernel = bert.bert.encoder.layer[1].intermediate.dense.kernel.numpy()
-    # Drawn from a normal distribution that is cut at two deviations.
+    # A normal distribution that is cut at two deviations has 0.88 times the
+    # deviation of the whole one.
     assert kernel.std() == pytest.approx(0.088, abs=0.002)
 
 
@@ -241,7 +244,7 @@ def test_freezing_nothing_or_everything_is_refused(manifest, freeze, message):
 
 
 def test_sinusoids_turn_by_the_same_angle_at_every_step():
-    """Section 3.5: a shift is a linear function, here a rotation."""
+    """Vaswani et al. 2017, section 3.5: a shift is linear, here a rotation."""
     config = transformers.BertConfig(
         hidden_size=8, max_position_embeddings=50, initializer_range=0.5
     )
@@ -269,7 +272,7 @@ def test_sinusoids_are_the_position_embeddings_and_are_not_trained(
     trained = names_of(bert_model.trained_variables(bert, config))
     position = "bert.embeddings.position_embeddings.weight"
     assert names_of(bert.trainable_variables) - trained == {position}
-    # As any other weight it goes to HuggingFace.
+    # It is exported like any other weight.
     path = str(tmp_path / "model.safetensors")
     weights.save(bert, path)
     with safetensors.safe_open(path, "np") as file:

@@ -1,4 +1,4 @@
-"""Charts are true to their numbers, and what they say can be read."""
+"""Charts show the right numbers, and their labels can be read."""
 
 import re
 
@@ -33,7 +33,7 @@ def texts(svg):
 
 
 def flow(dropped):
-    """A diagram of two inputs, each with half of what is dropped."""
+    """A diagram of two inputs; half of the dropped documents are from each."""
     kept, num_dropped = 600, sum(dropped)
     outcomes = [
         charts.Part("kept", kept),
@@ -59,7 +59,7 @@ def flow(dropped):
 
 
 @pytest.mark.parametrize("num_reasons", [1, 4, 11, 30])
-def test_the_bars_of_a_flow_are_as_high_as_their_counts(num_reasons):
+def test_the_bars_of_a_flow_are_as_high_as_their_counts_say(num_reasons):
     dropped = [20 * (i + 1) for i in range(num_reasons)]
     bars = rects(flow(dropped))
     counts = [300 + sum(dropped) // 2] * 2 + [600, *dropped, 500, 100]
@@ -84,7 +84,7 @@ def test_nothing_in_a_flow_overlaps_or_is_cut(num_reasons):
         assert ys[-1] < bottom
 
 
-def test_bands_are_of_the_outcome_they_lead_to_and_fill_its_bar():
+def test_bands_have_the_class_of_their_outcome_and_fill_its_bar():
     svg = flow([100, 300])
     bands = re.findall(
         r'<path class="(\w+)" d="M[\d.]+ ([\d.]+) .*?V([\d.]+)', svg
@@ -96,7 +96,7 @@ def test_bands_are_of_the_outcome_they_lead_to_and_fill_its_bar():
     assert float(bands[5][2]) == pytest.approx(y + height, abs=0.2)
 
 
-def test_shares_divide_one_bar_and_leave_a_line_of_the_rarest():
+def test_shares_divide_one_bar_and_the_rarest_is_still_a_line():
     svg = charts.shares(
         [
             charts.Part("kept", 750_000),

@@ -1,4 +1,4 @@
-"""The check of a training for TPUs: what it tells, and what it refuses."""
+"""compile_check: its numbers, its advice and its refusals."""
 
 import dataclasses
 import json
@@ -87,7 +87,10 @@ def make_check(tmp_path):
 
 @pytest.fixture
 def no_compiler(monkeypatch):
-    """Says what is traced, and gives `COMPILED` or what takes its place."""
+    """Stands in for the compiler.
+
+    Has the calls so far, and the answers to give instead of `COMPILED`.
+    """
     calls = []
 
     def call(function, *args, title, environment=None):
@@ -110,7 +113,7 @@ def printed(capsys):
 
 
 @needs_compiler
-def test_a_run_s_step_is_compiled_as_one_replica_of_the_slice(
+def test_a_run_s_step_is_compiled_for_one_replica_of_the_slice(
     make_check, make_dataset, capsys
 ):
     data_dir = make_dataset(vocab_size=60)
@@ -130,7 +133,7 @@ def test_a_run_s_step_is_compiled_as_one_replica_of_the_slice(
     assert found["useful_flops"] == 8 * mfu.flops_per_example(
         bert_config, 16, 4, False
     )
-    # The compiler counts more than products, but drops what no loss needs.
+    # The compiler counts more than products, but leaves out what no loss needs.
     assert 0.5 < found["flops"] / found["useful_flops"] < 2
     # Two moments for each variable; arguments are in tiles.
     assert found["optimizer_bytes"] == pytest.approx(
@@ -139,7 +142,7 @@ def test_a_run_s_step_is_compiled_as_one_replica_of_the_slice(
     state_bytes = found["variable_bytes"] + found["optimizer_bytes"]
     assert state_bytes < found["argument_bytes"] < 1.5 * state_bytes
     assert found["num_all_reduces"] >= 1
-    # Each gradient once, whole, and little else.
+    # Each gradient is summed once, and little else.
     assert found["all_reduce_bytes"] == pytest.approx(
         found["variable_bytes"], rel=0.2
     )
@@ -156,7 +159,7 @@ def test_a_run_s_step_is_compiled_as_one_replica_of_the_slice(
     assert found["cost_at_roofline"] is None
 
 
-def test_what_does_not_fit_is_told_with_what_helps(
+def test_a_step_that_does_not_fit_comes_with_advice(
     make_check, no_compiler, capsys
 ):
     _, answers = no_compiler
@@ -177,7 +180,7 @@ def test_what_does_not_fit_is_told_with_what_helps(
     assert "--accumulation_steps=4, or --recompute=true" in text
 
 
-def test_hours_and_cost_are_those_of_all_steps(make_check, no_compiler, capsys):
+def test_hours_and_cost_are_of_all_steps(make_check, no_compiler, capsys):
     config = make_check(
         rows={"seq_length": 32},
         per_replica_batch_size=8,
@@ -186,7 +189,7 @@ def test_hours_and_cost_are_those_of_all_steps(make_check, no_compiler, capsys):
     )
     assert compile_check.check(config) == 0
     found = printed(capsys)
-    # Nothing is moved in main memory, and nothing summed.
+    # The compiled step moves nothing in main memory, and sums nothing.
     assert found["roofline_seconds"] == pytest.approx(4e9 / 197e12)
     assert found["hours_at_roofline"] == pytest.approx(4e9 / 197e12)
     assert found["hours_at_usual_share"] == pytest.approx(5e9 / 0.4 / 197e12)
@@ -198,7 +201,7 @@ def test_hours_and_cost_are_those_of_all_steps(make_check, no_compiler, capsys):
     assert "The bound assumes" in text
 
 
-def test_each_shape_of_the_phases_is_a_step(
+def test_each_shape_of_rows_in_the_phases_is_compiled(
     make_check, make_dataset, tmp_path, no_compiler, capsys
 ):
     calls, _ = no_compiler
@@ -224,7 +227,7 @@ def test_each_shape_of_the_phases_is_a_step(
         for s in found["steps"]
     ] == [(8, 16, 2400), (4, 24, 1200)]
     assert found["hours_at_roofline"] == pytest.approx(4e9 / 197e12)
-    assert len(calls) == 4  # each traced and compiled
+    assert len(calls) == 4  # each is traced and compiled
 
 
 def test_the_largest_batch_is_searched_with_and_without_recomputation(
@@ -261,12 +264,12 @@ def test_the_largest_batch_is_searched_with_and_without_recomputation(
         ("largest_with_recompute", 50 * 2**20),
     ):
         assert found[name] == (available - fixed) // a_row // 8 * 8
-    # The first size and its double, the one that fits and the next; of the
-    # first run's the first was there.
+    # Each search takes the first size, its double, the largest that fits and
+    # the next. The first size is known from the check itself.
     assert len([f for f, _, _ in calls if f is training_step.lower]) <= 9
 
 
-def test_the_peers_are_compiled_of_the_same_rows(
+def test_the_peers_steps_are_compiled_for_the_same_rows(
     make_check, no_compiler, capsys
 ):
     calls, _ = no_compiler
@@ -283,7 +286,7 @@ def test_the_peers_are_compiled_of_the_same_rows(
     assert "Beside others" in capsys.readouterr().out
 
 
-def test_the_remedy_keeps_the_batch_in_more_parts():
+def test_the_advice_keeps_the_batch_and_divides_it_more():
     class Ours:
         fits = False
 
@@ -341,7 +344,7 @@ def test_the_remedy_keeps_the_batch_in_more_parts():
         ),
     ],
 )
-def test_options_that_cannot_be_are_refused(make_check, values, message):
+def test_impossible_options_are_refused(make_check, values, message):
     with pytest.raises(errors.UserError, match=message):
         make_check(**values)
 
@@ -368,7 +371,7 @@ def test_options_that_cannot_be_are_refused(make_check, values, message):
         ({"training": {"data_dir": "/nowhere"}}, "/nowhere/manifest.json"),
     ],
 )
-def test_what_does_not_go_together_is_refused_before_it_is_compiled(
+def test_options_that_contradict_each_other_are_refused_before_compiling(
     make_check, no_compiler, values, message
 ):
     calls, _ = no_compiler
@@ -405,14 +408,16 @@ def test_a_training_s_flag_file_is_read_and_a_mistake_is_one_line(tmp_path):
     assert not run.stdout
 
 
-def test_without_the_compiler_its_installation_is_told(make_check, monkeypatch):
+def test_without_the_compiler_the_message_says_how_to_install_it(
+    make_check, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "libtpu", None)
     monkeypatch.setattr(compiler, "is_installed", lambda: False)
     with pytest.raises(errors.UserError, match="pip install .*compile"):
         compile_check.check(make_check(rows={"seq_length": 32}))
 
 
-def test_what_the_compiler_says_of_memory_is_understood():
+def test_the_compiler_s_message_about_memory_is_understood():
     too_large = compiler._translate(
         "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of "
         "memory in memory space hbm. Used 55.89G of 15.75G hbm. Exceeded hbm "

@@ -1,4 +1,4 @@
-"""The curves of runs: what is drawn, and as what."""
+"""The curves of runs: which values they show, and how."""
 
 import json
 
@@ -51,7 +51,7 @@ def write_run(folder, is_complete=True):
 
 
 def panels_of(figure):
-    """Title to label to the points (x, y) of each line."""
+    """Maps a panel's title to its lines: label to the points (x, y)."""
     return {
         axes.get_title(loc="left"): {
             line.get_label(): list(
@@ -63,7 +63,7 @@ def panels_of(figure):
     }
 
 
-def test_a_run_s_figure_shows_what_is_logged_in_panels_by_unit(tmp_path):
+def test_a_run_s_figure_has_a_panel_for_each_unit_of_the_log(tmp_path):
     (run,) = curves.read([write_run(tmp_path / "run")])
     figure = curves.draw([run])
     panels = panels_of(figure)
@@ -74,7 +74,7 @@ def test_a_run_s_figure_shows_what_is_logged_in_panels_by_unit(tmp_path):
         "Memory in use (GB)",
     ]
     loss = panels["Masked LM loss (nats)"]
-    assert loss["training"] == [(10, 3.5)]  # and nothing where it was null
+    assert loss["training"] == [(10, 3.5)]  # no point for null
     assert loss["held out"] == [(0, 4.0), (20, 3.0)]
     assert {y for _, y in loss["unigram entropy"]} == {3.25}
     assert panels["Global norm"]["parameters"] == [(10, 30.0), (20, 31.0)]
@@ -91,7 +91,7 @@ def test_a_run_s_figure_shows_what_is_logged_in_panels_by_unit(tmp_path):
     assert scales["Masked LM loss (nats)"] == "linear"
 
 
-def test_a_run_in_progress_is_drawn_as_far_as_it_is(tmp_path):
+def test_a_run_in_progress_is_drawn_as_far_as_it_got(tmp_path):
     (run,) = curves.read([write_run(tmp_path, is_complete=False)])
     assert run.records == RECORDS
     panels = panels_of(curves.draw([run]))
@@ -121,7 +121,7 @@ def test_runs_share_the_panels_each_in_its_colour(tmp_path):
     assert styles == ["-"] * 3 + ["--"] * 3
 
 
-def test_the_commands_write_pictures_wherever_files_can_be(tmp_path):
+def test_the_commands_write_pictures_to_any_file_system(tmp_path):
     folders = tuple(write_run(tmp_path / name) for name in "ab")
     one, both = "ram://curves/one.png", str(tmp_path / "new" / "both.png")
     plot_runs.main(
@@ -131,10 +131,10 @@ def test_the_commands_write_pictures_wherever_files_can_be(tmp_path):
     for path in one, both:
         image = tf.io.decode_png(files.read_bytes(path)).numpy()
         assert image.shape[0] > 300 and image.shape[1] > 1000
-        assert image.std() > 10  # no empty page
+        assert image.std() > 10  # the page is not empty
 
 
-def test_what_cannot_be_drawn_is_told_in_a_line(tmp_path):
+def test_a_run_that_cannot_be_drawn_gives_one_line(tmp_path):
     with pytest.raises(errors.UserError, match="metrics.jsonl: no such file"):
         curves.read([str(tmp_path)])
     files.write_text(f"{tmp_path}/metrics.jsonl", "")

@@ -1,4 +1,4 @@
-"""Devices: what runs without a TPU, and what is said where there is none."""
+"""Devices: strategies for CPUs, and messages where there is no TPU."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,13 @@ from bert_pretrain import distribution, errors, tpu_diagnosis
 from helpers import strategies
 
 
-def test_without_accelerators_one_cpu_computes():
+def test_without_accelerators_one_cpu_is_used():
     strategy = distribution.build_strategy(distribution.DistributionConfig())
     assert strategy.num_replicas_in_sync == 1
     assert tf.config.list_physical_devices("GPU") == []
 
 
-def test_a_number_of_replicas_that_cannot_be_is_refused():
+def test_an_impossible_number_of_replicas_is_refused():
     with pytest.raises(errors.UserError, match="num_cpu_replicas=0"):
         distribution.DistributionConfig(num_cpu_replicas=0)
 
@@ -26,8 +26,8 @@ def test_a_tpu_without_its_library_is_refused():
         )
 
 
-def test_a_wheel_without_tpu_support_is_told_from_a_trial(monkeypatch):
-    # The plain wheel's own words, from a process that really tries.
+def test_a_wheel_without_tpu_support_is_recognized_by_a_trial(monkeypatch):
+    # The words are those of the plain wheel, from a process that really tries.
     monkeypatch.setattr(tpu_diagnosis, "_is_installed", lambda package: True)
     with pytest.raises(errors.UserError, match="plain tensorflow wheel"):
         distribution.build_strategy(
@@ -57,7 +57,7 @@ def test_a_wheel_without_tpu_support_is_told_from_a_trial(monkeypatch):
         ("first\n\nsomething that nobody has seen\n", "nobody has seen"),
     ],
 )
-def test_what_tensorflow_says_is_translated(message, meaning):
+def test_tensorflow_s_errors_are_explained(message, meaning):
     error = str(tpu_diagnosis.translate("v5e", message))
     assert error.startswith("--tpu=v5e: ")
     assert meaning in error

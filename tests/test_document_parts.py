@@ -1,4 +1,4 @@
-"""Parts: what is written is what is read, and their size is bounded."""
+"""Document parts: read as they were written, and of bounded size."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ TEXTS = [f"Text {i}\nwith two lines, “ü” and \u2028 " * 2 for i in range(20
 
 
 @pytest.mark.parametrize("scheme", ["local", "ram"])
-def test_what_is_written_is_read_back(tmp_path, scheme):
+def test_documents_are_read_as_they_were_written(tmp_path, scheme):
     folder = str(tmp_path) if scheme == "local" else "ram://parts"
     written, found = write(f"{folder}/0", TEXTS, with_signatures=True)
     assert len(found) > 5
@@ -65,7 +65,7 @@ def test_what_is_written_is_read_back(tmp_path, scheme):
     )
 
 
-def test_each_document_is_known_by_its_file_and_input(tmp_path):
+def test_each_document_has_its_file_and_its_input(tmp_path):
     _, found = write(f"{tmp_path}/0", TEXTS, with_signatures=False)
     files = [
         part.sources[i].path for part in found for i in part.source_numbers()
@@ -75,7 +75,7 @@ def test_each_document_is_known_by_its_file_and_input(tmp_path):
     assert inputs == [i // 8 for i in range(20)]
 
 
-def test_a_part_ends_when_it_has_the_size_asked_for(tmp_path):
+def test_a_part_ends_at_the_size_that_was_asked_for(tmp_path):
     _, found = write(f"{tmp_path}/0", TEXTS, with_signatures=False)
     size = len(TEXTS[0].encode())
     assert sum(part.num_bytes for part in found) >= 20 * size
