@@ -77,7 +77,7 @@ def test_bad_json_lines_are_dropped_with_their_reasons(tmp_path):
     position = b"\n".join(lines).index(b"\xe9")
     assert f"not UTF-8 at byte {position} (0xe9)" in found[5].detail
     for item in found[1:3]:
-        assert "; a file of JSON lines holds a whole object in" in item.detail
+        assert "; a file of JSON lines must have one JSON" in item.detail
 
 
 def test_ranges_of_json_lines_give_each_record_once(tmp_path):

@@ -1,17 +1,17 @@
-"""The documents of the user's files: which files, how they are divided, read.
+"""Documents of the input files.
 
-files ── plan ──▶ units of spans ── read ──▶ documents, clean
+files ── plan ──▶ work units of spans ── read ──▶ clean documents
 """
 
 import collections
 import concurrent.futures
-import dataclasses
 import hashlib
 import importlib.util
 import os
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
-from bert_pretrain import errors, files, options
+from bert_pretrain import errors, files
 from tfrecord_builders.quality import cleaning
 from tfrecord_builders.sources import (
     json_csv,
@@ -22,10 +22,12 @@ from tfrecord_builders.sources import (
     wikipedia,
 )
 
-# Stages know documents by this module alone.
-Document, Dropped, Span = streams.Document, streams.Dropped, streams.Span
+# Names and not modules: the stages know only this module of the package.
+from tfrecord_builders.sources.source_config import SourceConfig
+from tfrecord_builders.sources.streams import Document, Dropped, Span
 
-_READERS = {
+_Reader = Callable[[streams.Stream, SourceConfig], Iterator[Document | Dropped]]
+_READERS: dict[str, _Reader] = {
     "wikipedia": wikipedia.read,
     "jsonl": json_csv.read_jsonl,
     "csv": json_csv.read_csv,
@@ -33,104 +35,36 @@ _READERS = {
     "parquet": parquet.read,
     "warc": warc.read,
 }
-# Packages that a source needs and that are not installed without asking; the
-# extra that does so has the source's name.
+# Packages that a source needs. The optional dependency group of pyproject.toml
+# that installs them has the name of the source.
 _REQUIRED = {"parquet": ("pyarrow",), "warc": ("warcio", "trafilatura")}
 _UNREADABLE = (".7z", ".rar", ".tar", ".tgz", ".zip")
-_MAX_WEIGHT = 100
 _END_BYTES = 1 << 18
 _NUM_READERS = 16
-# Reasons that speak of the whole file where most of its documents have them.
+# If most documents of a file are dropped for one of these reasons, the file as
+# a whole has the wrong format.
 _FILE_FAULTS = ("not_utf8", "not_json")
 _NUM_FAULTS_TO_JUDGE = 1000
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SourceConfig(options.Options):
-    """Where the documents come from, and which of them are kept."""
-
-    source: tuple[
-        Literal["wikipedia", "jsonl", "csv", "text", "parquet", "warc"], ...
-    ] = options.option(
-        "What the input is: a MediaWiki XML dump, JSON lines, CSV, plain "
-        "text, Parquet or web archives. Repeat it to name one for each "
-        "--input."
-    )
-    input: tuple[str, ...] = options.option(
-        "Files, or patterns of them, local or gs://; .bz2, .gz, .xz and "
-        ".zst are decompressed. May be repeated."
-    )
-    text_field: str = options.option(
-        "JSON field, or column of CSV or Parquet, that holds the text.",
-        "text",
-    )
-    title_field: str = options.option(
-        "JSON field, or column of CSV or Parquet, that holds the title, "
-        "which becomes the text's first line; empty for none.",
-        json_csv.DEFAULT_TITLE_FIELD,
-    )
-    csv_delimiter: str = options.option(
-        "Divides the columns of CSV; \\t for tabs.", ","
-    )
-    csv_columns: str = options.option(
-        "Names for the columns of CSV files that have no header line, "
-        "divided by commas; empty where the first line names them.",
-        "",
-    )
-    text_layout: Literal["blocks", "line", "file"] = options.option(
-        "What a document of plain text is: a block between blank lines, a "
-        "line, or a file.",
-        "blocks",
-    )
-    weight: tuple[float, ...] = options.option(
-        "How many times the training documents of an input are in the set: 2 "
-        "is twice, 0.5 a half of them, chosen by their hashes, 1.5 all once "
-        "and a half of them twice. Held-out documents are there once, "
-        "whatever their weight. One for all, or repeated for each --input; "
-        "none: 1.",
-        (),
-        above=0,
-        at_most=_MAX_WEIGHT,
-    )
-    max_mb: tuple[float, ...] = options.option(
-        "Caps the training text of an input, that of all its files together, "
-        "at about so many MB, by lowering its weight; 0: no cap. One for "
-        "all, or repeated for each --input.",
-        (),
-        at_least=0,
-    )
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not self.input:
-            raise errors.UserError("input is empty; name files to read.")
-        _check_pairing("source", self.source, self.input)
-        for name in ("weight", "max_mb"):
-            values = getattr(self, name)
-            if values:
-                _check_pairing(name, values, self.input)
-        delimiter = self.csv_delimiter.replace("\\t", "\t")
-        if len(delimiter) != 1 or delimiter in '"\r\n':
-            raise errors.UserError(
-                f"csv_delimiter={self.csv_delimiter!r} must be a single "
-                "character, and no quote or line break."
-            )
-        if not self.text_field:
-            raise errors.UserError("text_field is empty; name a field.")
+_Value = TypeVar("_Value")
 
 
-def plan(config, unit_bytes):
-    """Divides the input into units of about `unit_bytes` as it lies on disk.
+def plan(config: SourceConfig, unit_bytes: int) -> list[list[Span]]:
+    """Divides the input into work units of spans.
 
-    Returns:
-      list of lists of `Span`: a function of the input and the options alone.
+    The result depends only on the files and the options, so that a build that
+    continues after an interruption gets the same units.
+
+    Args:
+      unit_bytes: approximate size of a unit, in bytes on disk.
 
     Raises:
-      UserError: if an input matches nothing or cannot be read.
+      UserError: if a pattern matches no file, or a file cannot be read.
     """
-    for source in config.source:
-        _check_installed(source)
-    units, num_bytes = [[]], 0
+    for name in config.source:
+        _check_installed(name)
+    units: list[list[Span]] = [[]]
+    num_bytes = 0
     for source, path, number in _files(config):
         for span in _spans(source, path, config, unit_bytes):
             span = span._replace(input=number)
@@ -142,86 +76,107 @@ def plan(config, unit_bytes):
     return units
 
 
-def identify(units):
-    """What tells each file of a plan from another, by path.
+def identify(units: Sequence[Sequence[Span]]) -> dict[str, dict[str, Any]]:
+    """Identifies the content of each file of a plan.
+
+    Only the beginning and the end of a file are read, and on object stores
+    only the end. This finds most changes, because compressors write a checksum
+    of the whole file at its end. A copy of a file, or a new date, changes
+    nothing.
 
     Returns:
-      dicts of the number of its --input, its size and a hash of its ends, on
-      object stores of its last bytes: little is read, and neither a copy of
-      the file nor another date makes a difference. Compressors end a file
-      with a checksum of it all.
+      For each path: the index of its --input (`input`), its size
+      (`num_bytes`) and the hash of what was read (`ends_sha256`).
     """
-    sizes, numbers = collections.Counter(), {}
+    sizes: collections.Counter[str] = collections.Counter()
+    inputs = {}
     for unit in units:
         for span in unit:
             sizes[span.path] += span.num_bytes
-            numbers[span.path] = span.input
-    # Many at a time, for those who wait for an object store.
+            inputs[span.path] = span.input
+    # Requests to an object store mostly wait, so many run at a time.
     with concurrent.futures.ThreadPoolExecutor(_NUM_READERS) as threads:
-        found = threads.map(_identify, sizes, sizes.values())
+        hashes = threads.map(_hash_ends, sizes, sizes.values())
         return {
-            path: {"input": numbers[path], **identity}
-            for path, identity in zip(sizes, found, strict=True)
+            path: {
+                "input": inputs[path],
+                "num_bytes": sizes[path],
+                "ends_sha256": ends_sha256,
+            }
+            for path, ends_sha256 in zip(sizes, hashes, strict=True)
         }
 
 
-def read(span, config):
-    """Yields (item, position): what a span holds, and how far it is read.
+def read(
+    span: Span, config: SourceConfig
+) -> Iterator[tuple[Document | Dropped, int]]:
+    """Reads the documents of a span and cleans their text.
 
-    An item is a clean `Document` or a `Dropped`; the position counts the
-    span's bytes as they lie on the disk, up to `span.num_bytes`.
+    Yields:
+      (document, position): the position is the number of bytes of the span
+      that have been read, on disk. It grows up to `span.num_bytes`.
 
     Raises:
-      UserError: if it is the file that is wrong, and not some documents.
+      UserError: if the file as a whole has the wrong format.
     """
     stream = streams.Stream(span)
     num_items = num_faults = 0
-    fault = None
+    first_fault = None
     for item in _READERS[span.source](stream, config):
         num_items += 1
         if isinstance(item, Document):
-            item = _finish(item)
+            item = _clean(item)
         elif item.reason in _FILE_FAULTS:
             num_faults += 1
-            fault = fault or item
+            first_fault = first_fault or item
             if num_faults == _NUM_FAULTS_TO_JUDGE:
-                _judge(fault, num_faults, num_items)
+                _refuse_if_most_are_faulty(first_fault, num_faults, num_items)
         yield item, stream.consumed
-    # One bad document is no more than that, even where it is alone.
-    if num_faults > 1:
-        _judge(fault, num_faults, num_items)
+    # A single bad document says nothing about a file, even if it is the only
+    # document of the file.
+    if first_fault and num_faults > 1:
+        _refuse_if_most_are_faulty(first_fault, num_faults, num_items)
 
 
-def weight(config, number):
-    """The weight asked for an --input; a cap may lower it."""
-    return _of_input(config.weight, number, 1.0)
+def weight(config: SourceConfig, number: int) -> float:
+    """Returns the option `weight` of input `number`, without its `max_mb`."""
+    return _value_for(config.weight, number, 1.0)
 
 
-def capped_weight(config, number, num_bytes):
-    """The weight of an --input that holds `num_bytes` of text to keep."""
+def capped_weight(config: SourceConfig, number: int, num_bytes: float) -> float:
+    """Returns the weight of input `number` after `max_mb` has lowered it.
+
+    Args:
+      num_bytes: size of the text of this input that is kept.
+    """
     wanted = weight(config, number)
-    max_bytes = _of_input(config.max_mb, number, 0.0) * 2**20
+    max_bytes = _max_mb(config, number) * 2**20
     if not max_bytes:
         return wanted
     return min(wanted, max_bytes / max(1, num_bytes))
 
 
-def _of_input(values, number, default):
-    """What an option that is one for all, or one for each, says of one."""
+def _max_mb(config: SourceConfig, number: int) -> float:
+    return _value_for(config.max_mb, number, 0.0)
+
+
+def _source(config: SourceConfig, number: int) -> str:
+    return _value_for(config.source, number, "")
+
+
+def _value_for(
+    values: Sequence[_Value], number: int, default: _Value
+) -> _Value:
+    """Returns the value for input `number` of an option that may be repeated.
+
+    The option has no value, one value for all inputs, or one for each.
+    """
     if not values:
         return default
     return values[number] if len(values) > 1 else values[0]
 
 
-def _check_pairing(name, values, inputs):
-    if len(values) not in (1, len(inputs)):
-        raise errors.UserError(
-            f"{len(values)} values of {name} do not fit {len(inputs)} of "
-            "input; give one for all, or one for each in the same order."
-        )
-
-
-def _check_installed(source):
+def _check_installed(source: str) -> None:
     missing = [
         package
         for package in _REQUIRED.get(source, ())
@@ -234,59 +189,64 @@ def _check_installed(source):
         )
 
 
-def _files(config):
-    """(source, path, number of its --input) of each file, once."""
-    found = {}
+def _files(config: SourceConfig) -> list[tuple[str, str, int]]:
+    """Lists each file once: (source, path, index of its --input)."""
+    numbers: dict[str, int] = {}
     for number, pattern in enumerate(config.input):
         for path in files.expand([pattern]):
-            _refuse_contradiction(
-                config, path, found.setdefault(path, number), number
-            )
-    for path in found:
+            first = numbers.setdefault(path, number)
+            _refuse_contradiction(config, path, first, number)
+    for path in numbers:
         if path.lower().endswith(_UNREADABLE):
             raise errors.UserError(
-                f"{path}: {os.path.splitext(path)[1]} is not read; unpack it, "
-                "or compress it as .bz2, .gz, .xz or .zst."
+                f"{path}: files of type {os.path.splitext(path)[1]} cannot be "
+                "read; unpack it, or compress it as .bz2, .gz, .xz or .zst."
             )
     return [
-        (_of_input(config.source, number, None), path, number)
-        for path, number in found.items()
+        (_source(config, number), path, number)
+        for path, number in numbers.items()
     ]
 
 
-def _refuse_contradiction(config, path, first, second):
-    """Refuses a file that two inputs name, but not for the same."""
+def _refuse_contradiction(
+    config: SourceConfig, path: str, first: int, second: int
+) -> None:
+    """Refuses a file that two inputs name with different options."""
     asked = [
-        f"source={_of_input(config.source, number, None)}, "
+        f"source={_source(config, number)}, "
         f"weight={weight(config, number):g}, "
-        f"max_mb={_of_input(config.max_mb, number, 0.0):g}"
+        f"max_mb={_max_mb(config, number):g}"
         for number in (first, second)
     ]
     if asked[0] != asked[1]:
         raise errors.UserError(
             f"{path} is in input={config.input[first]!r} ({asked[0]}) and in "
-            f"input={config.input[second]!r} ({asked[1]}): ask the same of "
-            "both, or change one of the two so that the file is in one alone."
+            f"input={config.input[second]!r} ({asked[1]}): give both the same "
+            "options, or change one pattern so that only one of the two "
+            "matches the file."
         )
 
 
-def _spans(source, path, config, unit_bytes):
+def _spans(
+    source: str, path: str, config: SourceConfig, unit_bytes: int
+) -> list[Span]:
     size = files.size(path)
-    num_ranges = 1
+    num_spans = 1
     if size > unit_bytes and _is_splittable(source, path, config):
-        num_ranges = -(-size // unit_bytes)
-    bounds = [size * i // num_ranges for i in range(num_ranges + 1)]
+        num_spans = -(-size // unit_bytes)
+    bounds = [size * i // num_spans for i in range(num_spans + 1)]
     return [
         Span(source, path, start, end)
         for start, end in zip(bounds[:-1], bounds[1:], strict=True)
     ]
 
 
-def _is_splittable(source, path, config):
+def _is_splittable(source: str, path: str, config: SourceConfig) -> bool:
     """Whether a span may begin in the middle of a file.
 
-    Not in CSV, where a line break may lie within quotes, and not in what is
-    compressed, except for dumps: Wikipedia offers them as short bz2 streams.
+    It may not in CSV, because a line break may be inside quotes, and not in
+    compressed files. Dumps of Wikipedia are the exception: they are published
+    as many short bz2 streams, each of which can be decompressed alone.
     """
     if streams.is_compressed(path):
         return source == "wikipedia" and streams.is_multistream(path)
@@ -295,25 +255,25 @@ def _is_splittable(source, path, config):
     )
 
 
-def _identify(path, size):
+def _hash_ends(path: str, size: int) -> str:
     places = [0, max(0, size - _END_BYTES)]
     if "://" in path:
-        # TensorFlow fetches 64 MB of an object, from any place it reads at.
+        # Each read from an object store costs 64 MB of traffic, because
+        # TensorFlow reads ahead.
         del places[0]
     ends = [files.read_range(path, place, _END_BYTES) for place in places]
-    return {
-        "num_bytes": size,
-        "ends_sha256": hashlib.sha256(b"".join(ends)).hexdigest(),
-    }
+    return hashlib.sha256(b"".join(ends)).hexdigest()
 
 
-def _finish(document):
-    content = cleaning.clean(document.text)
-    if not content:
+def _clean(document: Document) -> Document | Dropped:
+    text = cleaning.clean(document.text)
+    if not text:
         return Dropped("no_text", document.id)
-    return Document(document.id, content)
+    return Document(document.id, text)
 
 
-def _judge(fault, num_faults, num_items):
+def _refuse_if_most_are_faulty(
+    first_fault: Dropped, num_faults: int, num_items: int
+) -> None:
     if 2 * num_faults > num_items:
-        raise errors.UserError(fault.detail)
+        raise errors.UserError(first_fault.detail)

@@ -1,23 +1,31 @@
 """News in JSON lines or CSV as a source of documents.
 
-The title is the first line of a document's text, since it is no part of the
-story that follows it.
+The title becomes the first line of a document's text, because it is not part
+of the first sentence.
 """
 
 import csv
 import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NoReturn
 
 from bert_pretrain import errors
-from tfrecord_builders.sources import streams
+from tfrecord_builders.sources import source_config, streams
 
-DEFAULT_TITLE_FIELD = "title"
-# Records without a wanted field after which no further one is waited for.
+# If none of so many records has a wanted field, the name of the field is
+# taken to be wrong.
 _NUM_RECORDS_TO_JUDGE = 10_000
 _NUM_FIELDS_SHOWN = 30
 
 
-def read_jsonl(stream, config):
-    """Yields the documents of a file that holds a JSON object in each line."""
+def read_jsonl(
+    stream: streams.Stream, config: source_config.SourceConfig
+) -> Iterator[streams.Document | streams.Dropped]:
+    """Yields the documents of a file that has a JSON object in each line.
+
+    Raises:
+      UserError: if no record has the field of the text or of the title.
+    """
     path = stream.span.path
     check = _FieldCheck(stream.span, config)
     for position, line in stream.lines():
@@ -34,34 +42,25 @@ def read_jsonl(stream, config):
         except streams.NotUtf8Error as error:
             yield streams.Dropped("not_utf8", name, str(error))
         except (ValueError, RecursionError) as error:
-            yield streams.Dropped(
-                "not_json",
-                name,
-                (
-                    f"{path}: no JSON at byte {position} ({error}); a file "
-                    "of JSON lines holds a whole object in each."
-                ),
-            )
+            yield _not_json(path, position, "JSON", f" ({error})")
         else:
             if isinstance(record, dict):
                 check.add(record)
                 yield document(name, record, config)
             else:
-                yield streams.Dropped(
-                    "not_json",
-                    name,
-                    (
-                        f"{path}: no JSON object at byte {position}; a file "
-                        "of JSON lines holds a whole object in each."
-                    ),
-                )
+                yield _not_json(path, position, "JSON object")
     check.finish()
 
 
-def read_csv(stream, config):
-    """Yields the documents of a CSV file, whose first line names its columns.
+def read_csv(
+    stream: streams.Stream, config: source_config.SourceConfig
+) -> Iterator[streams.Document | streams.Dropped]:
+    """Yields the documents of a CSV file.
 
-    Fields in quotes may hold line breaks, as RFC 4180 has it.
+    Fields in quotes may contain line breaks (RFC 4180).
+
+    Raises:
+      UserError: if the text or the title has no column.
     """
     path = stream.span.path
     lines = _CsvLines(stream)
@@ -95,19 +94,33 @@ def read_csv(stream, config):
             )
 
 
-def check_columns(path, columns, config):
-    """Refuses a table in which the fields asked for are no columns."""
+def check_columns(
+    path: str, columns: Sequence[str], config: source_config.SourceConfig
+) -> None:
+    """Refuses a table without the columns that the options name.
+
+    Raises:
+      UserError: with the names of the columns that exist.
+    """
     missing = {
-        flag: field
-        for flag, field in _wanted(config).items()
+        option: field
+        for option, field in _wanted(config).items()
         if field not in columns
     }
     if missing:
-        _raise_missing(path, missing, columns, "columns")
+        _refuse(path, missing, columns, "columns")
 
 
-def document(name, record, config):
-    """The document of a record of fields, or why it is none."""
+def document(
+    name: str,
+    record: Mapping[str, object],
+    config: source_config.SourceConfig,
+) -> streams.Document | streams.Dropped:
+    """Makes a document from a record: its title in the first line, its text.
+
+    Args:
+      name: the id of the document.
+    """
     text = record.get(config.text_field)
     title = record.get(config.title_field)
     if not isinstance(text, str) or not text.strip():
@@ -118,86 +131,94 @@ def document(name, record, config):
     return streams.Document(name, f"{title}\n{text}")
 
 
-class _FieldCheck:
-    """Finds out whether the fields asked for are in any record of a file."""
+def _not_json(
+    path: str, position: int, expected: str, cause: str = ""
+) -> streams.Dropped:
+    return streams.Dropped(
+        "not_json",
+        f"{path}:{position}",
+        f"{path}: no {expected} at byte {position}{cause}; a file of JSON "
+        "lines must have one JSON object in each line.",
+    )
 
-    def __init__(self, span, config):
-        # Without its beginning a file cannot be judged: records of one kind
-        # may follow those of another.
+
+class _FieldCheck:
+    """Checks that the records of a file have the fields the options name."""
+
+    def __init__(
+        self, span: streams.Span, config: source_config.SourceConfig
+    ) -> None:
+        # A file may have records of one kind before those of another. So only
+        # a span with the beginning of the file is checked.
         self._is_open = span.start == 0
         self._path = span.path
-        self._wanted = _wanted(config)
-        self._seen = {}  # Used as a set that keeps the order.
+        self._missing = _wanted(config)
+        self._seen: dict[str, None] = {}  # Field names, in order.
         self._num_records = 0
 
-    def add(self, record):
+    def add(self, record: Mapping[str, object]) -> None:
+        """Notes the fields of the next record of the file."""
         if not self._is_open:
             return
         self._num_records += 1
         if len(self._seen) < _NUM_FIELDS_SHOWN:
             self._seen.update(dict.fromkeys(record))
-        self._wanted = {
-            flag: field
-            for flag, field in self._wanted.items()
+        self._missing = {
+            option: field
+            for option, field in self._missing.items()
             if field not in record
         }
-        self._is_open = bool(self._wanted)
+        self._is_open = bool(self._missing)
         if self._num_records == _NUM_RECORDS_TO_JUDGE:
             self.finish()
 
-    def finish(self):
+    def finish(self) -> None:
+        """Raises a UserError if a field was in no record."""
         if self._is_open and self._num_records:
-            _raise_missing(self._path, self._wanted, self._seen, "fields")
+            _refuse(self._path, self._missing, self._seen, "fields")
 
 
-def _wanted(config):
-    """The fields that must exist, by the flag that names them."""
+def _wanted(config: source_config.SourceConfig) -> dict[str, str]:
+    """Maps options to the fields they name, if these fields must exist."""
     wanted = {"text_field": config.text_field}
-    if config.title_field not in ("", DEFAULT_TITLE_FIELD):
+    if config.title_field not in ("", source_config.DEFAULT_TITLE_FIELD):
         wanted["title_field"] = config.title_field
     return wanted
 
 
-def _raise_missing(path, missing, existing, noun):
-    flag, field = next(iter(missing.items()))
+def _refuse(
+    path: str, missing: dict[str, str], existing: Iterable[str], noun: str
+) -> NoReturn:
+    option, field = next(iter(missing.items()))
     names = [
         name if len(name) <= 40 else name[:40] + "…"
         for name in list(existing)[:_NUM_FIELDS_SHOWN]
     ]
     raise errors.UserError(
-        f"{path}: {flag}={field!r} is not among its {noun} "
+        f"{path}: {option}={field!r} is not one of its {noun} "
         f"({', '.join(map(repr, names))}); choose one of them."
     )
 
 
-def _csv_document(name, record, lines, config):
-    used = (record.get(config.text_field), record.get(config.title_field))
-    try:
-        # What was not UTF-8 came through as surrogates.
-        "".join(filter(None, used)).encode("utf-8")
-    except UnicodeEncodeError:
-        return streams.Dropped("not_utf8", name, lines.not_utf8)
-    return document(name, record, config)
-
-
 class _CsvLines:
-    """The lines of a CSV file as text, for `csv.reader` to join again.
+    """The lines of a CSV file as text, for `csv.reader`.
 
     Attributes:
-      first: byte position of the first line since it was last set to None.
-      not_utf8: what was wrong with the last line that was not UTF-8.
+      first: position of the first line that was read since the caller last
+        set it to None.
+      not_utf8: error message about the last line that was not UTF-8.
     """
 
-    def __init__(self, stream):
+    def __init__(self, stream: streams.Stream) -> None:
         self._path = stream.span.path
         self._lines = stream.lines()
-        self.first = None
+        self.first: int | None = None
         self.not_utf8 = ""
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return self
 
-    def __next__(self):
+    def __next__(self) -> str:
         position, line = next(self._lines)
         if self.first is None:
             self.first = position
@@ -208,5 +229,21 @@ class _CsvLines:
         except streams.NotUtf8Error as error:
             self.not_utf8 = str(error)
             text = line.decode("utf-8", "surrogateescape")
-        # Python 3.10's csv refuses NUL.
+        # The csv module of Python 3.10 refuses NUL.
         return text.replace("\0", "") + "\n"
+
+
+def _csv_document(
+    name: str,
+    record: dict[str, str],
+    lines: _CsvLines,
+    config: source_config.SourceConfig,
+) -> streams.Document | streams.Dropped:
+    used = (record.get(config.text_field), record.get(config.title_field))
+    try:
+        # `_CsvLines` marks bytes that are not UTF-8 by surrogates, which
+        # cannot be encoded.
+        "".join(filter(None, used)).encode("utf-8")
+    except UnicodeEncodeError:
+        return streams.Dropped("not_utf8", name, lines.not_utf8)
+    return document(name, record, config)

@@ -1,24 +1,39 @@
-"""Parquet as a source of documents: a row each, as HuggingFace publishes them.
+"""Parquet as a source of documents: one document in each row of the table.
 
-The columns are named like the fields of JSON lines: `id, url, title, text` in
-wikimedia/wikipedia, `title, text, domain, date, …` in cc_news. A span owns the
-row groups that begin in it; of one, a few rows are in memory at a time.
+HuggingFace publishes datasets in this form. The columns have the names of the
+fields in JSON lines: `id, url, title, text` in wikimedia/wikipedia, `title,
+text, domain, date, …` in cc_news. A span owns the row groups that begin in it.
+Only a few rows of a row group are in memory at a time.
 """
 
 import io
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from bert_pretrain import errors
-from tfrecord_builders.sources import json_csv, streams
+from tfrecord_builders.sources import json_csv, source_config, streams
+
+if TYPE_CHECKING:
+    import pyarrow
+    from pyarrow import parquet
 
 _ROWS_AT_ONCE = 64
 _BUFFER_BYTES = 1 << 20
 
 
-def read(stream, config):
-    """Yields the documents of the row groups of a span."""
-    # Optional, and slow to load: `documents.plan` has seen to it.
+def read(
+    stream: streams.Stream, config: source_config.SourceConfig
+) -> Iterator[streams.Document | streams.Dropped]:
+    """Yields the documents of the row groups of a span.
+
+    Raises:
+      UserError: if the file is not Parquet, or lacks a column that the
+        options name.
+    """
+    # pyarrow is optional and loads slowly. `documents.plan` checks that it is
+    # installed.
     import pyarrow
     from pyarrow import parquet
 
@@ -32,29 +47,33 @@ def read(stream, config):
         except pyarrow.ArrowException as error:
             reason = str(error).partition("\n")[0].rstrip(".")
             raise errors.UserError(
-                f"{path}: no Parquet file, or cut short ({reason}); check the "
-                "source, or fetch the file again."
+                f"{path}: not a Parquet file, or not complete ({reason}); "
+                "check the source, or fetch the file again."
             ) from error
 
 
-def _documents(table, stream, config):
+def _documents(
+    table: "parquet.ParquetFile",
+    stream: streams.Stream,
+    config: source_config.SourceConfig,
+) -> Iterator[streams.Document | streams.Dropped]:
     names = table.schema_arrow.names
     json_csv.check_columns(stream.span.path, names, config)
     wanted = {config.text_field, config.title_field}
     columns = [name for name in names if name in wanted]
-    num_before = 0
+    first_row = 0
     for i in range(table.num_row_groups):
         group = table.metadata.row_group(i)
         if stream.span.start <= _start(group) < stream.span.end:
-            rows = table.iter_batches(
+            batches = table.iter_batches(
                 _ROWS_AT_ONCE, [i], columns, use_threads=False
             )
-            yield from _group_documents(rows, num_before, stream, config)
-        num_before += group.num_rows
+            yield from _group_documents(batches, first_row, stream, config)
+        first_row += group.num_rows
 
 
-def _start(group):
-    """The position in the file of a row group's first byte."""
+def _start(group: "parquet.RowGroupMetaData") -> int:
+    """Returns the position of a row group's first byte in the file."""
     columns = [group.column(i) for i in range(group.num_columns)]
     return min(
         column.dictionary_page_offset or column.data_page_offset
@@ -62,14 +81,19 @@ def _start(group):
     )
 
 
-def _group_documents(batches, num_before, stream, config):
+def _group_documents(
+    batches: Iterable["pyarrow.RecordBatch"],
+    first_row: int,
+    stream: streams.Stream,
+    config: source_config.SourceConfig,
+) -> Iterator[streams.Document | streams.Dropped]:
     for batch in batches:
         columns = [
             (field.name, batch.column(i))
             for i, field in enumerate(batch.schema)
         ]
         for i in range(batch.num_rows):
-            name = f"{stream.span.path}:{num_before + i}"
+            name = f"{stream.span.path}:{first_row + i}"
             try:
                 record = {key: column[i].as_py() for key, column in columns}
             except UnicodeDecodeError as error:
@@ -80,27 +104,27 @@ def _group_documents(batches, num_before, stream, config):
                 yield streams.Dropped("too_long", name)
             else:
                 yield json_csv.document(name, record, config)
-        num_before += batch.num_rows
+        first_row += batch.num_rows
 
 
 class _File(io.RawIOBase):
-    """A file of tf.io.gfile as pyarrow expects one: a Python file object."""
+    """Makes a file of tf.io.gfile a Python file object, as pyarrow needs."""
 
-    def __init__(self, file):
+    def __init__(self, file: tf.io.gfile.GFile) -> None:
         self._file = file
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def seekable(self):
+    def seekable(self) -> bool:
         return True
 
-    def read(self, size=-1):
+    def read(self, size: int = -1) -> bytes:
         return self._file.read(size)
 
-    def seek(self, offset, whence=io.SEEK_SET):
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._file.seek(offset, whence)
         return self._file.tell()
 
-    def tell(self):
+    def tell(self) -> int:
         return self._file.tell()

@@ -1,8 +1,9 @@
-"""What a source reads and gives: spans of files, as bytes, pages or lines.
+"""Input of the readers (spans of files) and their output (documents).
 
-A span is a byte range of a file, whole files for the most part. It owns the
-pages or lines that begin in it, and reads on past its end to finish the last
-one; so the spans of a file together give each of them once.
+A span is a byte range of a file, in most cases the whole file. A reader gives
+the pages or lines that begin inside its span, and reads past the end of the
+span to finish the last one. So each page or line of a file is given by exactly
+one of its spans.
 """
 
 import bz2
@@ -11,6 +12,7 @@ import math
 import os
 import re
 import zlib
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -18,15 +20,17 @@ import zstandard
 
 from bert_pretrain import errors
 
-# A line or page above this is not a document of text; it is passed over
-# without being held.
+# A longer line or page is not a document of text. It is skipped, and is never
+# in memory as a whole.
 MAX_DOCUMENT_BYTES = 1 << 24
 _READ_BYTES = 1 << 20
-_INFLATED_BYTES = 1 << 22  # at a time
-# Four bytes of Zstandard may stand for a block of 128 KB.
+_INFLATED_BYTES = 1 << 22  # Largest piece of decompressed data.
+# Four bytes of Zstandard can expand to a block of 128 KB. Slices of this size
+# keep the decompressed pieces small.
 _ZSTD_SLICE_BYTES = 124
-# What decompressing may hold, lest a worker takes more than 1 GB in all: as
-# much as the zstd program allows unasked, and twice what `xz -9` needs.
+# Memory limit of a decompressor, so that a worker needs less than 1 GB in
+# total. It equals the default limit of the zstd program, and is twice the
+# need of `xz -9`.
 _MAX_WINDOW_BYTES = 1 << 27
 BOM = b"\xef\xbb\xbf"
 # The header of a bz2 stream and of its first block, at a byte boundary.
@@ -35,37 +39,54 @@ _STREAM_START_BYTES = 10
 
 
 class Document(NamedTuple):
+    """The text of a document."""
+
     id: str
     text: str
 
 
 class Dropped(NamedTuple):
-    """A document that is left out."""
+    """A document that is left out.
+
+    Attributes:
+      reason: a short name, which the manifest counts.
+      detail: an error message with the name of the file, if the user can
+        repair the fault.
+    """
 
     reason: str
     id: str
-    detail: str = ""  # What is wrong, naming the file, where it may be mended.
+    detail: str = ""
 
 
 class Span(NamedTuple):
-    """The bytes [start, end) of a file, as it lies on the disk."""
+    """The bytes [start, end) of a file on disk.
+
+    Attributes:
+      source: the format of the file, a key of the option `source`.
+      input: index of the --input that matches the file.
+    """
 
     source: str
     path: str
     start: int
     end: int
-    input: int = 0  # the number of the --input that names the file
+    input: int = 0
 
     @property
-    def num_bytes(self):
+    def num_bytes(self) -> int:
+        """Size of the span on disk."""
         return self.end - self.start
 
 
-def decode(content, path, position):
-    """Decodes the UTF-8 `content` found at a byte `position`.
+def decode(content: bytes, path: str, position: int) -> str:
+    """Decodes UTF-8.
+
+    Args:
+      position: position of `content` in the file, for the error message.
 
     Raises:
-      NotUtf8Error: saying where in the file it is broken.
+      NotUtf8Error: with the position of the first wrong byte.
     """
     try:
         return content.decode("utf-8")
@@ -78,15 +99,16 @@ def decode(content, path, position):
 
 
 class NotUtf8Error(ValueError):
-    pass
+    """Bytes that are not UTF-8."""
 
 
-def is_compressed(path):
+def is_compressed(path: str) -> bool:
+    """Whether the file name has a suffix of compressed files."""
     return _suffix(path) in _INFLATERS
 
 
-def is_multistream(path):
-    """Whether a file is bz2 streams that can be read from the middle on."""
+def is_multistream(path: str) -> bool:
+    """Whether a file has several bz2 streams, so spans may begin inside."""
     if _suffix(path) != ".bz2":
         return False
     with errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
@@ -95,24 +117,34 @@ def is_multistream(path):
 
 
 class Stream:
-    """The bytes from a span's start to its file's end, decompressed.
+    """The decompressed bytes from the start of a span to the end of its file.
 
-    Positions count decompressed bytes: from the file's beginning, except for
-    a span that begins inside a compressed file.
+    Positions count decompressed bytes from the beginning of the file. For a
+    span that begins inside a compressed file, they count from the first stream
+    that begins in the span.
 
     Attributes:
-      consumed: the bytes of the span read so far, as they lie on the disk.
-      limit: the position at which the next span's bytes begin; infinite until
-        it has been reached, so that a position read before can be compared.
+      span: the span.
+      consumed: number of bytes of the span that have been read, on disk.
+      limit: position of the first byte of the next span. It is infinite until
+        the reading reaches the next span, since it is unknown before.
     """
 
-    def __init__(self, span):
+    def __init__(self, span: Span) -> None:
         self.span = span
         self.consumed = 0
-        self.limit = math.inf
+        self.limit: float = math.inf
 
-    def chunks(self, start=None):
-        """Yields the bytes, from the byte `start` of the file on."""
+    def chunks(self, start: int | None = None) -> Iterator[bytes]:
+        """Yields decompressed bytes.
+
+        Args:
+          start: the byte of the file on disk to begin with; by default the
+            start of the span.
+
+        Raises:
+          UserError: if the file cannot be read or decompressed.
+        """
         start = self.span.start if start is None else start
         inflate = _INFLATERS.get(_suffix(self.span.path))
         if not inflate:
@@ -125,69 +157,65 @@ class Stream:
                     None, inflate(self, blocks) if inflate else blocks
                 )
 
-    def lines(self):
-        """Yields (position, line) from the first that begins in the span.
+    def lines(self) -> Iterator[tuple[int, bytes | None]]:
+        """Yields (position, line), from the first line inside the span.
 
-        A line above MAX_DOCUMENT_BYTES is None. The lines go on past the
-        span's end: those from `limit` on belong to the next one.
+        Lines have no line break. A line longer than MAX_DOCUMENT_BYTES is
+        None. The lines continue after the end of the span: lines at or after
+        `limit` belong to the next span.
         """
-        # One byte back: a line begins at `start` if the byte before ends one.
+        # Start one byte early: if that byte is a line break, the span starts
+        # with a whole line.
         start = max(self.span.start - 1, 0)
-        position, tail = start, []
+        # The line that is not finished yet, in pieces.
+        pieces: list[bytes] = []
+        position, num_bytes = start, 0
         for chunk in self.chunks(start):
-            if position == 0 and not tail and chunk.startswith(BOM):
+            if position == 0 and not num_bytes and chunk.startswith(BOM):
                 chunk = chunk[len(BOM) :]
                 position = len(BOM)
             first, *rest = chunk.split(b"\n")
-            tail.append(first)
+            pieces.append(first)
+            num_bytes += len(first)
             for piece in rest:
-                yield from self._line(position, tail)
-                position += sum(map(len, tail)) + 1
-                tail = [piece]
-            if len(tail) > 2 and sum(map(len, tail)) > MAX_DOCUMENT_BYTES:
-                # Only the length is needed: keep it in a form without bytes.
-                tail = [_Skipped(sum(map(len, tail)))]
-        if any(tail):
-            yield from self._line(position, tail)
+                yield from self._line(position, pieces, num_bytes)
+                position += num_bytes + 1
+                pieces, num_bytes = [piece], len(piece)
+            if num_bytes > MAX_DOCUMENT_BYTES:
+                pieces = []  # `_line` needs only the length of such a line.
+        if num_bytes:
+            yield from self._line(position, pieces, num_bytes)
 
-    def _line(self, position, tail):
+    def _line(
+        self, position: int, pieces: list[bytes], num_bytes: int
+    ) -> Iterator[tuple[int, bytes | None]]:
         if position < self.span.start:
             return
-        if sum(map(len, tail)) > MAX_DOCUMENT_BYTES:
+        if num_bytes > MAX_DOCUMENT_BYTES:
             yield position, None
         else:
-            yield position, b"".join(tail).removesuffix(b"\r")
+            yield position, b"".join(pieces).removesuffix(b"\r")
 
-    def _blocks(self, file):
+    def _blocks(self, file: tf.io.gfile.GFile) -> Iterator[bytes]:
         while block := file.read(_READ_BYTES):
             self.consumed = min(file.tell(), self.span.end) - self.span.start
             yield block
 
 
-class _Skipped:
-    """Stands for bytes that were passed over."""
-
-    def __init__(self, length):
-        self._length = length
-
-    def __len__(self):
-        return self._length
-
-
-def _suffix(path):
+def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def _bunzip(stream, blocks):
-    """Inflates bz2 streams; sets the limit at the first one past the end."""
-    produced = 0
+def _bunzip(stream: Stream, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Decompresses bz2, and sets the limit at the next span's first stream."""
+    num_inflated = 0
     offset, rest = stream.span.start, b""
     if offset:
-        skipped, rest = _seek_stream(blocks)
-        offset += skipped
+        num_skipped, rest = _seek_stream(blocks)
+        offset += num_skipped
     while rest or (rest := next(blocks, b"")):
         if offset >= stream.span.end and stream.limit == math.inf:
-            stream.limit = produced
+            stream.limit = num_inflated
         decompressor = bz2.BZ2Decompressor()
         while not decompressor.eof:
             if decompressor.needs_input:
@@ -196,31 +224,36 @@ def _bunzip(stream, blocks):
                     raise EOFError("it ends inside a stream")
             piece = decompressor.decompress(rest, _INFLATED_BYTES)
             offset, rest = offset + len(rest), b""
-            produced += len(piece)
+            num_inflated += len(piece)
             yield piece
         rest = decompressor.unused_data
         offset -= len(rest)
 
 
-def _seek_stream(blocks):
-    """Passes over bytes up to a stream: (bytes skipped, bytes read of it)."""
-    skipped, buffer = 0, b""
+def _seek_stream(blocks: Iterator[bytes]) -> tuple[int, bytes]:
+    """Skips to the first bz2 stream.
+
+    Returns:
+      (number of bytes skipped, the bytes of the stream read so far).
+    """
+    num_skipped, buffer = 0, b""
     for block in blocks:
         buffer += block
         if found := _STREAM_START.search(buffer):
-            return skipped + found.start(), buffer[found.start() :]
+            return num_skipped + found.start(), buffer[found.start() :]
+        # The header may begin in this block and end in the next.
         keep = _STREAM_START_BYTES - 1
-        skipped += max(len(buffer) - keep, 0)
+        num_skipped += max(len(buffer) - keep, 0)
         buffer = buffer[-keep:]
-    return skipped, b""
+    return num_skipped, b""
 
 
-def _gunzip(stream, blocks):
+def _gunzip(stream: Stream, blocks: Iterator[bytes]) -> Iterator[bytes]:
     del stream
     rest = b""
-    # Zero bytes may pad what follows a member.
+    # Zero bytes may follow a member as padding.
     while rest or (rest := next(blocks, b"").lstrip(b"\0")):
-        decompressor = zlib.decompressobj(wbits=31)  # With gzip's header.
+        decompressor = zlib.decompressobj(wbits=31)  # 31: with gzip header.
         while not decompressor.eof:
             rest = rest or next(blocks, b"")
             if not rest:
@@ -230,9 +263,10 @@ def _gunzip(stream, blocks):
         rest = decompressor.unused_data.lstrip(b"\0")
 
 
-def _unxz(stream, blocks):
+def _unxz(stream: Stream, blocks: Iterator[bytes]) -> Iterator[bytes]:
     del stream
     rest = b""
+    # Zero bytes may follow a stream as padding.
     while rest or (rest := next(blocks, b"").lstrip(b"\0")):
         decompressor = lzma.LZMADecompressor(memlimit=_MAX_WINDOW_BYTES)
         while not decompressor.eof:
@@ -245,14 +279,15 @@ def _unxz(stream, blocks):
         rest = decompressor.unused_data.lstrip(b"\0")
 
 
-def _unzstd(stream, blocks):
+def _unzstd(stream: Stream, blocks: Iterator[bytes]) -> Iterator[bytes]:
     path = stream.span.path
     rest = b""
     while rest or (rest := next(blocks, b"")):
         decompressor = zstandard.ZstdDecompressor(
             max_window_size=_MAX_WINDOW_BYTES
         ).decompressobj()
-        pieces, num_bytes = [], 0
+        pieces: list[bytes] = []
+        num_bytes, unfed = 0, b""
         while not decompressor.eof:
             rest = rest or next(blocks, b"")
             if not rest:
@@ -272,7 +307,12 @@ def _unzstd(stream, blocks):
         rest = decompressor.unused_data + unfed
 
 
-def _inflate_slice(decompressor, content, start, path):
+def _inflate_slice(
+    decompressor: "zstandard.ZstdDecompressionObj",  # only in its stubs
+    content: bytes,
+    start: int,
+    path: str,
+) -> bytes:
     try:
         return decompressor.decompress(
             content[start : start + _ZSTD_SLICE_BYTES]
@@ -280,14 +320,15 @@ def _inflate_slice(decompressor, content, start, path):
     except zstandard.ZstdError as error:
         if "too much memory" in str(error):
             raise errors.UserError(
-                f"{path}: a window above {_MAX_WINDOW_BYTES >> 20} MB, which "
-                "each worker would hold; compress it again: zstd -d "
-                f"--long=31 -c {path} | zstd -o NEW.zst"
+                f"{path}: its compression window is larger than "
+                f"{_MAX_WINDOW_BYTES >> 20} MB, which each worker would have "
+                "to hold in memory; compress it again: zstd -d --long=31 -c "
+                f"{path} | zstd -o NEW.zst"
             ) from error
         raise EOFError(str(error)) from error
 
 
-_INFLATERS = {
+_INFLATERS: dict[str, Callable[[Stream, Iterator[bytes]], Iterator[bytes]]] = {
     ".bz2": _bunzip,
     ".gz": _gunzip,
     ".xz": _unxz,
