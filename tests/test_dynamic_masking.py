@@ -200,7 +200,7 @@ def test_neighbouring_numbers_and_seeds_are_independent():
 
 def masked_examples(data_dir, manifest, num_hosts, examples, batch_size=8):
     """Each served example's masked ids, by its number."""
-    masking = dynamic_masking.of_set(data_dir, manifest)
+    masking = dynamic_masking.of_dataset(data_dir, manifest)
     served = {}
     hosts = input_pipeline.train_batches(
         strategies.Hosts(num_hosts),
@@ -235,17 +235,18 @@ def test_hosts_batches_and_resuming_do_not_change_the_masks(make_dataset):
 def test_another_rate_needs_a_set_without_masks(make_dataset):
     data_dir = make_dataset()
     manifest = manifests.read(data_dir)
-    assert dynamic_masking.of_set(data_dir, manifest) is None
+    assert dynamic_masking.of_dataset(data_dir, manifest) is None
     with pytest.raises(errors.UserError, match="masked_fraction=0.3.*fixed"):
-        dynamic_masking.of_set(data_dir, manifest, 0.3)
+        dynamic_masking.of_dataset(data_dir, manifest, 0.3)
 
 
 def test_another_rate_makes_room_for_its_predictions(make_dataset):
     data_dir = make_dataset(masking="none")
     manifest = manifests.read(data_dir)
     assert (
-        dynamic_masking.of_set(data_dir, manifest).max_predictions_per_seq == 4
+        dynamic_masking.of_dataset(data_dir, manifest).max_predictions_per_seq
+        == 4
     )
-    masking = dynamic_masking.of_set(data_dir, manifest, 0.4)
+    masking = dynamic_masking.of_dataset(data_dir, manifest, 0.4)
     assert masking.masked_fraction == 0.4
     assert masking.max_predictions_per_seq == 7  # of 16 tokens

@@ -177,7 +177,7 @@ def test_a_whole_set_passes_the_check(a_set):
 
 
 def test_a_set_without_a_manifest_is_not_whole(tmp_path):
-    with pytest.raises(errors.UserError, match="holds no finished set"):
+    with pytest.raises(errors.UserError, match="holds no finished dataset"):
         manifests.read(str(tmp_path))
 
 
@@ -223,7 +223,7 @@ def test_another_vocabulary_is_refused(a_set):
     vocabulary.Vocabulary(
         (*vocabulary.SPECIAL_TOKENS, "b", "a"), is_lower_case=True
     ).write(f"{data_dir}/{vocabulary.FILE_NAME}")
-    with pytest.raises(errors.UserError, match="not the vocabulary"):
+    with pytest.raises(errors.UserError, match="mean another token"):
         manifests.check_dataset(data_dir, manifest)
 
 

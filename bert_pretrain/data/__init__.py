@@ -1,1 +1,1 @@
-"""The dataset: the format of its records, its manifest, and how it is read."""
+"""The dataset: the format of its records, its manifest, and its reading."""

@@ -1,56 +1,62 @@
-"""Masks drawn anew each time an example is read, in the input pipeline.
+"""Dynamic masking: new masks each time the input pipeline reads an example.
 
-The distribution is that of the builder's masks by token (Devlin et al. 2019,
-section 3.1 and appendix A.1). What is drawn follows from the seed, the number
-of the example in the run, and the place in the row: not from the host, the
-batch, or what was drawn before; so a run that resumes draws the same.
+The distribution is that of the builder's masking "token" (Devlin et al. 2019,
+section 3.1 and appendix A.1). The random bits depend only on the seed, on the
+number of the example in the run, and on the position in the row. They do not
+depend on the host, the batch, or earlier draws. So a resumed run draws the
+same masks.
 
-B = rows, S = seq_length, P = predictions in a row at most.
+B = rows, S = seq_length, P = max_predictions_per_seq, K = min(P, S).
 """
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from bert_pretrain import errors
-from bert_pretrain.data import vocabulary
+from bert_pretrain.data import manifests, vocabulary
 
-# SplitMix64 (Steele et al. 2014, figure 17): the state goes on by the first,
-# and is mixed by the others.
+# SplitMix64 (Steele et al. 2014, figure 17): the increment of the state, and
+# the shifts and factors that mix the state.
 _GAMMA = 0x9E3779B97F4A7C15
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Masking:
-    """Which tokens are predicted, and what stands in their place."""
+    """How many tokens are predicted, and what replaces them in the input."""
 
     masked_fraction: float
     mask_token_fraction: float
     random_token_fraction: float
     max_predictions_per_seq: int
     mask_id: int
-    is_special: np.ndarray  # bool [V]: never predicted, never put in
+    is_special: np.ndarray  # bool [V]: not predicted, no random replacement
 
 
-def of_set(data_dir, manifest, masked_fraction=None):
-    """The `Masking` of a set whose rows are left to the trainer, else None.
+def of_dataset(
+    data_dir: str,
+    manifest: manifests.Manifest,
+    masked_fraction: float | None = None,
+) -> Masking | None:
+    """Returns the `Masking` of a dataset; None if its masks are fixed.
 
     Args:
-      masked_fraction: in place of the set's; a row then has room for as many
-        predictions as it asks for.
+      masked_fraction: replaces the dataset's fraction; rows then have room for
+        as many predictions as this fraction needs.
 
     Raises:
-      UserError: if the set's masks are fixed, but another rate is asked for.
+      UserError: if the masks are fixed and `masked_fraction` is given.
     """
     if manifest.masking != "none":
         if masked_fraction is not None:
             raise errors.UserError(
                 f"masked_fraction={masked_fraction}: the masks of "
                 f"{data_dir} are fixed (masking {manifest.masking!r}); build "
-                "the set with --masking=none, or leave the option out."
+                "the dataset with --masking=none, or leave the option out."
             )
         return None
     rates = manifest.options
@@ -72,16 +78,21 @@ def of_set(data_dir, manifest, masked_fraction=None):
     )
 
 
-def mask(batch, numbers_B, seed, masking):
-    """Masks rows; core TensorFlow operations only.
+def mask(
+    batch: Mapping[str, tf.Tensor],
+    numbers_B: tf.Tensor,
+    seed: int,
+    masking: Masking,
+) -> dict[str, tf.Tensor]:
+    """Masks rows, with core TensorFlow operations only.
 
     Args:
-      batch: `records.parse`'s features, rows not masked.
-      numbers_B: int64 [B], the examples' numbers in the run.
+      batch: features from `records.parse`, of rows without masks.
+      numbers_B: int64 [B], the numbers of the examples in the run.
 
     Returns:
-      The batch with `input_ids` masked and the masked_lm features set, as
-      `tfrecord_builders.masking.mask` describes them.
+      The batch with masked `input_ids` and with new masked_lm features, as
+      `tfrecord_builders.rows.masking.mask` describes them.
     """
     ids_BS = batch["input_ids"]
     num_rows, seq_length = ids_BS.shape
@@ -94,8 +105,8 @@ def mask(batch, numbers_B, seed, masking):
     )
     labels_BP = tf.gather(ids_BS, positions_BP, batch_dims=1)
     shown_BP = _replace(labels_BP, _bits(seed, 1, numbers_B, width), masking)
-    # Slots that are not used name the first place, which is not changed: it
-    # holds [CLS], or padding.
+    # Unused slots have position 0. Its token, [CLS] or padding, must not
+    # change.
     shown_BP = tf.where(is_used_BP, shown_BP, labels_BP)
     rows_BP = tf.repeat(tf.range(num_rows)[:, tf.newaxis], width, axis=1)
     return {
@@ -109,8 +120,15 @@ def mask(batch, numbers_B, seed, masking):
     }
 
 
-def _choose(is_candidate_BS, bits_BS, masking):
-    """(positions int32 [B, P], ascending, then 0; which slots are used)."""
+def _choose(
+    is_candidate_BS: tf.Tensor, bits_BS: tf.Tensor, masking: Masking
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Chooses the positions to predict.
+
+    Returns:
+      (int32 [B, P]: ascending positions, then zeros in unused slots;
+      bool [B, P]: which slots are used).
+    """
     seq_length = is_candidate_BS.shape[1]
     width = masking.max_predictions_per_seq
     num_candidates_B = tf.reduce_sum(tf.cast(is_candidate_BS, tf.int32), axis=1)
@@ -130,9 +148,11 @@ def _choose(is_candidate_BS, bits_BS, masking):
     return tf.where(positions_BP < seq_length, positions_BP, 0), is_used_BP
 
 
-def _replace(labels_BP, bits_BP, masking):
-    """[MASK], a random token, or the token itself."""
-    # 24 bits make a number in [0, 1), the lower 32 another choice.
+def _replace(
+    labels_BP: tf.Tensor, bits_BP: tf.Tensor, masking: Masking
+) -> tf.Tensor:
+    """Replaces each id by [MASK] or a random token, or keeps it."""
+    # The upper 24 bits give a number in [0, 1), the lower 32 the random token.
     draw_BP = tf.cast(
         tf.bitwise.right_shift(bits_BP, _uint64(40)), tf.float32
     ) * (2.0**-24)
@@ -149,20 +169,22 @@ def _replace(labels_BP, bits_BP, masking):
     return tf.where(is_masked_BP, masking.mask_id, shown_BP)
 
 
-def _bits(seed, stream, numbers_B, num_columns):
-    """Random uint64 [B, num_columns]: a sequence of its own for each row."""
+def _bits(
+    seed: int, stream: int, numbers_B: tf.Tensor, num_columns: int
+) -> tf.Tensor:
+    """Random uint64 [B, num_columns]; each row has its own sequence."""
     origin = _mix(_mix(_uint64(seed)) + _uint64(stream))
     starts_B = _mix(origin ^ tf.cast(numbers_B, tf.uint64))
     steps = np.arange(1, num_columns + 1, dtype=np.uint64) * np.uint64(_GAMMA)
     return _mix(starts_B[:, tf.newaxis] + tf.constant(steps))
 
 
-def _mix(values):
+def _mix(values: tf.Tensor) -> tf.Tensor:
     for shift, factor in _MIX:
         values ^= tf.bitwise.right_shift(values, _uint64(shift))
         values *= _uint64(factor)
     return values ^ tf.bitwise.right_shift(values, _uint64(31))
 
 
-def _uint64(value):
+def _uint64(value: int) -> tf.Tensor:
     return tf.constant(value, tf.uint64)

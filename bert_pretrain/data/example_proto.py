@@ -1,38 +1,41 @@
-"""Protobuf's wire format of `tf.train.Example`, written many at once.
+"""Writes many `tf.train.Example`s at once in protobuf's wire format.
 
-Building a `tf.train.Example` for each row takes longer than all that a
-builder does to it otherwise; so it is written here, in machine code. Message
-types and field numbers are those of tensorflow/core/example/
-{example,feature}.proto, the encoding that of
+If a builder made a `tf.train.Example` object for each row, that would take
+longer than all its other work on the row. So this module writes the bytes
+itself, in machine code. Message types and field numbers are those of
+tensorflow/core/example/{example,feature}.proto. The encoding is that of
 https://protobuf.dev/programming-guides/encoding:
 
     Example { 1: Features { 1: entry { 1: name, 2: Feature { list } } … } }
     list = 2: FloatList { 1: floats } or 3: Int64List { 1: varints }
 
-All of them are fields of one form: a tag, a length, and so many bytes.
+All these fields have the same form: a tag, a length, and the bytes.
 
 B = examples, W = values of a feature, F = features, V = values of an example.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from bert_pretrain import numba_jit
 
 _FLOAT_LIST, _INT64_LIST = 2, 3
-# A tag or a length takes at most so many bytes; of each feature there are
-# four of both, and one of the example.
 _MAX_VARINT_BYTES = 5
+# Tags and lengths: each feature has four of both, and each example one.
 _BYTES_AROUND = 8 * _MAX_VARINT_BYTES
 
 
-def serialize(features):
+def serialize(
+    features: Mapping[str, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
     """Serializes examples as protobuf does with `deterministic=True`.
 
     Args:
-      features: names to int32 or float32 [B, W]; no number is negative.
+      features: int32 or float32 [B, W] by name, without negative numbers.
 
     Returns:
-      (uint8: the examples one after another; int64 [B]: where each ends).
+      (uint8: the bytes of all examples; int64 [B]: the end of each example).
     """
     names, arrays = zip(*sorted(features.items()), strict=True)
     return _serialize(
@@ -51,7 +54,6 @@ def serialize(features):
 
 @numba_jit.compiled
 def _serialize(values_BV, bounds_F, kinds_F, names, name_bounds_F):
-    """(bytes of all examples, where each ends: int64 [B])."""
     num_features = len(kinds_F)
     out = np.empty(
         len(values_BV)
@@ -63,7 +65,7 @@ def _serialize(values_BV, bounds_F, kinds_F, names, name_bounds_F):
         np.uint8,
     )
     ends = np.empty(len(values_BV), np.int64)
-    sizes_F = np.empty(num_features, np.int64)  # of the values, in bytes
+    sizes_F = np.empty(num_features, np.int64)  # bytes of the values
     at = 0
     for row in range(len(values_BV)):
         total = 0
@@ -112,7 +114,7 @@ def _values_size(values, kind):
 
 @numba_jit.compiled
 def _varint_size(value):
-    # Without a branch, so that many are added at once.
+    # There is no branch, so that the compiler can vectorize the loop.
     return (
         1
         + (value >= 1 << 7)
@@ -135,7 +137,7 @@ def _write_values(out, at, values, size, kind):
             for shift in range(0, 32, 8):
                 out[at] = value >> np.uint32(shift) & np.uint32(255)
                 at += 1
-    elif size == len(values):  # A byte each, so that many are moved at once.
+    elif size == len(values):  # One byte each: the loop can be vectorized.
         for i in range(len(values)):
             out[at + i] = values[i]
         at += size
@@ -147,7 +149,7 @@ def _write_values(out, at, values, size, kind):
 
 @numba_jit.compiled
 def _write_varint(out, at, value):
-    """Seven bits a byte, the lowest first; the eighth: another follows."""
+    """Writes seven bits a byte, lowest first; bit 8 means: more follow."""
     while value > 127:
         out[at] = value & np.uint32(127) | np.uint32(128)
         value >>= np.uint32(7)

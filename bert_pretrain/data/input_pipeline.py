@@ -1,19 +1,20 @@
-"""From shards to batches, in an order that follows from the seed alone.
+"""Reads batches from shards, in an order that depends only on the seed.
 
-In each epoch the shards, permuted by (seed, epoch), are one sequence of
-examples, which is cut into V ranges, where V does not depend on the hardware:
-a stream each. The global example t is the next one of stream t mod V. So every
-epoch holds each example once, what has been consumed at any count of examples
-follows by arithmetic, and a run goes on from there, on another number of hosts
-too.
+In each epoch the shards are permuted by (seed, epoch). The examples in these
+shards form one sequence, which is cut into V ranges, one for each stream. V
+does not depend on the hardware. The global example t is the next example of
+stream t mod V. So each epoch holds each example once, and the number of
+examples read so far gives the position in each stream by arithmetic. A run
+can therefore resume at any example, on another number of hosts too.
 
-Input pipeline i of n (one a host) serves the examples t with t mod n = i. The
-rows were shuffled when they were written, so there is no shuffle buffer.
+Each host has one input pipeline. Pipeline i of n serves the examples t with
+t mod n = i. The builder has shuffled the rows, so there is no shuffle buffer.
 """
 
 import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -22,51 +23,52 @@ from tensorflow.python.data.ops import multi_device_iterator_ops
 from bert_pretrain import errors
 from bert_pretrain.data import dynamic_masking, manifests, records
 
-# Files that are open at once, of which every batch holds examples.
+# Each stream keeps a file open, and every batch holds examples of all streams.
 _MAX_STREAMS = 64
 _HOST_BATCH_SIZE = 256
-# Threads that read streams, enough for object stores; that parse and mask.
+# Threads that read streams; so many are enough for object stores.
 _NUM_READERS = 16
+# Threads that parse and mask.
 _NUM_PARSERS = max(2, os.cpu_count() or 1)
 _NUM_BATCHES_READY = 8
 
-# What hands batches to several devices has a dataset of its own for each,
-# which takes no options: after 45 seconds of life, four took 37 seconds to
-# end. See `records.without_autotuning`.
-_for_a_device = multi_device_iterator_ops._create_device_dataset
+# For several devices TensorFlow makes one more dataset for each device, and
+# has no argument for their options. The iterators of four such datasets took
+# 37 seconds to end after 45 seconds of use. See `records.without_autotuning`.
+_create_device_dataset = multi_device_iterator_ops._create_device_dataset
 multi_device_iterator_ops._create_device_dataset = lambda *args: (
-    records.without_autotuning(_for_a_device(*args))
+    records.without_autotuning(_create_device_dataset(*args))
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Segment:
-    """What one stream reads, in order: ranges of shards, all int64 arrays."""
+class StreamPlan:
+    """Ranges of shards that one stream reads, in order: int64 arrays [N]."""
 
-    shards: np.ndarray  # their indexes
-    skips: np.ndarray  # examples to pass over at the start
-    takes: np.ndarray  # examples to read then
+    shards: np.ndarray  # the indexes of the shards
+    skips: np.ndarray  # number of examples to skip at the start of the shard
+    takes: np.ndarray  # number of examples to read after these
 
 
-def train_batches(  # noqa: PLR0913 (as many as what is read depends on)
-    strategy,
-    data_dir,
-    manifest,
-    global_batch_size,
-    seed,
-    examples,
-    masking=None,
-):
-    """Batches of the training split, distributed over `strategy`.
+def train_batches(  # noqa: PLR0913 (the batches depend on all of these)
+    strategy: tf.distribute.Strategy,
+    data_dir: str,
+    manifest: manifests.Manifest,
+    global_batch_size: int,
+    seed: int,
+    examples: range,
+    masking: dynamic_masking.Masking | None = None,
+) -> tf.distribute.DistributedDataset:
+    """Makes batches of the training split, distributed over `strategy`.
 
     Args:
-      examples: the range of global examples to serve, which begins where the
-        run has come to; its length is a multiple of the batch.
-      masking: a `dynamic_masking.Masking` of rows that are not masked yet.
+      examples: the global examples to serve; the range starts where the run
+        is now, and its length is a multiple of the batch size.
+      masking: for datasets without masks: how to mask the rows.
     """
     shards = manifest.splits[records.TRAIN].shards
 
-    def build(context):
+    def build(context: tf.distribute.InputContext) -> tf.data.Dataset:
         serialized = _train_records(data_dir, shards, seed, examples, context)
         dataset = _batch(serialized, manifest, context, global_batch_size)
         if masking is not None:
@@ -76,11 +78,17 @@ def train_batches(  # noqa: PLR0913 (as many as what is read depends on)
     return strategy.distribute_datasets_from_function(build)
 
 
-def eval_batches(strategy, data_dir, manifest, split, global_batch_size):
-    """Batches that hold each example of a held-out split exactly once.
+def eval_batches(
+    strategy: tf.distribute.Strategy,
+    data_dir: str,
+    manifest: manifests.Manifest,
+    split: str,
+    global_batch_size: int,
+) -> tuple[tf.distribute.DistributedDataset, int]:
+    """Makes batches that hold each example of a split exactly once.
 
-    The last ones are filled up with rows whose weights are all zero, so that
-    every replica gets as many batches as every other.
+    Rows of padding, whose weights are all zero, fill the last batches. So
+    every replica gets the same number of batches.
 
     Returns:
       The distributed batches, and the number of global batches.
@@ -89,7 +97,7 @@ def eval_batches(strategy, data_dir, manifest, split, global_batch_size):
     num_examples = sum(shard.num_examples for shard in shards)
     num_batches = -(-num_examples // global_batch_size)
 
-    def build(context):
+    def build(context: tf.distribute.InputContext) -> tf.data.Dataset:
         index, num_pipelines = (
             context.input_pipeline_id,
             context.num_input_pipelines,
@@ -110,8 +118,10 @@ def eval_batches(strategy, data_dir, manifest, split, global_batch_size):
     return strategy.distribute_datasets_from_function(build), num_batches
 
 
-def host_batches(data_dir, manifest, split):
-    """Batches of a split for this process itself, in no distribution."""
+def host_batches(
+    data_dir: str, manifest: manifests.Manifest, split: str
+) -> tf.data.Dataset:
+    """Makes batches of a split for this process only, not distributed."""
     batches, _ = eval_batches(
         tf.distribute.get_strategy(),
         data_dir,
@@ -123,11 +133,14 @@ def host_batches(data_dir, manifest, split):
 
 
 @contextlib.contextmanager
-def naming_failures(data_dir, manifest):
-    """Turns an error of a run that reads the set into what can be mended.
+def naming_failures(
+    data_dir: str, manifest: manifests.Manifest
+) -> Iterator[None]:
+    """Translates TensorFlow's errors in a block that reads the dataset.
 
     Raises:
-      UserError: naming the shard that is corrupt, or what is exhausted.
+      UserError: if a shard is corrupt, the disk is full, or the memory of the
+        device is exhausted.
     """
     try:
         yield
@@ -136,16 +149,16 @@ def naming_failures(data_dir, manifest):
         if path is None:
             raise
         raise errors.UserError(
-            f"{path}: corrupt, its bytes are not those that the manifest "
-            "names; copy it again, or remove the set and build it again, then "
-            "run the same command to go on."
+            f"{path}: the file is corrupt: its checksum differs from the "
+            "manifest's; copy the file again, or remove the dataset and build "
+            "it again, then run the same command to resume."
         ) from error
     except tf.errors.ResourceExhaustedError as error:
         message = error.message.splitlines()[0]
         if "space" in message.lower():
             raise errors.UserError(
                 f"the disk is full ({message}); free some space, then run "
-                "the same command to go on."
+                "the same command to resume."
             ) from error
         raise errors.UserError(
             f"the device's memory is exhausted ({message}); give a smaller "
@@ -153,27 +166,34 @@ def naming_failures(data_dir, manifest):
         ) from error
 
 
-def check_shards(num_shards, num_pipelines):
-    """Checks that the shards can feed the input pipelines.
+def check_shards(num_shards: int, num_pipelines: int) -> None:
+    """Checks that each input pipeline gets the same number of streams.
 
     Raises:
-      UserError: if some pipelines would have none, or not their equal part.
+      UserError: if the streams cannot be divided equally.
     """
     num_streams = _num_streams(num_shards)
     if num_streams % num_pipelines:
         raise errors.UserError(
             f"{num_shards} training shards for {num_pipelines} input "
-            "pipelines (hosts): each needs its own, and their number must be "
-            f"a power of two up to {_MAX_STREAMS}; build the set with a "
-            f"larger --num_shards (a multiple of {num_pipelines})."
+            "pipelines (one a host): each pipeline needs a shard of its own, "
+            "and the number of pipelines must be a power of two up to "
+            f"{_MAX_STREAMS}; build the dataset with a larger --num_shards (a "
+            f"multiple of {num_pipelines})."
         )
 
 
-def _train_records(data_dir, shards, seed, examples, context):
-    """One pipeline's part of a range of global examples, serialized."""
+def _train_records(
+    data_dir: str,
+    shards: Sequence[manifests.Shard],
+    seed: int,
+    examples: range,
+    context: tf.distribute.InputContext,
+) -> tf.data.Dataset:
+    """One pipeline's share of a range of global examples, serialized."""
     num_pipelines = context.num_input_pipelines
     check_shards(len(shards), num_pipelines)
-    segments = plan(
+    plans = plan(
         [shard.num_examples for shard in shards],
         seed,
         examples,
@@ -181,20 +201,20 @@ def _train_records(data_dir, shards, seed, examples, context):
         num_pipelines,
     )
     paths = tf.constant([f"{data_dir}/{shard.file}" for shard in shards])
-    # All streams in one row of tensors, since a dataset's function can only
-    # be given its stream's number.
+    # `interleave` passes only the number of the stream to its function. So
+    # the plans of all streams lie in the same tensors, one after another.
     bounds = tf.constant(
-        np.cumsum([0] + [len(segment.shards) for segment in segments])
+        np.cumsum([0] + [len(stream_plan.shards) for stream_plan in plans])
     )
     indexes, skips, takes = (
-        tf.constant(np.concatenate([getattr(s, name) for s in segments]))
+        tf.constant(np.concatenate([getattr(p, name) for p in plans]))
         for name in ("shards", "skips", "takes")
     )
 
-    def stream(number):
-        mine = slice(bounds[number], bounds[number + 1])
+    def read_stream(number: tf.Tensor) -> tf.data.Dataset:
+        own = slice(bounds[number], bounds[number + 1])
         ranges = tf.data.Dataset.from_tensor_slices(
-            (indexes[mine], skips[mine], takes[mine])
+            (indexes[own], skips[own], takes[own])
         )
         return ranges.flat_map(
             lambda index, skip, take: (
@@ -204,11 +224,11 @@ def _train_records(data_dir, shards, seed, examples, context):
             )
         )
 
-    num_streams = len(segments)
+    num_streams = len(plans)
     return (
         tf.data.Dataset.range(num_streams)
         .interleave(
-            stream,
+            read_stream,
             cycle_length=num_streams,
             block_length=1,
             num_parallel_calls=min(num_streams, _NUM_READERS),
@@ -218,57 +238,70 @@ def _train_records(data_dir, shards, seed, examples, context):
     )
 
 
-def plan(shard_sizes, seed, examples, pipeline_index, num_pipelines):
-    """What one pipeline reads to serve its part of a range of examples.
+def plan(
+    shard_sizes: Sequence[int],
+    seed: int,
+    examples: range,
+    pipeline_index: int,
+    num_pipelines: int,
+) -> list[StreamPlan]:
+    """Plans the reads of one pipeline for its share of a range of examples.
 
     Args:
       shard_sizes: the number of examples in each shard.
       examples: the range of global examples, over all pipelines.
 
     Returns:
-      A `Segment` for each of the pipeline's streams, in the order of their
-      turns; taking an example from each in turn gives the pipeline's part.
+      One `StreamPlan` for each stream of the pipeline. The pipeline takes one
+      example from each stream in turn, in this order.
     """
     num_streams = _num_streams(len(shard_sizes))
-    shard_sizes = np.asarray(shard_sizes, np.int64)
+    sizes = np.asarray(shard_sizes, np.int64)
     start = examples.start
-    # The pipeline's first examples of the range are one of each stream.
-    first_turns = range(
+    # The first examples of the pipeline in the range, one of each stream.
+    first_examples = range(
         start + (pipeline_index - start) % num_pipelines,
         start + num_streams,
         num_pipelines,
     )
-    epoch_size = int(shard_sizes.sum())
-    ranges = [
-        _of_epoch(shard_sizes, seed, epoch, examples, num_streams)
+    epoch_size = int(sizes.sum())
+    epochs = [
+        _plan_epoch(sizes, seed, epoch, examples, num_streams)
         for epoch in range(start // epoch_size, -(-examples.stop // epoch_size))
     ]
     return [
-        Segment(
+        StreamPlan(
             *np.concatenate(
-                [of_epoch[turn % num_streams] for of_epoch in ranges], axis=1
+                [streams[example % num_streams] for streams in epochs], axis=1
             )
         )
-        for turn in first_turns
+        for example in first_examples
     ]
 
 
-def _num_streams(num_shards):
-    """The largest power of two that neither the shards nor the limit bar."""
+def _num_streams(num_shards: int) -> int:
+    """The largest power of two up to the number of shards and the limit."""
     return min(_MAX_STREAMS, 1 << (max(num_shards, 1).bit_length() - 1))
 
 
-def _of_epoch(shard_sizes, seed, epoch, examples, num_streams):
-    """What each stream reads of an epoch: int64 [3, ranges] a stream.
+def _plan_epoch(
+    shard_sizes: np.ndarray,
+    seed: int,
+    epoch: int,
+    examples: range,
+    num_streams: int,
+) -> list[np.ndarray]:
+    """Plans the reads of each stream in one epoch.
 
-    The rows are those of a `Segment`.
+    Returns:
+      For each stream int64 [3, N], whose rows are a `StreamPlan`'s fields.
     """
     order = np.random.default_rng((seed, epoch)).permutation(len(shard_sizes))
     bounds = np.cumsum([0, *shard_sizes[order]])
     epoch_start = epoch * bounds[-1]
     epoch_end = epoch_start + bounds[-1]
-    # How many examples each stream has had at the epoch's start and end, and
-    # where its part of `examples` begins and ends.
+    # For each stream: how many examples it has served before the epoch,
+    # before its share of `examples`, after that share, and after the epoch.
     before, first, last, after = (
         -(-(t - np.arange(num_streams)) // num_streams)
         for t in (
@@ -278,32 +311,39 @@ def _of_epoch(shard_sizes, seed, epoch, examples, num_streams):
             epoch_end,
         )
     )
-    # The epoch's sequence is cut into one range after the other.
+    # The ranges of the streams follow one another in the epoch's sequence.
     shifts = np.cumsum(after - before) - after
     return [
-        _cut(order, bounds, *part)
-        for part in np.stack([first + shifts, last + shifts], axis=1)
+        _cut(order, bounds, start, stop)
+        for start, stop in zip(first + shifts, last + shifts, strict=True)
     ]
 
 
-def _cut(order, bounds, start, stop):
+def _cut(
+    order: np.ndarray, bounds: np.ndarray, start: int, stop: int
+) -> np.ndarray:
     """[shards, skips, takes] of the examples [start, stop) of an epoch."""
     begins, ends = bounds[:-1], bounds[1:]
-    mine = np.flatnonzero((begins < stop) & (ends > start) & (start < stop))
-    begins, ends = begins[mine], ends[mine]
+    touched = np.flatnonzero((begins < stop) & (ends > start) & (start < stop))
+    begins, ends = begins[touched], ends[touched]
     starts = np.maximum(begins, start)
     return np.stack(
-        [order[mine], starts - begins, np.minimum(ends, stop) - starts]
+        [order[touched], starts - begins, np.minimum(ends, stop) - starts]
     )
 
 
-def _batch(serialized, manifest, context, global_batch_size):
-    """Parsed batches of fixed shape, for one replica at a time."""
+def _batch(
+    serialized: tf.data.Dataset,
+    manifest: manifests.Manifest,
+    context: tf.distribute.InputContext,
+    global_batch_size: int,
+) -> tf.data.Dataset:
+    """Parsed batches of fixed shape, each for one replica."""
     dataset = serialized.batch(
         context.get_per_replica_batch_size(global_batch_size),
         drop_remainder=True,
     )
-    dataset = dataset.map(
+    return dataset.map(
         lambda serialized_B: records.parse(
             serialized_B,
             manifest.seq_length,
@@ -313,17 +353,24 @@ def _batch(serialized, manifest, context, global_batch_size):
         num_parallel_calls=_NUM_PARSERS,
         deterministic=True,
     )
-    return dataset
 
 
-def _mask(dataset, masking, seed, examples, context):
-    """Masks each of a pipeline's examples by its number in the run."""
+def _mask(
+    dataset: tf.data.Dataset,
+    masking: dynamic_masking.Masking,
+    seed: int,
+    examples: range,
+    context: tf.distribute.InputContext,
+) -> tf.data.Dataset:
+    """Masks each example of a pipeline by its number in the run."""
     stride = context.num_input_pipelines
     first = (
         examples.start + (context.input_pipeline_id - examples.start) % stride
     )
 
-    def mask(index, batch):
+    def mask(
+        index: tf.Tensor, batch: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
         num_rows = batch["input_ids"].shape[0]
         rows_B = index * num_rows + tf.range(num_rows, dtype=tf.int64)
         return dynamic_masking.mask(
@@ -335,8 +382,8 @@ def _mask(dataset, masking, seed, examples, context):
     )
 
 
-def _empty_record(manifest):
-    """A row of padding: no token, no prediction, no weight."""
+def _empty_record(manifest: manifests.Manifest) -> bytes:
+    """A row of padding, with no token, prediction or weight."""
     widths = {
         "S": manifest.seq_length,
         "1": 1,

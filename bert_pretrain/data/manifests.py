@@ -1,13 +1,15 @@
-"""The manifest of a dataset: what it is, and whether its files are all there.
+"""The manifest of a dataset: its description, and checks of its files.
 
-A dataset is a folder of shards, the vocabulary they were made with, and a
-manifest that is written last: where it stands, the dataset is whole.
+A dataset is a folder with shards, the vocabulary of their token ids, and a
+manifest. The builder writes the manifest last: a dataset with a manifest is
+complete.
 
     train-00000-of-00064.tfrecord …   eval-00000-of-00002.tfrecord …
     vocab.txt                         manifest.json
 """
 
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
@@ -16,12 +18,12 @@ from bert_pretrain.data import vocabulary
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
-NEAR_DUPLICATES_NAME = "near_duplicates.json"  # examples of what was dropped
+NEAR_DUPLICATES_NAME = "near_duplicates.json"  # some dropped documents
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shard:
-    """A file of the set."""
+    """One file of examples."""
 
     file: str
     num_examples: int
@@ -31,16 +33,16 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Split:
-    """The shards of train, eval or test, and what their rows hold."""
+    """The shards of train, eval or test, and counts of their content."""
 
     num_documents: int
     num_examples: int
-    num_tokens: int  # special tokens included, padding not
+    num_tokens: int  # with special tokens, without padding
     num_predictions: int
-    # Pairs whose second part is from elsewhere; with pairing "sop", swapped.
+    # Pairs whose second segment is random; with pairing "sop": swapped pairs.
     num_random_next: int
     padding_fraction: float
-    # Of a packed set: what it would be if no row held two documents.
+    # For a packed dataset: the padding with only one document in each row.
     unpacked_padding_fraction: float | None = None
     max_id: int  # the largest token id in any row
     shards: tuple[Shard, ...]
@@ -48,62 +50,63 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a set is: all that a trainer must agree with, and its origin."""
+    """The format of a dataset, its content, and how it was built."""
 
     format_version: int = FORMAT_VERSION
     seq_length: int
     max_predictions_per_seq: int
     pairing: str  # "none", "nsp" or "sop"
-    # "token", "whole_word", "span", "ngram"; "none" for rows that the trainer
-    # masks, by the rates in `options`. Held-out rows always have masks.
+    # "token", "whole_word", "span" or "ngram". With "none" the trainer masks
+    # the training rows, by the rates in `options`; held-out rows have masks.
     masking: str
-    is_packed: bool = False  # are there several documents in a row?
+    is_packed: bool = False  # whether a row may hold several documents
     vocab_size: int
     vocab_sha256: str
     is_lower_case: bool
     splits: dict[str, Split]
-    options: dict  # of the build, as given
-    sources: tuple[dict, ...]  # what was read, per input
-    documents: dict  # counts: read, kept, dropped by reason
-    rows: dict  # counts of what did not go into rows
+    options: dict[str, Any]  # the options of the build
+    sources: tuple[dict[str, Any], ...]  # the files that were read
+    documents: dict[str, Any]  # counts: read, kept, dropped by reason
+    rows: dict[str, int]  # counts of text that is in no row
 
 
-def write(data_dir, manifest):
+def write(data_dir: str, manifest: Manifest) -> None:
+    """Writes the manifest into the dataset's folder."""
     files.write_json(
         f"{data_dir}/{MANIFEST_NAME}", dataclasses.asdict(manifest)
     )
 
 
-def read(data_dir):
-    """Reads the manifest of a set.
+def read(data_dir: str) -> Manifest:
+    """Reads the manifest of a dataset.
 
     Raises:
-      UserError: if there is none, another version of the format wrote it, or
-        it was changed.
+      UserError: if the manifest is missing, is of another format version, or
+        was edited.
     """
     path = f"{data_dir}/{MANIFEST_NAME}"
     with errors.naming(path):
-        is_whole = tf.io.gfile.exists(path)
-    if not is_whole:
+        is_complete = tf.io.gfile.exists(path)
+    if not is_complete:
         raise errors.UserError(
-            f"{path} does not exist: {data_dir} holds no finished set; run "
-            "tfrecord_builders.build again, it goes on where it stopped."
+            f"{path} does not exist: {data_dir} holds no finished dataset; "
+            "run tfrecord_builders.build again to resume an unfinished build."
         )
     values = files.read_json(path)
     try:
         return _to_manifest(values, path)
     except (AttributeError, KeyError, TypeError) as error:
         raise errors.UserError(
-            f"{path}: not as the builder writes it ({error}); put the "
-            "original back, or build the set again."
+            f"{path}: not as the builder writes it ({error}); restore the "
+            "original file, or build the dataset again."
         ) from error
 
 
-def _to_manifest(values, path):
+def _to_manifest(values: dict[str, Any], path: str) -> Manifest:
     if values.get("format_version") != FORMAT_VERSION:
         raise errors.UserError(
             f"{path}: format_version {values.get('format_version')!r}, "
-            f"expected {FORMAT_VERSION}; build the set again."
+            f"expected {FORMAT_VERSION}; build the dataset again."
         )
     values["splits"] = {
         name: Split(
@@ -117,23 +120,26 @@ def _to_manifest(values, path):
     return Manifest(**{**values, "sources": tuple(values["sources"])})
 
 
-def check_dataset(data_dir, manifest):
-    """Checks that the files of a set are those that its manifest names.
+def check_dataset(data_dir: str, manifest: Manifest) -> None:
+    """Checks the files of a dataset against its manifest.
 
-    Looks at the names and sizes of the shards and at the vocabulary, not at
-    every byte: `find_corrupt_shard` does, once something has gone wrong.
+    The check reads the vocabulary and the sizes of the shards, but not their
+    bytes: that would take too long. After a read error, `find_corrupt_shard`
+    reads the bytes.
 
     Raises:
-      UserError: naming the file that is missing, cut short, or another.
+      UserError: if a file is missing or truncated, or does not belong to the
+        dataset.
     """
     for shard in _shards(manifest):
         path = f"{data_dir}/{shard.file}"
         num_bytes = files.size(path)
         if num_bytes != shard.num_bytes:
             raise errors.UserError(
-                f"{path}: {num_bytes} bytes, the manifest says "
-                f"{shard.num_bytes}: the shard is truncated or not of this "
-                "set; copy it again, or remove the set and build it again."
+                f"{path}: {num_bytes} bytes, but the manifest says "
+                f"{shard.num_bytes}: the shard is truncated, or is from "
+                "another dataset; copy the file again, or remove the dataset "
+                "and build it again."
             )
     vocab_path = f"{data_dir}/{vocabulary.FILE_NAME}"
     vocab = vocabulary.read(vocab_path)
@@ -142,19 +148,19 @@ def check_dataset(data_dir, manifest):
         vocab.sha256,
         manifest.vocab_sha256,
         expected_by="the manifest",
-        remedy="put the vocabulary back that the dataset was built with",
+        remedy="restore the vocabulary that the dataset was built with",
     )
     for name, split in manifest.splits.items():
         if split.max_id >= manifest.vocab_size:
             raise errors.UserError(
-                f"{data_dir}: the {name} rows hold the id {split.max_id}, "
-                f"the vocabulary only {manifest.vocab_size} tokens; build "
-                "the set again with its own vocabulary."
+                f"{data_dir}: the {name} rows hold the id {split.max_id}, but "
+                f"the vocabulary has only {manifest.vocab_size} tokens; build "
+                "the dataset again with its own vocabulary."
             )
 
 
-def find_corrupt_shard(data_dir, manifest):
-    """The path of the first shard whose bytes are not as written, or None."""
+def find_corrupt_shard(data_dir: str, manifest: Manifest) -> str | None:
+    """The path of the first shard with a wrong checksum, or None."""
     for shard in _shards(manifest):
         path = f"{data_dir}/{shard.file}"
         if files.sha256(path) != shard.sha256:
@@ -162,7 +168,7 @@ def find_corrupt_shard(data_dir, manifest):
     return None
 
 
-def _shards(manifest):
+def _shards(manifest: Manifest) -> list[Shard]:
     return [
         shard for split in manifest.splits.values() for shard in split.shards
     ]

@@ -1,26 +1,28 @@
 """The record format: rows to `tf.train.Example`s and back.
 
 A record is a `tf.train.Example` with the feature names and types of
-google-research/bert, so that every BERT trainer reads our shards and ours
-reads theirs. In Python the features go by HuggingFace's names; this module
-alone knows both.
+google-research/bert. So every BERT trainer reads our shards, and our trainer
+reads theirs. In Python the features have HuggingFace's names; only this
+module knows both.
 
 A row of a packed dataset holds several documents,
 `[CLS] … [SEP][CLS] … [SEP]`, which must not attend to one another. Its record
-has one more feature, under a name of our own: `document_ids` [S], 1 for the
-tokens of the row's first document, its [CLS] and [SEP] included, 2 for those
-of its second, …, and 0 for padding. Where a document's positions begin anew
-follows from it.
+has one more feature, with a name of our own: `document_ids` [S]. It is 1 for
+the tokens of the row's first document, with its [CLS] and [SEP], 2 for the
+second document, …, and 0 for padding. Position ids follow from it: they start
+at 0 in each document.
 
 Rows of a dataset with masking "none" are for dynamic masking: their
-`input_ids` are whole, and the masked_lm features are there, since
-google-research/bert's readers ask for them, but are all 0, weights too.
+`input_ids` have no masks. Their masked_lm features are all 0, weights
+included; they are there because google-research/bert's readers require them.
 
 B = records in a batch, S = seq_length, P = max_predictions_per_seq.
 """
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -29,18 +31,18 @@ from google.protobuf import message
 from bert_pretrain import errors, files
 from bert_pretrain.data import example_proto, manifests, tfrecord_frames
 
-# As many rows as the processor's cache holds while they are serialized.
+# So many rows fit into the processor's cache while they are serialized.
 _ROWS_AT_ONCE = 1024
 SPLITS = TRAIN, EVAL, TEST = ("train", "eval", "test")
 
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """One feature of a record: its name in the file, its width, its type."""
+    """The format of one feature of a record."""
 
-    file_name: str
-    width: str  # "S", "P" or "1"
-    dtype: np.dtype
+    file_name: str  # its name in the record
+    width: Literal["S", "P", "1"]
+    dtype: type[np.int32] | type[np.float32]
 
 
 FEATURES = {
@@ -58,62 +60,67 @@ PACKED_FEATURES = {
 }
 
 
-def features_of(is_packed):
-    """The features that the records of a set have, by name."""
+def features_of(is_packed: bool) -> Mapping[str, Feature]:
+    """The features of the records of a dataset, by name."""
     return PACKED_FEATURES if is_packed else FEATURES
 
 
-def shard_name(split, index, num_shards):
+def shard_name(split: str, index: int, num_shards: int) -> str:
+    """The file name of a shard."""
     return f"{split}-{index:05d}-of-{num_shards:05d}.tfrecord"
 
 
-def serialize(features):
+def serialize(features: Mapping[str, np.ndarray]) -> list[bytes]:
     """Serializes rows to records.
 
     Args:
-      features: `FEATURES`' names to arrays [B, S], [B, P] or [B, 1] of
-        numbers that are not negative; of packed rows `PACKED_FEATURES`'.
+      features: arrays [B, S], [B, P] or [B, 1] by the names in `FEATURES`, or
+        in `PACKED_FEATURES` for packed rows. No number is negative.
 
     Returns:
-      A list of B byte strings.
+      B records.
     """
     return [
         content[start:end].tobytes()
-        for content, ends in _serialize(features)
+        for content, ends in _serialize_blocks(features)
         for start, end in zip([0, *ends[:-1]], ends, strict=True)
     ]
 
 
-def _serialize(features):
-    """Yields (the bytes of some records, where each of them ends)."""
-    written = features_of("document_ids" in features)
+def _serialize_blocks(
+    features: Mapping[str, np.ndarray],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields (uint8: the bytes of some records; int64: the end of each)."""
+    formats = features_of("document_ids" in features)
     for start in range(0, len(features["input_ids"]), _ROWS_AT_ONCE):
         yield example_proto.serialize(
             {
                 feature.file_name: np.asarray(
                     features[name][start : start + _ROWS_AT_ONCE], feature.dtype
                 ).reshape(-1, np.prod(np.shape(features[name])[1:], dtype=int))
-                for name, feature in written.items()
+                for name, feature in formats.items()
             }
         )
 
 
-def write_shard(path, batches):
-    """Writes rows to a TFRecord file, aside and then renamed.
+def write_shard(
+    path: str, batches: Iterable[Mapping[str, np.ndarray]]
+) -> manifests.Shard:
+    """Writes rows to a TFRecord file, which appears only when it is complete.
 
     Args:
-      batches: rows as `serialize` takes them, some at a time.
+      batches: batches of rows, in the form that `serialize` takes.
 
     Returns:
       The shard's entry in the manifest.
     """
     num_examples = num_bytes = 0
     checksum = hashlib.sha256()
-    with files.replacing(path) as aside:
-        with tf.io.gfile.GFile(aside, "wb") as file:
-            file.write(b"")  # Else there is no file where there is no row.
+    with files.replacing(path) as temporary:
+        with tf.io.gfile.GFile(temporary, "wb") as file:
+            file.write(b"")  # Creates the file even if there are no rows.
             for features in batches:
-                for content, ends in _serialize(features):
+                for content, ends in _serialize_blocks(features):
                     framed = tfrecord_frames.frame(content, ends).tobytes()
                     file.write(framed)
                     checksum.update(framed)
@@ -127,17 +134,22 @@ def write_shard(path, batches):
     )
 
 
-def parse(serialized_B, seq_length, max_predictions_per_seq, is_packed=False):
+def parse(
+    serialized_B: tf.Tensor,
+    seq_length: int,
+    max_predictions_per_seq: int,
+    is_packed: bool = False,
+) -> dict[str, tf.Tensor]:
     """Parses a batch of records inside an input pipeline.
 
     Args:
       serialized_B: string tensor [B].
-      is_packed: whether the records are those of a packed set.
+      is_packed: whether the records are from a packed dataset.
 
     Returns:
-      `FEATURES`' names to tensors [B, S], [B, P] or [B]; int32, float32. Of
-      packed rows `document_ids` too, and `position_ids` [B, S], which count
-      from 0 in each document.
+      int32 and float32 tensors [B, S], [B, P] or [B] by the names in
+      `FEATURES`. For packed rows also `document_ids`, and `position_ids`
+      [B, S], which count from 0 in each document.
     """
     features = features_of(is_packed)
     widths = {"S": seq_length, "P": max_predictions_per_seq, "1": 1}
@@ -161,24 +173,25 @@ def parse(serialized_B, seq_length, max_predictions_per_seq, is_packed=False):
     return batch
 
 
-def position_ids(document_ids_BS):
-    """Positions that begin anew in each document: int32 [B, S]."""
-    # Rising, so that the first of equals is found by bisection.
-    rising_BS = tf.where(
+def position_ids(document_ids_BS: tf.Tensor) -> tf.Tensor:
+    """Positions that start at 0 in each document: int32 [B, S]."""
+    # Padding at the end gets the largest id. So the ids ascend, and bisection
+    # finds the first position of each id.
+    ascending_BS = tf.where(
         document_ids_BS > 0, document_ids_BS, document_ids_BS.dtype.max
     )
     starts_BS = tf.ensure_shape(
-        tf.searchsorted(rising_BS, rising_BS, side="left"),
+        tf.searchsorted(ascending_BS, ascending_BS, side="left"),
         document_ids_BS.shape,
     )
     return tf.range(document_ids_BS.shape[1]) - starts_BS
 
 
-def read_examples(paths):
-    """Yields the examples of TFRecord files as dicts of NumPy arrays.
+def read_examples(paths: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the examples of TFRecord files as arrays by name.
 
     Raises:
-      UserError: naming the file that is corrupt, or holds something else.
+      UserError: if a file is corrupt, or is in another format.
     """
     for path in paths:
         with errors.naming(path):
@@ -186,33 +199,36 @@ def read_examples(paths):
                 yield to_arrays(serialized.numpy(), path)
 
 
-def without_autotuning(dataset):
-    """A `tf.data.Dataset` whose iterators end as soon as they are let go.
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Switches off autotuning, so that iterators end without delay.
 
-    The end of an iterator waits for its autotuning thread, which sleeps ever
-    longer, for up to a minute: of 30 iterators that had lived 8 seconds, seven
-    took 2 to 60 seconds to end. An accelerator would stand idle so long after
-    each phase, and each time a run goes back.
+    An iterator cannot end before its autotuning thread. That thread sleeps for
+    longer and longer periods, up to a minute: of 30 iterators that were 8
+    seconds old, seven took 2 to 60 seconds to end. The accelerator would be
+    idle for that time after each phase and at each rollback.
     """
     settings = tf.data.Options()
     settings.autotune.enabled = False
     return dataset.with_options(settings)
 
 
-def to_arrays(serialized, path):
-    """Parses one record of any set, its widths taken from the record.
+def to_arrays(serialized: bytes, path: str) -> dict[str, np.ndarray]:
+    """Parses one record of any dataset; the record itself gives the widths.
 
-    `document_ids` are among the arrays if they are in the record.
+    The result has `document_ids` if the record has them.
+
+    Args:
+      path: the record's file, for error messages.
 
     Raises:
-      UserError: naming `path`, if this is no such record.
+      UserError: if it is not a record in this format.
     """
     try:
         example = tf.train.Example.FromString(serialized)
     except message.DecodeError as error:
         raise errors.UserError(
-            f"{path}: holds a record that is no tf.train.Example; is it a "
-            "TFRecord file of a BERT builder?"
+            f"{path}: holds a record that is not a tf.train.Example; is it "
+            "a TFRecord file from a BERT builder?"
         ) from error
     values = example.features.feature
     if missing := [

@@ -1,10 +1,10 @@
-"""The frames of records in a TFRecord file, written many at once.
+"""Writes the frames of many records of a TFRecord file at once.
 
     length, 8 bytes | its checksum, 4 | the record | its checksum, 4
 
-All little-endian; a checksum is the CRC-32C of the bytes (RFC 3720, appendix
-B.4), masked (tensorflow/core/lib/hash/crc32c.h). TensorFlow's own writer takes
-one record at a time, and longer to be called than for its work.
+Numbers are little-endian. A checksum is the CRC-32C of the bytes (RFC 3720,
+appendix B.4), masked (tensorflow/core/lib/hash/crc32c.h). TensorFlow's own
+writer takes one record at a time, and the call takes longer than the work.
 """
 
 import numpy as np
@@ -12,17 +12,17 @@ import numpy as np
 from bert_pretrain import numba_jit
 
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4
-_POLYNOMIAL = 0x82F63B78  # of CRC-32C, its bits reversed
+_POLYNOMIAL = 0x82F63B78  # of CRC-32C, in reversed bit order
 _MASK = np.uint32(0xA282EAD8)
 _BYTE = np.uint32(0xFF)
 
 
-def frame(content, ends):
-    """Frames records.
+def frame(content: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Adds a frame to each record.
 
     Args:
-      content: uint8 [N], the records one after another.
-      ends: int64 [B], where each of them ends.
+      content: uint8 [N], the bytes of all records.
+      ends: int64 [B], the end of each record in `content`.
 
     Returns:
       uint8 [N + 16 B].
@@ -30,8 +30,8 @@ def frame(content, ends):
     return _frame(content, ends, _TABLES)
 
 
-def _make_tables():
-    """uint32 [8, 256]: what a byte does to the checksum, i bytes later."""
+def _make_tables() -> np.ndarray:
+    """uint32 [8, 256]: the effect of a byte on the checksum i bytes later."""
     tables = np.zeros((8, 256), np.uint32)
     tables[0] = np.arange(256)
     for _ in range(8):
@@ -65,7 +65,7 @@ def _frame(content, ends, tables):
 
 @numba_jit.compiled
 def _write_checksum(framed, start, end, tables):
-    """Writes behind framed[start:end] its masked checksum."""
+    """Writes the masked checksum of framed[start:end] at `end`."""
     checksum = _checksum(framed[start:end], tables)
     masked = (checksum >> np.uint32(15) | checksum << np.uint32(17)) + _MASK
     for i in range(4):

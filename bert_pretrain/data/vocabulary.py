@@ -1,7 +1,8 @@
 """A WordPiece vocabulary: the tokens of a vocab.txt, and which are special.
 
-One token a line, its id the line's number from 0, as google-research/bert
-writes it and every HuggingFace BERT tokenizer reads it.
+A vocab.txt has one token on each line; the number of the line, counted from
+0, is the token's id. google-research/bert writes this format, and every
+HuggingFace BERT tokenizer reads it.
 """
 
 import dataclasses
@@ -21,60 +22,68 @@ PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = (
     "[MASK]",
 )
 CONTINUATION = "##"
-FILE_NAME = "vocab.txt"  # of the copy beside a set, a checkpoint, an export
+# The name of the copy in a dataset, a model directory or an export.
+FILE_NAME = "vocab.txt"
 _RESERVED = re.compile(r"\[unused\d+\]")
 
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """The tokens in the order of their ids, and the casing they were made for.
+    """The tokens in the order of their ids, and the casing of their text.
 
     Raises:
-      UserError: if a token stands twice, or a special one is missing.
+      UserError: if a token occurs twice, or a special token is missing.
     """
 
     tokens: tuple[str, ...]
     is_lower_case: bool
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if missing := [t for t in SPECIAL_TOKENS if t not in self._ids]:
             raise errors.UserError(
                 f"the vocabulary lacks {', '.join(missing)}; BERT needs "
-                f"{' '.join(SPECIAL_TOKENS)}, each on a line of its own."
+                f"{' '.join(SPECIAL_TOKENS)}, one on each line."
             )
         if len(self._ids) < len(self.tokens):
             twice = next(
                 t for i, t in enumerate(self.tokens) if self._ids[t] != i
             )
             raise errors.UserError(
-                f"the vocabulary holds {twice!r} twice; remove one line and "
-                "build the records again, since ids after it change."
+                f"the vocabulary holds {twice!r} twice; remove one of the "
+                "lines and build the records again, since the ids after that "
+                "line change."
             )
 
     @functools.cached_property
-    def _ids(self):
+    def _ids(self) -> dict[str, int]:
         return {token: i for i, token in enumerate(self.tokens)}
 
-    def id(self, token):
+    def id(self, token: str) -> int:
+        """The id of a token.
+
+        Raises:
+          KeyError: if the vocabulary lacks the token.
+        """
         return self._ids[token]
 
     @property
-    def size(self):
+    def size(self) -> int:
+        """The number of tokens."""
         return len(self.tokens)
 
     @property
-    def text(self):
+    def text(self) -> str:
         """The content of the vocab.txt."""
         return "".join(token + "\n" for token in self.tokens)
 
     @functools.cached_property
-    def sha256(self):
-        """Hash of the tokens and their order, the same for any line ends."""
+    def sha256(self) -> str:
+        """Hash of the tokens in their order; line ends do not change it."""
         return hashlib.sha256(self.text.encode("utf-8")).hexdigest()
 
     @functools.cached_property
-    def is_special(self):
-        """bool [V]: where no text stands: [CLS] and its like, [unused7]."""
+    def is_special(self) -> np.ndarray:
+        """bool [V]: true for tokens that are not text, as [CLS], [unused7]."""
         return np.array(
             [
                 token in SPECIAL_TOKENS or bool(_RESERVED.fullmatch(token))
@@ -83,35 +92,35 @@ class Vocabulary:
         )
 
     @functools.cached_property
-    def is_continuation(self):
-        """bool [V]: true where a token goes on with the word before it."""
+    def is_continuation(self) -> np.ndarray:
+        """bool [V]: true for tokens that continue a word."""
         return np.array(
             [token.startswith(CONTINUATION) for token in self.tokens]
         )
 
-    def write(self, path):
+    def write(self, path: str) -> None:
+        """Writes the vocab.txt."""
         files.write_text(path, self.text)
 
 
-def read(path):
-    """Reads a vocab.txt; its casing is told from its tokens.
+def read(path: str) -> Vocabulary:
+    """Reads a vocab.txt and infers its casing from its tokens.
 
-    A vocabulary with no capital letter in it cannot have been made for text
-    that keeps its capitals.
+    A vocabulary without capital letters is for lower-cased text.
 
     Raises:
-      UserError: if the file cannot be read, or is no BERT vocabulary.
+      UserError: if the file cannot be read, or is not a BERT vocabulary.
     """
-    # Split at line feeds alone: str.splitlines would also split at the
-    # Unicode separators that real vocabularies hold as tokens.
+    # Not `str.splitlines`: it also splits at Unicode separators, and real
+    # vocabularies have these as tokens.
     lines = files.read_text(path).split("\n")
     if lines[-1] == "":
         lines.pop()
     tokens = tuple(line.rstrip("\r") for line in lines)
     if "" in tokens:
         raise errors.UserError(
-            f"{path}: line {tokens.index('') + 1} is empty; remove it, since "
-            "a line's number is its token's id."
+            f"{path}: line {tokens.index('') + 1} is empty; remove this "
+            "line, since the number of a line is the id of its token."
         )
     is_lower_case = not any(
         token != token.lower()
@@ -142,6 +151,6 @@ def check_same(
     if sha256 != expected_sha256:
         raise errors.UserError(
             f"{place}: the vocabulary has sha256 {sha256[:12]}…, but "
-            f"{expected_by} expects {expected_sha256[:12]}…: the same id "
-            f"means another token; {remedy}."
+            f"{expected_by} expects {expected_sha256[:12]}…: the same id may "
+            f"mean another token; {remedy}."
         )
