@@ -1,4 +1,4 @@
-"""Dynamic masks: the builder's distribution, from the example's number."""
+"""Dynamic masks: distributed as the builder's, fixed by seed and number."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def masked(rows, numbers, seed=1, **values):
 
 
 @pytest.mark.parametrize("width", [3, 6, 40])
-def test_a_masked_row_is_what_the_builder_s_would_be(width):
+def test_a_masked_row_has_the_form_of_the_builder_s(width):
     rows = rows_of(range(3, 33))
     batch = masked(rows, range(30), width=width)
     theirs = masking.mask(
@@ -100,7 +100,7 @@ def test_a_row_without_tokens_has_no_prediction():
 
 
 def statistics(features, original):
-    """Counts of what was chosen and shown, whose expectations must agree."""
+    """Counts of choices, whose expectations must agree."""
     used = features["masked_lm_weights"] > 0
     rows = np.nonzero(used)[0]
     positions = features["masked_lm_positions"][used]
@@ -118,7 +118,7 @@ def statistics(features, original):
     }
 
 
-def test_choices_are_distributed_as_the_builder_s():
+def test_choices_have_the_builder_s_distribution():
     rows = rows_of(np.random.default_rng(1).integers(8, 33, 20_000))
     ours = statistics(masked(rows, range(20_000)), rows["input_ids"])
     theirs = statistics(
@@ -135,7 +135,7 @@ def test_choices_are_distributed_as_the_builder_s():
         total = ours[name] + theirs[name]
         assert ours[name].sum() == pytest.approx(theirs[name].sum(), rel=0.05)
         cells = total > 0
-        # Pearson's statistic of two samples; its deviation is sqrt(2 cells).
+        # Pearson's statistic of two samples. Its deviation is sqrt(2 * cells).
         statistic = np.sum(
             (ours[name] - theirs[name])[cells] ** 2 / total[cells]
         )
@@ -151,7 +151,7 @@ def test_choices_are_distributed_as_the_builder_s():
         ({"mask_token_fraction": 0.0, "random_token_fraction": 0.0}, "keep"),
     ],
 )
-def test_certain_rates_leave_no_choice(rates, expected):
+def test_rates_of_0_and_1_leave_nothing_to_chance(rates, expected):
     rows = rows_of([32] * 50)
     batch = masked(rows, range(50), **rates, masked_fraction=1.0, width=32)
     is_text = ~VOCAB.is_special[rows["input_ids"]]
@@ -162,7 +162,7 @@ def test_certain_rates_leave_no_choice(rates, expected):
         np.testing.assert_array_equal(batch["input_ids"], rows["input_ids"])
 
 
-def test_masks_follow_from_seed_and_number_alone():
+def test_masks_depend_only_on_seed_and_number():
     rows = rows_of([32] * 8)
     numbers = [5, 6, 7, 8, 2**40, 10, 11, 12]
     batch = masked(rows, numbers)
@@ -199,7 +199,7 @@ def test_neighbouring_numbers_and_seeds_are_independent():
 
 
 def masked_examples(data_dir, manifest, num_hosts, examples, batch_size=8):
-    """Each served example's masked ids, by its number."""
+    """Maps the number of each example to its masked ids."""
     masking = dynamic_masking.of_dataset(data_dir, manifest)
     served = {}
     hosts = input_pipeline.train_batches(
@@ -232,7 +232,7 @@ def test_hosts_batches_and_resuming_do_not_change_the_masks(make_dataset):
     assert sum((ids == MASK).any() for ids in whole.values()) > 60
 
 
-def test_another_rate_needs_a_set_without_masks(make_dataset):
+def test_another_rate_needs_a_dataset_without_masks(make_dataset):
     data_dir = make_dataset()
     manifest = manifests.read(data_dir)
     assert dynamic_masking.of_dataset(data_dir, manifest) is None

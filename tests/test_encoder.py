@@ -1,4 +1,4 @@
-"""The forward pass: HuggingFace's values, and dropout from a seed alone."""
+"""The forward pass equals HuggingFace's; dropout depends only on a seed."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from helpers import datasets
 
 
 def bert_of(kind, **options):
-    """A HuggingFace model whose every variable is away from its default."""
+    """A HuggingFace model in which no variable has its default value."""
     tf_keras.utils.set_random_seed(3)
     bert = kind(
         transformers.BertConfig(
@@ -120,7 +120,7 @@ def test_gradients_equal_the_stock_model():
         stock = tf.gather(
             stock_outputs(bert, batch).logits, positions_BP, batch_dims=1
         )
-        # Any function of the logits whose gradient differs between them.
+        # Any function will do if its gradient differs from logit to logit.
         losses = [tf.reduce_sum(tf.sin(logits)) for logits in (ours, stock)]
     for variable, *gradients in zip(
         bert.trainable_variables,
@@ -128,7 +128,7 @@ def test_gradients_equal_the_stock_model():
         strict=True,
     ):
         our, stock = map(tf.convert_to_tensor, gradients)
-        # The key's bias has no effect, so its gradient is rounding alone.
+        # The key's bias has no effect, so its gradient is only rounding.
         np.testing.assert_allclose(
             our, stock, rtol=1e-3, atol=2e-3, err_msg=variable.name
         )
@@ -150,7 +150,7 @@ def test_padding_does_not_change_the_hidden_states():
 
 
 def packed_batch(lengths, seq_length=20):
-    """A row that holds documents of these lengths, and each one alone."""
+    """One row with documents of these lengths, and a row for each document."""
     ids = np.random.default_rng(6).permutation(np.arange(5, 60))
     ends = np.cumsum(lengths)
     packed = {
@@ -182,7 +182,7 @@ def packed_batch(lengths, seq_length=20):
 
 @pytest.mark.parametrize("lengths", [(7, 4, 6), (3, 17), (20,)])
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
-def test_a_packed_row_gives_each_document_the_states_it_has_alone(
+def test_a_document_has_the_same_states_in_a_packed_row_as_alone(
     lengths, dtype
 ):
     bert = bert_of(transformers.TFBertForMaskedLM)
@@ -204,7 +204,7 @@ def test_a_packed_row_gives_each_document_the_states_it_has_alone(
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_the_states_at_positions_are_those_of_the_whole(recompute):
+def test_states_at_chosen_positions_equal_those_of_all_positions(recompute):
     bert = bert_of(transformers.TFBertForMaskedLM)
     packed, _ = packed_batch((7, 4, 6))
     for batch in (packed, batch_of()):
@@ -255,7 +255,7 @@ def test_no_gradient_crosses_documents():
         np.testing.assert_array_equal(gradient_VH, 0)
 
 
-def test_without_isolation_documents_would_see_one_another():
+def test_without_document_ids_the_documents_change_each_other_s_states():
     bert = bert_of(transformers.TFBertForMaskedLM)
     packed, _ = packed_batch((7, 4, 6))
     isolated = encoder.encode(bert, packed, tf.float32)
@@ -330,6 +330,6 @@ def test_recomputing_changes_no_number(num_layers):
         ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob=1.5 must be"),
     ],
 )
-def test_an_architecture_we_do_not_compute_is_refused(options, name):
+def test_an_architecture_that_we_do_not_compute_is_refused(options, name):
     with pytest.raises(errors.UserError, match=name):
         encoder.check_supported(transformers.BertConfig(**options))

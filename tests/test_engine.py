@@ -1,4 +1,4 @@
-"""Stages: every unit once, whatever the workers; nothing done is redone."""
+"""Stages: each unit runs once for any workers, and never again."""
 
 import concurrent.futures
 import contextlib
@@ -16,7 +16,7 @@ from tfrecord_builders.engines import engine, local
 
 
 def square(unit, prefix, progress):
-    """A unit's work: leaves a file with a letter for each time it ran."""
+    """The work of a unit: adds a letter to a file each time it runs."""
     with open(prefix + ".ran", "a") as file:
         file.write("x")
     if unit < 0:
@@ -56,7 +56,7 @@ def end_abruptly(unit, prefix, progress):
 
 
 def wait(unit, prefix, progress):
-    """A unit that goes on for long."""
+    """The work of a unit that takes long."""
     with open(prefix + ".ran", "a"):
         time.sleep(60)
 
@@ -67,7 +67,7 @@ def name_of(unit):
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory):
-    """Engines by their number of workers: processes take long to start."""
+    """Maps a number of workers to an engine; processes take long to start."""
     with contextlib.ExitStack() as stack:
         yield {
             num_workers: stack.enter_context(
@@ -81,7 +81,7 @@ def engines(tmp_path_factory):
 
 @pytest.fixture
 def squares(engines, request):
-    """Runs a stage of a test's own: `squares(units, num_workers, function)`."""
+    """Runs a stage for one test: `squares(units, num_workers, function)`."""
 
     class Squares:
         def __call__(self, units, num_workers=1, function=square):
@@ -119,7 +119,7 @@ def test_a_failed_unit_is_named_while_the_others_finish(squares, num_workers):
     with pytest.raises(errors.UserError, match="input -1: unit -1 is negat"):
         squares([1, -1, 3], num_workers)
     assert [squares.is_done(i) for i in range(3)] == [True, False, True]
-    # What the user has to mend is not tried again.
+    # A mistake that the user has to correct is not tried again.
     assert squares.num_runs(1) == 1
 
 
@@ -131,12 +131,12 @@ def test_a_finished_unit_is_not_run_again(squares):
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_hiccup_is_tried_again(squares, num_workers):
+def test_a_unit_with_a_transient_error_is_tried_again(squares, num_workers):
     assert squares([1, 2, 3], num_workers, fail_once) == [1, 4, 9]
     assert [squares.num_runs(i) for i in range(3)] == [1, 2, 1]
 
 
-def test_a_hiccup_that_stays_is_told_with_the_input(squares, monkeypatch):
+def test_an_error_that_stays_is_reported_with_the_input(squares, monkeypatch):
     monkeypatch.setattr(engine, "NUM_ATTEMPTS", 1)
     with pytest.raises(errors.UserError, match="input 2: gs://.*HTTP 503"):
         squares([1, 2, 3], 1, fail_once)
@@ -144,7 +144,9 @@ def test_a_hiccup_that_stays_is_told_with_the_input(squares, monkeypatch):
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_defect_names_its_input_while_the_others_finish(squares, num_workers):
+def test_a_unit_with_a_defect_is_named_while_the_others_finish(
+    squares, num_workers
+):
     with pytest.raises(RuntimeError) as told:
         squares([1, 0, 1], num_workers, index_units)
     message = str(told.value)
@@ -153,7 +155,7 @@ def test_a_defect_names_its_input_while_the_others_finish(squares, num_workers):
     assert squares.is_done(1)
 
 
-def test_a_killed_worker_s_unit_is_done_by_another(squares):
+def test_another_worker_does_the_unit_of_a_killed_one(squares):
     assert squares([1, 2, 3], 2, end_abruptly_once) == [1, 4, 9]
     assert [squares.num_runs(i) for i in range(3)] == [1, 2, 1]
 
@@ -175,7 +177,7 @@ def test_a_worker_killed_while_it_starts_begins_no_unit(tmp_path):
         assert os.listdir(tmp_path) == []
 
 
-def test_a_worker_that_cannot_start_is_not_told_to_lack_memory(
+def test_a_worker_that_cannot_start_is_not_reported_as_out_of_memory(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(engine, "NUM_ATTEMPTS", 1)

@@ -1,4 +1,4 @@
-"""The evaluation program, on a model that the training program made."""
+"""The evaluation program, on a model from the training program."""
 
 import json
 import pathlib
@@ -36,9 +36,9 @@ def results_of(model_dir):
     )
 
 
-def test_it_repeats_what_training_ended_with(trained, capsys):
+def test_it_repeats_the_numbers_at_the_end_of_training(trained, capsys):
     model_dir = trained.saving.model_dir
-    # The last step is the best, if only because it is evaluated alone.
+    # The last step is the best, because it is the only one that is evaluated.
     for split, checkpoint in ("validation", "best"), ("test", "newest"):
         evaluate.evaluate(
             evaluate.Config(

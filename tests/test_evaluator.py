@@ -1,4 +1,4 @@
-"""Held-out numbers: of every prediction once, whatever the batches."""
+"""Held-out numbers count every prediction once, for any batches."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_batches_and_replicas_do_not_change_the_numbers(make_dataset):
             evaluate(strategy, bert, data_dir, manifest, size)
             for size in batch_sizes
         ]
-    # The whole split in one batch, with no row to fill it up.
+    # The whole split in one batch that needs no row to fill it up.
     (batch,) = input_pipeline.eval_batches(
         one, data_dir, manifest, records.EVAL, 11
     )[0]
@@ -53,7 +53,7 @@ def test_batches_and_replicas_do_not_change_the_numbers(make_dataset):
         )
 
 
-def test_unigram_entropy_is_that_of_the_labels_in_use():
+def test_unigram_entropy_is_of_the_labels_with_a_weight():
     batches = [
         {
             "masked_lm_ids": tf.constant([[7, 7, 9]]),
@@ -64,7 +64,7 @@ def test_unigram_entropy_is_that_of_the_labels_in_use():
             "masked_lm_weights": tf.constant([[1.0, 0.0, 0.0]]),
         },
     ]
-    # 7 twice, 8 and 9 once: half a coin's choice, then another.
+    # 7 comes twice, 8 and 9 once: one bit, and one more half of the time.
     assert evaluator.unigram_entropy(batches, 10) == pytest.approx(
         1.5 * np.log(2)
     )

@@ -1,7 +1,7 @@
-"""What is exported is the model that was trained, for every HuggingFace user.
+"""The exported model is the trained one, for every HuggingFace user.
 
-The tests that ask PyTorch are left out where it is not installed; `make test`
-says so.
+The tests that need PyTorch are skipped if it is not installed; `make test` says
+so.
 """
 
 import json
@@ -37,7 +37,7 @@ def small_bert(architecture="BertForMaskedLM", seed=0):
             architectures=[architecture],
         )
     )
-    # Far from zero everywhere, so that no bias hides behind its start value.
+    # No value is near zero, so a bias that is lost makes a difference.
     rng = np.random.default_rng(seed)
     for variable in bert.weights:
         variable.assign(rng.normal(0, 0.2, variable.shape))
@@ -92,7 +92,7 @@ def test_pytorch_gives_the_same_logits(exported):
         np.testing.assert_allclose(mine.numpy(), other.numpy(), atol=1e-4)
 
 
-def test_the_fill_mask_pipeline_answers_as_the_model_does(exported):
+def test_the_fill_mask_pipeline_gives_the_model_s_answers(exported):
     pytest.importorskip("torch", reason="PyTorch is not installed")
     bert, folder = exported
     fill = transformers.pipeline("fill-mask", folder, framework="pt")
@@ -123,7 +123,7 @@ def test_weights_are_read_back_as_they_were(exported):
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
 
 
-def test_old_names_and_bare_encoders_are_understood(tmp_path):
+def test_old_names_and_encoders_without_heads_are_read(tmp_path):
     bert = small_bert()
     path = str(tmp_path / weights.FILE_NAME)
     weights.save(bert, path)
@@ -145,7 +145,7 @@ def test_old_names_and_bare_encoders_are_understood(tmp_path):
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
 
 
-def test_tensorflow_s_own_files_are_read(tmp_path):
+def test_checkpoints_of_tensorflow_are_read(tmp_path):
     bert = small_bert()
     bert.save_pretrained(tmp_path, safe_serialization=True)
     other = small_bert(seed=5)
@@ -169,7 +169,7 @@ def test_a_file_of_another_model_is_named(tmp_path):
         weights.load(small_bert(), path)
 
 
-def test_the_tokenizer_is_that_of_the_records(exported):
+def test_the_exported_tokenizer_is_the_one_of_the_records(exported):
     _, folder = exported
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     ids = [
@@ -207,8 +207,8 @@ def test_a_cased_vocabulary_keeps_capitals_and_accents(tmp_path):
     assert tokenizer.tokenize("Café cafe CAFE") == ["Café", "cafe", "[UNK]"]
 
 
-def test_a_half_written_export_has_no_config(tmp_path, monkeypatch):
-    """The config is what makes a folder a model: it is written last."""
+def test_an_incomplete_export_has_no_config(tmp_path, monkeypatch):
+    """A folder with a config counts as a model, so the config comes last."""
     written = []
     copy = tf.io.gfile.copy
     monkeypatch.setattr(

@@ -14,7 +14,7 @@ CONTENTS = {"enwiki-sample.xml.bz2": b"a dump", "lee-news.txt": b"some news"}
 
 @pytest.fixture
 def fake_pip(monkeypatch):
-    """Stands for pip: writes a made-up wheel; gives the list of its calls."""
+    """Stands in for pip: writes a made-up wheel; returns the list of calls."""
     samples = fetch_sample.SAMPLES
     monkeypatch.setattr(
         fetch_sample,
@@ -53,7 +53,7 @@ def fake_pip(monkeypatch):
 
 
 @pytest.mark.parametrize("scheme", ["local", "ram"])
-def test_the_two_files_and_their_origin_are_put_into_the_folder(
+def test_the_two_files_and_their_origin_are_written_to_the_folder(
     fake_pip, tmp_path, scheme
 ):
     folder = str(tmp_path) if scheme == "local" else "ram://fetch/sample"
@@ -65,7 +65,7 @@ def test_the_two_files_and_their_origin_are_put_into_the_folder(
     assert "--no-deps" in fake_pip.calls[0]
 
 
-def test_what_is_there_and_right_is_not_fetched_again(fake_pip, tmp_path):
+def test_right_files_are_not_fetched_again(fake_pip, tmp_path):
     fetch_sample.fetch(str(tmp_path))
     fetch_sample.fetch(str(tmp_path))
     assert len(fake_pip.calls) == 1
@@ -75,7 +75,7 @@ def test_what_is_there_and_right_is_not_fetched_again(fake_pip, tmp_path):
     assert (tmp_path / "lee-news.txt").read_bytes() == b"some news"
 
 
-def test_a_registry_out_of_reach_is_one_line_with_pips_reason(
+def test_an_unreachable_registry_gives_one_line_with_pip_s_reason(
     fake_pip, tmp_path
 ):
     fake_pip.returncode = 1

@@ -1,7 +1,7 @@
-"""The bytes of three small sets: what builds the same keeps them.
+"""The bytes of three small datasets stay as they are recorded.
 
-A change that moves them on purpose records them anew, and says why in the
-file's "reason".
+A change that moves them on purpose records them again, and gives the reason in
+the file's "reason".
 """
 
 import hashlib
@@ -30,7 +30,7 @@ SYLLABLES = [
 
 
 def write_text(folder):
-    """Articles of made-up words, most of which are several word pieces."""
+    """Articles of made-up words; most words are several word pieces."""
     rng = random.Random(0)
     names = [
         "".join(rng.choices(SYLLABLES, k=rng.randint(1, 3))) for _ in range(800)
@@ -65,7 +65,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_the_bytes_of_a_set_are_as_they_were(name, folder):
+def test_the_bytes_of_a_dataset_are_as_they_were(name, folder):
     output_dir = folder / name.replace(", ", "-").replace(" ", "-")
     subprocess.run(
         [
@@ -74,7 +74,7 @@ def test_the_bytes_of_a_set_are_as_they_were(name, folder):
             *(f"--vocab_file={folder}/vocab.txt", f"--output_dir={output_dir}"),
             *("--seq_length=64", "--num_shards=2", "--num_workers=2"),
             *("--eval_fraction=0.1", "--test_fraction=0.1"),
-            # Several units, whose documents meet in the shards.
+            # Several units, so that shards hold documents of different units.
             "--unit_mb=0.05",
             *DATASETS[name],
         ],

@@ -1,4 +1,4 @@
-"""Which accelerator it is, and what share of what it can do."""
+"""Accelerators: recognized by name, with their peak and their memory."""
 
 import pytest
 import tensorflow as tf
@@ -19,7 +19,7 @@ from bert_pretrain.telemetry import memory, mfu
         ("", None),
     ],
 )
-def test_a_tpu_is_known_by_its_type(accelerator_type, name):
+def test_a_tpu_is_recognized_by_its_type(accelerator_type, name):
     kind = mfu.find_tpu(accelerator_type)
     assert (kind and kind.name) == name
 
@@ -39,12 +39,12 @@ def test_a_tpu_is_known_by_its_type(accelerator_type, name):
         ("NVIDIA H100 PCIe", "H100 PCIe"),
         ("NVIDIA H100 NVL", "H100 NVL"),
         ("NVIDIA H200", "H200"),
-        # Half of an A10, as a cloud sells it; and what nobody has told us.
+        # A cloud's half of an A10, and a GPU that is not in the table.
         ("NVIDIA A10G", None),
         ("NVIDIA GeForce GTX 1080", None),
     ],
 )
-def test_a_gpu_is_known_by_its_name(device_name, name):
+def test_a_gpu_is_recognized_by_its_name(device_name, name):
     kind = mfu.find_gpu(device_name)
     assert (kind and kind.name) == name
 
@@ -55,7 +55,7 @@ class TPUStrategy:
     num_replicas_in_sync = 8
 
 
-def test_the_peak_is_that_of_the_chips_and_not_of_the_replicas(monkeypatch):
+def test_the_peak_counts_chips_and_not_replicas(monkeypatch):
     monkeypatch.setattr(tf.distribute, "TPUStrategy", TPUStrategy)
     for kind, peak in ("v3-8", 4 * 123e12), ("v5litepod-8", 8 * 197e12):
         monkeypatch.setenv("TPU_ACCELERATOR_TYPE", kind)
@@ -65,7 +65,7 @@ def test_the_peak_is_that_of_the_chips_and_not_of_the_replicas(monkeypatch):
     assert mfu.peak_flops(TPUStrategy(), tf.bfloat16) is None
 
 
-def test_gpus_have_the_peak_of_their_precision(monkeypatch):
+def test_the_peak_of_a_gpu_depends_on_the_precision(monkeypatch):
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     for name, bfloat16, float32 in (
         ("NVIDIA A100-SXM4-40GB", 312e12, 156e12),
@@ -90,7 +90,7 @@ class Devices:
         self.worker_devices = names
 
 
-def test_the_fullest_device_that_tells_is_reported(monkeypatch):
+def test_memory_is_that_of_the_fullest_device_of_this_host(monkeypatch):
     def count(device):
         if "task:1" in device:
             raise ValueError("not of this host")

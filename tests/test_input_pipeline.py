@@ -1,4 +1,4 @@
-"""The order of examples: a function of the seed, wherever it is entered."""
+"""The order of examples depends only on the seed, from any start."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from helpers import strategies
 
 
 def expected_order(shard_sizes, seed, num_examples):
-    """(shard, number in it) of the global examples 0, 1, …, by the book."""
+    """(shard, number in it) of the global examples 0, 1, …, by definition."""
     num_streams = 1
     while num_streams * 2 <= min(len(shard_sizes), 64):
         num_streams *= 2
@@ -32,7 +32,7 @@ def expected_order(shard_sizes, seed, num_examples):
 
 
 def planned_order(shard_sizes, seed, examples, index=0, num_pipelines=1):
-    """The same for one pipeline, as `plan` has it."""
+    """The same for one pipeline, from `plan`."""
     segments = input_pipeline.plan(
         shard_sizes, seed, examples, index, num_pipelines
     )
@@ -109,14 +109,14 @@ def test_each_epoch_holds_every_example_once(sizes):
         assert sorted(order) == everything
 
 
-def test_seeds_and_epochs_have_orders_of_their_own():
+def test_each_seed_and_each_epoch_has_its_own_order():
     sizes = (5,) * 16
     first = planned_order(sizes, 0, range(80))
     assert first != planned_order(sizes, 1, range(80))
     assert first != planned_order(sizes, 0, range(80, 160))
 
 
-def test_resuming_after_many_epochs_reads_one_shard_a_stream():
+def test_resuming_after_many_epochs_reads_one_shard_in_each_stream():
     sizes = (50,) * 8
     start = 1000 * sum(sizes) + 77
     segments = input_pipeline.plan(sizes, 0, range(start, start + 8), 0, 1)
@@ -124,8 +124,8 @@ def test_resuming_after_many_epochs_reads_one_shard_a_stream():
     assert all(segment.skips[0] < 50 for segment in segments)
 
 
-def test_a_stream_reads_few_parts_of_shards():
-    # What is passed over within a shard is read too.
+def test_a_stream_skips_few_examples_of_its_shards():
+    # An example that a stream skips within a shard must still be read.
     sizes = (50, 49) * 100
     segments = input_pipeline.plan(sizes, 0, range(sum(sizes)), 0, 1)
     num_passed_over = sum(segment.skips.sum() for segment in segments)
@@ -145,7 +145,7 @@ def test_too_few_shards_for_the_hosts_are_refused(num_shards, num_pipelines):
 
 
 def rows_of(data_dir, shard):
-    """Each example of a shard file as bytes that tell it apart."""
+    """Each example of a shard file, as bytes that identify it."""
     manifest = manifests.read(data_dir)
     serialized = list(tf.data.TFRecordDataset(f"{data_dir}/{shard.file}"))
     batch = records.parse(
@@ -235,7 +235,8 @@ def test_a_corrupt_shard_is_named(make_dataset):
 
 
 def test_no_iterator_waits_for_autotuning_at_its_end(make_dataset, monkeypatch):
-    # tf.data's thread for it sleeps for up to a minute.
+    # The end of an iterator waits for tf.data's thread for autotuning, which
+    # sleeps for up to a minute.
     data_dir = make_dataset(train=(16,))
     manifest = manifests.read(data_dir)
     (train,) = input_pipeline.train_batches(
@@ -244,7 +245,7 @@ def test_no_iterator_waits_for_autotuning_at_its_end(make_dataset, monkeypatch):
     (evaluation,), _ = input_pipeline.eval_batches(
         strategies.Hosts(1), data_dir, manifest, records.EVAL, 4
     )
-    # What TensorFlow makes for each of several devices.
+    # TensorFlow makes a dataset for each of several devices.
     of_devices, make = [], multi_device_iterator_ops._create_device_dataset
     monkeypatch.setattr(
         multi_device_iterator_ops,

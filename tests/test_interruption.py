@@ -1,4 +1,4 @@
-"""Signals are answered between two loops."""
+"""Signals take effect between two loops."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from bert_pretrain.training import interruption
 @pytest.mark.parametrize(
     "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 75)]
 )
-def test_a_signal_is_answered_when_it_is_looked_for(number, code):
+def test_a_signal_takes_effect_when_the_run_looks_for_it(number, code):
     before = signal.getsignal(number)
     with interruption.watching() as raise_if_asked:
         raise_if_asked()
@@ -22,7 +22,7 @@ def test_a_signal_is_answered_when_it_is_looked_for(number, code):
     assert signal.getsignal(number) == before
 
 
-def test_a_second_sigint_is_answered_at_once_and_a_second_sigterm_is_not():
+def test_a_second_sigint_takes_effect_at_once_and_a_second_sigterm_does_not():
     with pytest.raises(KeyboardInterrupt), interruption.watching():
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
             os.kill(os.getpid(), number)

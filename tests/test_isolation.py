@@ -1,4 +1,4 @@
-"""What a function does to its process does not reach the caller."""
+"""A function in a process of its own cannot harm its caller."""
 
 import os
 import pathlib
@@ -13,19 +13,19 @@ from bert_pretrain import errors
 from bert_pretrain.compilation import isolation
 
 
-def test_the_answer_comes_back_and_the_caller_hears_of_the_work(capsys):
+def test_the_result_is_returned_and_the_user_sees_the_title(capsys):
     answer = isolation.call(divmod, 7, 2, title="dividing 7 by 2")
     assert answer == (3, 1)
     assert capsys.readouterr().err.startswith("dividing 7 by 2 …")
 
 
-def test_an_abort_is_an_error_that_says_who_ended(capsys):
+def test_an_abort_is_an_error_with_title_and_signal(capsys):
     with pytest.raises(errors.UserError, match="trying: ended by SIGABRT"):
         isolation.call(os.abort, title="trying")
 
 
-def test_a_process_that_is_killed_has_most_likely_used_up_the_memory():
-    # As what kills it for that does.
+def test_a_killed_process_is_reported_as_out_of_memory():
+    # The kernel sends SIGKILL if memory is used up.
     with pytest.raises(errors.UserError, match="memory is used up"):
         isolation.call(signal.raise_signal, signal.SIGKILL, title="trying")
 

@@ -1,4 +1,4 @@
-"""The chains and their gradients: those of the plain forms."""
+"""The kernels and their gradients equal their plain forms."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def plain_attention(query, key, value, hidden_scores, rate, seed):
 
 
 def assert_equal_with_gradients(ours, plain, inputs):
-    """Of functions of float32 inputs; then of ours in bfloat16."""
+    """Compares values and gradients in float32, then ours in bfloat16."""
     upstream = None
     results = {}
     for name, function, dtype in (
@@ -80,7 +80,7 @@ def test_normalize_equals_its_plain_form(shape):
         lambda values: plain_normalize(values, scale_H, offset_H, 1e-3),
         [values],
     )
-    # The parameters are float32 always.
+    # The parameters are always float32.
     gradients = []
     for function in (kernels.normalize, plain_normalize):
         with tf.GradientTape() as tape:
@@ -135,7 +135,7 @@ def test_dropout_drops_at_its_rate_and_keeps_the_mean(dtype, rate):
     )
     tolerance = 5 * (rate * (1 - rate) / first.size) ** 0.5
     assert abs((first == 0).mean() - rate) < tolerance
-    # Neither another seed's mask nor a neighbour's says anything about it.
+    # The mask is independent of other seeds' masks and of its neighbours.
     pairs = [(first, dropped(*seed)) for seed in ((7, 9), (6, 8), (8, 7))]
     pairs += [
         (np.delete(first, 0, axis), np.delete(first, -1, axis))
@@ -168,7 +168,7 @@ def test_each_bit_of_the_seed_changes_half_of_the_upper_random_bits(word, bit):
         kernels._random_bits(shape, seed).numpy()
         for seed in (SEED, tf.bitwise.bitwise_xor(SEED, flip))
     )
-    # Those that decide what is dropped.
+    # The upper bits decide what is dropped.
     upper = ((bits ^ other) >> 16).astype(np.uint16)
     changed = np.unpackbits(upper.view(np.uint8)).mean()
     assert abs(changed - 0.5) < 0.01

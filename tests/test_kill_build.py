@@ -1,7 +1,7 @@
-"""Killed at any moment, a build that is run again ends with the same bytes.
+"""A build that is killed and run again ends with the same bytes.
 
-KILL_BUILD_SEEDS=30 python -m pytest tests/test_kill_build.py
-tries that many courses of events of each kind.
+`KILL_BUILD_SEEDS=30 python -m pytest tests/test_kill_build.py` tries that many
+seeds of each kind.
 """
 
 import multiprocessing
@@ -33,7 +33,7 @@ def processes():
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory, processes):
-    """A folder of text, and in `undisturbed` the set that comes of it."""
+    """A folder of text; `undisturbed` in it is the dataset built from it."""
     folder = str(tmp_path_factory.mktemp("text"))
     builds.write_vocabulary(f"{folder}/vocab.txt")
     builds.write_news(f"{folder}/news-1.jsonl", 150)
@@ -63,7 +63,7 @@ def run(processes, config):
 
 
 def assert_undisturbed(folder, name):
-    # Reading a folder fails, so there is none, and no file too many.
+    # `contents` fails on folders, so no folder of the build is left.
     expected = builds.contents(f"{folder}/undisturbed")
     assert builds.contents(f"{folder}/{name}") == expected
     assert "manifest.json" in expected
@@ -89,7 +89,7 @@ def test_a_builder_killed_at_random_moments(seed, text, processes):
 
 
 def build_and_die(config, number, is_before):
-    """Builds until a file appears, the `number`-th; dies as it does."""
+    """Builds, and is killed when file number `number` appears."""
     rename, num_renamed = tf.io.gfile.rename, 0
 
     def rename_or_die(*arguments, **options):
@@ -110,7 +110,7 @@ def test_a_builder_killed_as_a_file_appears(seed, text, processes):
     folder, _ = text
     rng = random.Random(seed)
     config = config_of(folder, f"files-{seed}")
-    # Whole runs have some 70 files; each one goes on where the last died.
+    # A whole build writes some 70 files. Each run continues after the last.
     for _ in range(3):
         arguments = rng.randint(1, 30), rng.random() < 0.5
         builder = start(processes, config, build_and_die, arguments)
@@ -132,8 +132,8 @@ def test_workers_and_their_builder_killed_at_random_moments(
         builder = start(processes, config)
         num_workers_to_kill = rng.randint(1, MAX_WORKERS_KILLED)
         while builder.exitcode is None:
-            # Mostly while units are done, which starting takes far longer
-            # than; sometimes before.
+            # Mostly while units run, sometimes earlier. Starting takes far
+            # longer than the units.
             if rng.random() < 0.8:
                 wait_for_more_files(config.output_dir, builder)
             builder.join(rng.uniform(0, seconds))
@@ -152,7 +152,7 @@ def test_workers_and_their_builder_killed_at_random_moments(
         builder.join()
         if builder.exitcode == 0:
             break
-        # No pause: workers that lost their parent may still be there.
+        # No pause: workers without their builder may still be running.
         assert builder.exitcode == -signal.SIGKILL
     print(f"seed {seed}: killed {', '.join(killed)}")
     assert_undisturbed(folder, f"workers-{seed}")
@@ -169,7 +169,7 @@ def wait_for_more_files(folder, builder):
 
 
 def count_files(folder):
-    """The files that units wrote: all but those of the builder itself."""
+    """The number of files from units, without those of the builder itself."""
     return sum(
         len(names)
         for base, _, names in os.walk(folder)

@@ -1,7 +1,7 @@
 """Runs that are killed at random moments end as undisturbed ones, to the bit.
 
-`KILL_SEEDS=20 pytest tests/test_kill_training.py` tries that many seeds on
-each kind of run; a few otherwise.
+`KILL_SEEDS=20 pytest tests/test_kill_training.py` tries that many seeds on each
+kind of run.
 """
 
 import json
@@ -20,11 +20,11 @@ import tensorflow as tf
 NUM_SEEDS = int(os.environ.get("KILL_SEEDS", "1"))
 NUM_KILLS = 1 if NUM_SEEDS == 1 else 2  # of each run
 TOTAL_STEPS = 40
-# Replicas, and whether there are phases: other rows, masked anew, computed in
-# parts, and LAMB.
+# The number of replicas, and whether there are phases, with other rows, dynamic
+# masks, accumulation and LAMB.
 KINDS = [(2, False), (1, True)] + [(1, False)] * (NUM_SEEDS > 1)
-# Imports what a run needs, which takes longer than the run, and forks: a line
-# of flags on its input starts a run, an empty one waits for its end.
+# Imports all that a run needs, which takes longer than the run, and forks. A
+# line of flags on its input starts a run, and an empty line waits for its end.
 SERVER = """
 import json, os, sys
 from bert_pretrain import options, recipe, train
@@ -60,11 +60,11 @@ class Server:
         assert self._answer() == "ready"
 
     def start(self, flags, log):
-        """Starts a run: its process id."""
+        """Starts a run and returns its process id."""
         return int(self._ask(json.dumps([*flags, str(log)])))
 
     def wait(self):
-        """Waits for its end: its exit code."""
+        """Waits for the end of the run and returns its exit code."""
         return int(self._ask(""))
 
     def close(self):
@@ -89,7 +89,7 @@ def server():
 
 @pytest.fixture
 def make_flags(make_dataset, tmp_path):
-    # Five shards in four streams; an epoch is no whole number of batches.
+    # Five shards in four streams. An epoch is not a whole number of batches.
     data_dir = make_dataset(train=(13, 7, 9, 11, 5), pairing="nsp")
     others = make_dataset("others", train=(9, 8), pairing="nsp", masking="none")
     phases = tmp_path / "phases.yaml"
@@ -161,7 +161,7 @@ def test_a_run_that_is_killed_ends_as_an_undisturbed_one(
 
 
 def wait_for_a_moment(rng, model_dir):
-    """Waits at random: from the start, or from a line of the log on."""
+    """Waits for a random time, from the start or from a line of the log."""
     if rng.random() < 0.2:
         seconds = rng.uniform(0, 4)
         time.sleep(seconds)
@@ -173,7 +173,7 @@ def wait_for_a_moment(rng, model_dir):
         if time.monotonic() > end or is_done(model_dir):
             break
         time.sleep(0.001)
-    # A loop, its evaluation and its checkpoint take about as long.
+    # A loop with its evaluation and checkpoint takes about this long.
     seconds = rng.uniform(0, 0.2)
     time.sleep(seconds)
     return f"{1000 * seconds:.0f} ms after line {num_lines + num_more}"
@@ -202,13 +202,13 @@ def values_of(model_dir):
     return {
         name: reader.get_tensor(name)
         for name in reader.get_variable_to_shape_map()
-        # How long it took is no part of the result.
+        # The time that a run took is no part of its result.
         if not name.startswith(("seconds", "save_counter", "_CHECKPOINTABLE"))
     }
 
 
 def log_of(model_dir):
-    """The log without what the machine's speed decides about."""
+    """The log without the values that depend on the machine's speed."""
     names = "kind", "step", "num_", "loss", "accuracy", "norm", "rate", "bad"
     return [
         {

@@ -1,4 +1,4 @@
-"""Learning a vocabulary: repeatable, of the size asked for, and usable."""
+"""Learning a vocabulary: repeatable, of the right size, and usable."""
 
 import os
 import pydoc_data.topics
@@ -43,7 +43,7 @@ def _config(corpus, output_file, **values):
 
 
 @pytest.mark.parametrize("is_lower_case", [True, False])
-def test_a_vocabulary_is_written_as_asked(
+def test_a_vocabulary_has_the_size_and_tokens_that_were_asked_for(
     is_lower_case, corpus, tmp_path, capsys
 ):
     path = str(tmp_path / "out" / "vocab.txt")
@@ -56,7 +56,7 @@ def test_a_vocabulary_is_written_as_asked(
     assert vocab.tokens[:5] == ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
     assert {"the", "##ing", "function", "(", "##s"} <= set(vocab.tokens)
     assert ("Python" in vocab.tokens) != is_lower_case
-    # Nothing stands in it that the tokenizer would never find.
+    # It has no token that the tokenizer never finds.
     assert all(
         tokenization.normalize(token, is_lower_case) == token
         for token in vocab.tokens[5:]
@@ -73,13 +73,13 @@ def test_the_text_is_covered(corpus):
     ids, _ = tokenization.Tokenizer(vocab).tokenize(text)
     assert (ids == vocab.id("[UNK]")).mean() < 1e-3
     assert vocab.is_continuation[ids].mean() < 0.25
-    # It was learned for this text, which uses all but the pieces that served
-    # only to build longer ones.
+    # It was learned from this text. The text uses all pieces but those that
+    # were only needed to build longer ones.
     assert len(np.unique(ids)) > 0.8 * vocab.size
 
 
 def test_every_process_learns_the_same_bytes(corpus, tmp_path):
-    """The trainer's own order changes from one process to the next."""
+    """The order inside the trainer changes from process to process."""
     outputs = [tmp_path / f"vocab-{i}.txt" for i in range(3)]
     processes = [
         subprocess.Popen(
@@ -148,13 +148,13 @@ def test_many_characters_do_not_fill_the_vocabulary():
     assert {"一", "丁", "a", "##a", "the"} <= set(vocab.tokens)
 
 
-def test_ideographs_are_words_of_their_own():
+def test_each_ideograph_is_a_word():
     vocab = learn_vocabulary.learn([CHINESE * 20, *TOPICS[:5]], 400, True)
     assert set(CHINESE) <= set(vocab.tokens)
     assert not {"##" + character for character in CHINESE} & set(vocab.tokens)
 
 
-def test_capitals_are_kept_only_where_there_are_some():
+def test_capitals_are_kept_only_if_the_text_has_some():
     with pytest.raises(errors.UserError, match="no capital letter"):
         learn_vocabulary.learn(["the cat sat " * 20], 100, False)
 
@@ -176,9 +176,9 @@ def test_a_large_input_is_sampled_evenly_and_repeatably(
     assert counts.min() > 0.35 * len(numbers) / 2
 
 
-def test_no_documents_is_said_in_one_line(tmp_path):
+def test_no_documents_gives_one_line(tmp_path):
     path = tmp_path / "empty.txt"
-    path.write_text("\u200b", encoding="utf-8")  # A space that shows nothing.
+    path.write_text("\u200b", encoding="utf-8")  # A space without width.
     with pytest.raises(errors.UserError, match="no_text"):
         learn_vocabulary.main(_config(str(path), tmp_path / "vocab.txt"))
 
@@ -197,6 +197,6 @@ def test_impossible_options_are_refused(values, named, corpus):
         _config(corpus, **values)
 
 
-def test_a_folder_is_no_output_file(corpus, tmp_path):
+def test_a_folder_is_refused_as_the_output_file(corpus, tmp_path):
     with pytest.raises(errors.UserError, match="is a directory"):
         learn_vocabulary.main(_config(corpus, tmp_path))

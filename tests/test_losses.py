@@ -12,7 +12,7 @@ def test_sums_equal_numpy():
     logits_BPV = rng.normal(size=[3, 4, 7])
     labels_BP = rng.integers(0, 7, [3, 4])
     weights_BP = np.array([[1, 1, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]])
-    # Certainly right where the weight says that nobody looks.
+    # This prediction is certainly right, but its weight is 0.
     logits_BPV[0, 3, labels_BP[0, 3]] = 100
     sums = losses.masked_lm_sums(
         tf.constant(logits_BPV, tf.float32),
@@ -51,7 +51,7 @@ def test_a_row_without_weight_counts_for_nothing():
 def test_the_gradient_is_that_of_tensorflow_s_cross_entropy(dtype):
     rng = np.random.default_rng(1)
     logits_BPV = tf.cast(tf.constant(rng.normal(0, 4, [3, 5, 40])), dtype)
-    # Shares of nearly 0 and 1, whose logarithms must stay finite.
+    # Probabilities near 0 and 1, whose logarithms must stay finite.
     extreme = tf.one_hot([1, 2, 3, 4, 5], 40, 200.0, -200.0, dtype=dtype)
     logits_BPV = tf.concat([logits_BPV, [extreme]], axis=0)
     labels_BP = tf.constant(rng.integers(0, 40, [4, 5]), tf.int32)

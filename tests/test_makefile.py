@@ -1,4 +1,4 @@
-"""What make would do, without doing it."""
+"""The commands that make would run, without running them."""
 
 import os
 import pathlib
@@ -18,7 +18,7 @@ def would_run(target, **variables):
     return done.stdout
 
 
-def test_a_vocabulary_of_one_s_own_is_not_learned_anew(tmp_path):
+def test_a_vocabulary_of_the_user_is_not_learned_again(tmp_path):
     mine, sample = tmp_path / "vocab.txt", tmp_path / "sample" / "README.md"
     variables = {"OUTPUT": tmp_path, "VENV": tmp_path / "venv", "VOCAB": mine}
     assert "learn_vocabulary" in would_run("vocabulary", **variables)
@@ -30,7 +30,7 @@ def test_a_vocabulary_of_one_s_own_is_not_learned_anew(tmp_path):
     assert "tfrecord_builders.build" in would_run("tfrecords", **variables)
 
 
-def test_the_check_for_tpus_is_of_the_recipes_or_of_bert_base(tmp_path):
+def test_compile_check_takes_the_recipes_or_else_bert_base(tmp_path):
     variables = {"VENV": tmp_path / "venv", "ACCELERATOR": "v4-8"}
     plan = would_run("compile-check", RECIPES="", **variables)
     assert "[compile]" in plan

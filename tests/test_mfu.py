@@ -1,4 +1,4 @@
-"""The arithmetic of a model against what TensorFlow counts in its graph."""
+"""The arithmetic of a model equals the products in TensorFlow's graph."""
 
 import pytest
 import tensorflow as tf
@@ -16,7 +16,7 @@ from bert_pretrain.telemetry import mfu
         (128, 20, 128, 1, "BertForMaskedLM"),
     ],
 )
-def test_the_count_is_that_of_the_graph_s_matrix_products(
+def test_the_count_equals_the_graph_s_matrix_products(
     seq_length, num_predictions, hidden_size, num_layers, name
 ):
     config = transformers.BertConfig(
@@ -38,8 +38,8 @@ def test_the_count_is_that_of_the_graph_s_matrix_products(
     ours = mfu.flops_per_example(
         config, seq_length, num_predictions, bert_model.has_pairs(bert)
     )
-    # A forward pass of 2 rows. Token types are embedded by a product, too,
-    # and that is no arithmetic of the model.
+    # A forward pass of 2 rows. Token types are embedded by a product too, which
+    # does not count as arithmetic of the model.
     assert 2 * ours / 3 == pytest.approx(counted, rel=0.01)
 
 
@@ -49,7 +49,7 @@ def forward_graph(bert, seq_length, num_predictions):
 
     @tf.function
     def forward(batch):
-        # Every layer in full, as MFU counts them.
+        # MFU counts every layer in full.
         hidden_BSH = encoder.encode(bert, batch, tf.float32)
         masked_BPH = tf.gather(
             hidden_BSH, batch["masked_lm_positions"], batch_dims=1
@@ -69,7 +69,7 @@ def forward_graph(bert, seq_length, num_predictions):
     ).graph
 
 
-def test_bert_base_takes_six_flops_a_parameter_and_token():
+def test_bert_base_takes_six_flops_for_each_parameter_and_token():
     # The rule of thumb (Kaplan et al. 2020, section 2.1): 85 M parameters in
     # the layers, and the vocabulary's head at 20 of 128 positions.
     config = transformers.BertConfig(vocab_size=30522)

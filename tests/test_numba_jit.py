@@ -1,4 +1,4 @@
-"""Compiled loops: kept where that can be, and compiled anew where not."""
+"""Compiled loops are kept on disk, or compiled again if that is impossible."""
 
 import os
 import subprocess
@@ -30,15 +30,15 @@ def run(folder, **environment):
     return done.stdout.split()
 
 
-def test_later_processes_find_what_was_compiled(tmp_path):
+def test_later_processes_use_the_compiled_loops(tmp_path):
     (tmp_path / "loop.py").write_text(SOURCE)
     assert run(tmp_path) == ["5", "0"]
     assert run(tmp_path) == ["5", "1"]
 
 
-def test_where_nothing_can_be_kept_each_process_compiles(tmp_path):
+def test_each_process_compiles_if_nothing_can_be_kept(tmp_path):
     (tmp_path / "loop.py").write_text(SOURCE)
-    # Files where folders would be: even root cannot write in there.
+    # Files in place of the folders: even root cannot write there.
     for name in ("__pycache__", "home"):
         (tmp_path / name).write_text("")
     nowhere = {

@@ -7,7 +7,7 @@ import tensorflow as tf
 from bert_pretrain import errors
 from bert_pretrain.training import optimizer, schedule
 
-# Of a run of 20 steps with a peak of 0.05 after 3.
+# The rates of a run of 20 steps with a peak of 0.05 after 3 steps.
 SCHEDULE = schedule.ScheduleConfig(
     total_steps=20, warmup_steps=3, peak_learning_rate=0.05
 )
@@ -92,7 +92,7 @@ def test_updates_equal_a_reference(rule):
 
 
 @pytest.mark.parametrize("kind", ["adamw", "lamb"])
-def test_a_reset_forgets_the_moments_and_keeps_the_step(kind):
+def test_a_reset_sets_the_moments_to_zero_and_keeps_the_step(kind):
     weight = tf.Variable([[1.0, 2.0]], name="kernel")
     adam = optimizer.build(
         optimizer.OptimizerConfig(optimizer=kind),
@@ -115,6 +115,6 @@ def test_a_reset_forgets_the_moments_and_keeps_the_step(kind):
         ({"weight_decay": -0.1}, "weight_decay=-0.1"),
     ],
 )
-def test_an_optimizer_that_cannot_be_is_refused(values, message):
+def test_an_impossible_optimizer_is_refused(values, message):
     with pytest.raises(errors.UserError, match=message):
         optimizer.OptimizerConfig(**values)

@@ -1,4 +1,4 @@
-"""Flags follow from a config, and a wrong one is one line and exit code 2."""
+"""A config gives the flags; a wrong flag gives one line and exit code 2."""
 
 import dataclasses
 import math
@@ -76,14 +76,14 @@ def test_flags_build_the_config(tmp_path):
     )
 
 
-def test_a_slash_behind_a_folder_does_not_count(tmp_path):
-    # On gs:// the file a//b is another one than a/b.
+def test_a_slash_behind_a_folder_changes_nothing(tmp_path):
+    # On gs:// a//b and a/b are two files.
     for given, folder in (("gs://a/b//", "gs://a/b"), ("/", "/")):
         done = run(tmp_path, f"--output_dir={given}")
         assert f"output_dir='{folder}'" in done.stdout, done.stderr
 
 
-def test_unknown_flags_are_handed_on_where_an_option_says_so(tmp_path):
+def test_unknown_flags_are_passed_on_if_an_option_says_so(tmp_path):
     flags = ["--output_dir=x", "--kinds=b", "--region=here", "--fast"]
     done = run(tmp_path, *flags, "--runner=b", "--seq_length=64")
     assert done.returncode == 0, done.stderr
@@ -97,7 +97,7 @@ def test_unknown_flags_are_handed_on_where_an_option_says_so(tmp_path):
         assert done.returncode == 2 and expected in done.stderr
 
 
-def test_each_wrong_command_line_is_one_line_and_exit_code_2(tmp_path):
+def test_each_wrong_command_line_gives_one_line_and_exit_code_2(tmp_path):
     for arguments, expected in [
         ([], "output_dir"),
         (["--output_dir=x", "--seq_len=64"], "seq_len"),
@@ -139,7 +139,7 @@ class Trip:
     place: Place = Place()
 
 
-def test_changes_are_named_but_not_those_that_change_no_result():
+def test_changes_are_named_unless_they_change_no_result():
     before = options.to_dict(Trip(size=1))
     after = options.to_dict(
         Trip(names=("x", "y"), size=1, place=Place(folder="b", rate=0.2))
@@ -150,13 +150,13 @@ def test_changes_are_named_but_not_those_that_change_no_result():
     ]
 
 
-def test_an_option_that_was_not_there_yet_had_its_default():
+def test_a_new_option_counts_as_having_had_its_default():
     after = options.to_dict(Trip(size=1))
     assert not list(options.changes(Trip, {"size": 1}, after))
     assert list(options.changes(Trip, {}, after)) == [("size", None, 1)]
 
 
-def test_a_number_out_of_its_bounds_is_refused_with_the_flag():
+def test_a_number_out_of_bounds_is_refused_and_the_flag_is_named():
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Bounded(options.Options):
         size: int = options.option("", 8, at_least=1, usual="8 is usual")

@@ -1,4 +1,4 @@
-"""Parquet: HuggingFace's layouts, each row once however a file is divided."""
+"""Parquet: HuggingFace's layouts; each row is read once for any division."""
 
 import io
 import tracemalloc
@@ -62,7 +62,7 @@ def test_huggingface_s_layouts_are_read(tmp_path, columns, scheme):
 
 
 @pytest.mark.parametrize("compression", ["snappy", "zstd", "none"])
-def test_each_row_is_read_once_however_the_file_is_divided(
+def test_each_row_is_read_once_for_any_division_of_the_file(
     tmp_path, compression
 ):
     path = f"{tmp_path}/a.parquet"
@@ -76,9 +76,9 @@ def test_each_row_is_read_once_however_the_file_is_divided(
         assert read(path, unit_bytes) == whole
 
 
-def test_a_few_rows_are_in_memory_at_a_time(tmp_path):
+def test_only_a_few_rows_are_in_memory_at_a_time(tmp_path):
     path = f"{tmp_path}/a.parquet"
-    # 160 MB in one row group.
+    # One row group of 160 MB.
     write(path, {"text": ["x" * 20_000 + str(i) for i in range(8000)]}, 8000)
     config = documents.SourceConfig(source=("parquet",), input=(path,))
     (span,) = documents.plan(config, 1 << 30)[0]

@@ -56,7 +56,7 @@ def test_a_document_is_a_file_a_line_or_a_block(tmp_path, layout, texts):
     assert len({item.id for item in found}) == len(texts)
 
 
-def test_of_a_file_too_large_no_more_is_read_than_the_limit(
+def test_a_file_that_is_too_large_is_read_up_to_the_limit(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(streams, "MAX_DOCUMENT_BYTES", 1 << 20)
@@ -72,7 +72,7 @@ def test_of_a_file_too_large_no_more_is_read_than_the_limit(
 
 
 @pytest.mark.parametrize("layout", ["file", "line", "blocks"])
-def test_nothing_comes_of_nothing(tmp_path, layout):
+def test_empty_files_give_no_documents(tmp_path, layout):
     assert read(f"{tmp_path}/a.txt", " \n\n", layout) == []
     assert read(f"{tmp_path}/a.txt", "", layout) == []
 
@@ -105,13 +105,13 @@ def test_ranges_give_each_document_once(tmp_path, layout, content):
         assert parts == whole, num_ranges
 
 
-def test_the_byte_order_mark_is_no_text(tmp_path):
+def test_the_byte_order_mark_is_not_text(tmp_path):
     for layout in ("line", "blocks"):
         (item,) = read(f"{tmp_path}/a.txt", b"\xef\xbb\xbfword", layout)
         assert item.text == "word"
 
 
-def test_a_document_that_is_not_utf8_is_dropped_and_its_byte_named(tmp_path):
+def test_a_document_that_is_not_utf8_is_dropped_and_the_byte_is_named(tmp_path):
     path = f"{tmp_path}/a.txt"
     found = read(path, b"good\n\nbad \xe9t\xe9\n\ngood again", "blocks")
     assert [type(item) for item in found] == [
@@ -124,7 +124,7 @@ def test_a_document_that_is_not_utf8_is_dropped_and_its_byte_named(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["line", "blocks"])
-def test_a_document_too_large_is_passed_over_without_being_held(
+def test_a_document_that_is_too_large_is_skipped_and_not_kept_in_memory(
     tmp_path, layout, monkeypatch
 ):
     monkeypatch.setattr(streams, "MAX_DOCUMENT_BYTES", 100)
@@ -137,15 +137,13 @@ def test_a_document_too_large_is_passed_over_without_being_held(
     ] == ["small", "too_long", "also small"]
 
 
-def test_blocks_are_found_however_a_file_is_read_and_divided(
-    tmp_path, monkeypatch
-):
+def test_blocks_are_the_same_for_any_reads_and_divisions(tmp_path, monkeypatch):
     rng = random.Random(0)
     path = f"{tmp_path}/a.txt"
     for _ in range(300):
         content = "".join(rng.choices("ab \n\n\n\t\r", k=rng.randint(1, 40)))
         content = content.replace("\r", "\r\n")
-        # Blank lines divide, told the slow way.
+        # Blank lines divide blocks; a slow and simple algorithm.
         blocks = [
             "\n".join(lines)
             for is_blank, lines in itertools.groupby(

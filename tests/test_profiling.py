@@ -1,4 +1,4 @@
-"""Which steps are traced, and where a run's loops end for it."""
+"""Tracing: which steps are traced, and where the loops of a run end."""
 
 import pytest
 import tensorflow as tf
@@ -8,7 +8,7 @@ from bert_pretrain.telemetry import profiling
 
 
 @pytest.mark.parametrize("value", ["5", "5:", "0:3", "7:6", "-1:4", "a:b"])
-def test_steps_that_are_none_are_refused(value):
+def test_impossible_steps_are_refused(value):
     with pytest.raises(errors.UserError, match="must be A:B with 1 <= A"):
         profiling.ProfilingConfig(profile_steps=value)
 
@@ -26,7 +26,7 @@ def calls(monkeypatch):
 
 
 def profile(calls, steps, stops):
-    """What happens around each loop, which end at `stops`."""
+    """The events around the loops that end at `stops`."""
     profiler = profiling.Profiler(
         profiling.ProfilingConfig(profile_steps=steps), "folder"
     )
@@ -48,12 +48,12 @@ def test_a_run_that_resumes_in_the_middle_traces_the_rest(calls):
     assert calls == ["start", 12, "stop", 16]
 
 
-def test_a_run_that_ends_in_the_middle_writes_what_it_has(calls):
+def test_a_run_that_ends_in_the_middle_writes_its_trace(calls):
     profile(calls, "5:12", [4, 8])
     assert calls == ["start", 8, "stop"]
 
 
-def test_a_run_that_is_not_asked_traces_nothing(calls):
+def test_a_run_without_the_option_traces_nothing(calls):
     profiler = profile(calls, "", [0, 4, 8])
     assert profiler.borders == ()
     assert calls == [4, 8]

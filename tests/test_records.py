@@ -1,4 +1,4 @@
-"""Our records are those of google-research/bert, and a set checks itself."""
+"""Our records are those of google-research/bert; a dataset can be checked."""
 
 import dataclasses
 
@@ -30,8 +30,8 @@ def random_features(num_rows=700, seq_length=128, num_predictions=20):
     }
 
 
-# google-research/bert, create_pretraining_data.py: the names and types that
-# its trainer, and every one after it, reads.
+# google-research/bert, create_pretraining_data.py: the names and types that its
+# trainer and all later trainers read.
 INT_FEATURES = {
     "input_ids": "input_ids",
     "input_mask": "attention_mask",
@@ -42,7 +42,7 @@ INT_FEATURES = {
 }
 
 
-def test_records_are_byte_for_byte_what_protobuf_writes():
+def test_records_equal_those_of_protobuf_byte_for_byte():
     features = random_features()
     for i, serialized in enumerate(records.serialize(features)):
         example = tf.train.Example()
@@ -56,7 +56,7 @@ def test_records_are_byte_for_byte_what_protobuf_writes():
         assert serialized == example.SerializeToString(deterministic=True)
 
 
-def test_parsing_gives_back_what_was_serialized():
+def test_parsing_returns_the_serialized_rows():
     features = random_features()
     batch = records.parse(tf.constant(records.serialize(features)), 128, 20)
     assert batch.keys() == features.keys()
@@ -75,14 +75,14 @@ def random_packed_features(num_rows=300, seq_length=64):
     np.put_along_axis(is_start, ends, 1, axis=1)
     is_start[:, 0] = 1
     document_ids = is_start.cumsum(axis=1)[:, :-1]
-    # The last document of every other row gives way to padding.
+    # Every other row ends with padding in place of its last document.
     is_last = document_ids == document_ids.max(axis=1, keepdims=True)
     document_ids[::2][is_last[::2]] = 0
     features = random_features(num_rows, seq_length)
     return features | {"document_ids": document_ids}
 
 
-def test_packed_rows_have_one_feature_more():
+def test_packed_rows_have_one_more_feature():
     features = random_packed_features()
     names = set(INT_FEATURES) | {"masked_lm_weights", "document_ids"}
     serialized = records.serialize(features)
@@ -96,11 +96,11 @@ def test_packed_rows_have_one_feature_more():
     for name, values in features.items():
         np.testing.assert_array_equal(batch[name].numpy(), values)
     assert batch.keys() == features.keys() | {"position_ids"}
-    # A reader that knows of no packing finds what it asks for.
+    # A reader without packing finds its features.
     assert "document_ids" not in records.parse(tf.constant(serialized), 64, 20)
 
 
-def test_positions_begin_anew_in_each_document():
+def test_positions_start_from_0_in_each_document():
     document_ids = random_packed_features()["document_ids"]
     found = records.position_ids(tf.constant(document_ids, tf.int32)).numpy()
     for row, positions in zip(document_ids, found, strict=True):
@@ -129,7 +129,7 @@ def test_no_rows_serialize_to_no_records():
 
 @pytest.fixture
 def a_set(tmp_path):
-    """A folder that holds a whole set, and its manifest."""
+    """A folder with a complete dataset, and its manifest."""
     vocab = vocabulary.Vocabulary(
         (*vocabulary.SPECIAL_TOKENS, "a", "b"), is_lower_case=True
     )
@@ -171,12 +171,12 @@ def test_a_manifest_is_read_as_it_was_written(a_set):
     assert manifests.read(data_dir) == manifest
 
 
-def test_a_whole_set_passes_the_check(a_set):
+def test_a_complete_dataset_passes_the_check(a_set):
     manifests.check_dataset(*a_set)
     assert manifests.find_corrupt_shard(*a_set) is None
 
 
-def test_a_set_without_a_manifest_is_not_whole(tmp_path):
+def test_a_dataset_without_a_manifest_is_not_complete(tmp_path):
     with pytest.raises(errors.UserError, match="holds no finished dataset"):
         manifests.read(str(tmp_path))
 
@@ -192,7 +192,7 @@ def test_another_format_version_is_refused(a_set):
     "content",
     ["[]", '{"format_version": 1}', '{"format_version": 1, "splits": [1]}'],
 )
-def test_a_manifest_that_is_none_is_refused(tmp_path, content):
+def test_a_file_that_is_not_a_manifest_is_refused(tmp_path, content):
     (tmp_path / manifests.MANIFEST_NAME).write_text(content)
     with pytest.raises(errors.UserError, match="json: not as the builder wr"):
         manifests.read(str(tmp_path))
@@ -236,7 +236,7 @@ def test_an_id_outside_the_vocabulary_is_refused(a_set):
         )
 
 
-def test_a_shard_without_a_row_is_a_file_too(tmp_path):
+def test_a_shard_without_rows_is_a_file_too(tmp_path):
     path = str(tmp_path / "eval-00000-of-00001.tfrecord")
     assert records.write_shard(path, []).num_examples == 0
     assert list(records.read_examples([path])) == []

@@ -1,16 +1,16 @@
-"""The bound of a step is what its slowest part takes, and its sums."""
+"""The bound of a step: the time of its slowest resource, and of its sums."""
 
 import pytest
 
 from bert_pretrain.compilation import roofline, slices
 
 
-def test_the_slower_of_arithmetic_and_memory_counts_and_the_sums_after_it():
+def test_the_slower_of_arithmetic_and_memory_counts_and_then_the_sums():
     chips = slices.find("v5litepod-8")
     bound = roofline.of_step(chips, 197e12, 2 * 819e9, 200e9)
     assert bound.compute == pytest.approx(1)
     assert bound.memory == pytest.approx(2)
-    # A ring over eight: seven eighths, there and back.
+    # A ring of eight chips: seven eighths of the bytes, twice.
     assert bound.links == pytest.approx(2 * 7 / 8)
     assert bound.seconds == pytest.approx(2 + 2 * 7 / 8)
     bound = roofline.of_step(chips, 3 * 197e12, 0, 0)
@@ -22,6 +22,6 @@ def test_a_core_has_its_share_of_a_chip():
     assert bound.compute == bound.memory == pytest.approx(2)
 
 
-def test_one_chip_has_nobody_to_sum_with():
+def test_one_chip_has_no_sums():
     chips = slices.find("v6e-1")
     assert roofline.of_step(chips, 0, 0, 1e9).seconds == 0

@@ -1,4 +1,4 @@
-"""The schedules' exact values, and the clock that moves them."""
+"""The schedules' exact values, and the clock that shortens them."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ def test_warmup_is_a_tenth_if_not_given():
     assert warmup == {5: 0, 300: 30, 10**6: 10_000}
 
 
-def test_the_clock_hurries_the_schedule_and_never_holds_it():
+def test_the_clock_shortens_the_schedule_and_never_prolongs_it():
     clock = schedule.Clock(max_minutes=2.0)
     options = {
         "total_steps": 100,
@@ -111,7 +111,7 @@ def test_the_clock_goes_on_from_where_it_was_saved(monkeypatch):
     assert float(clock.seconds) == 7
     resumed = schedule.Clock(9.0)
     resumed.seconds.assign(clock.seconds)
-    now += 1000  # Nobody trains.
+    now += 1000  # No process is training in this time.
     resumed.tick()
     assert float(resumed.seconds) == 7
     now += 5
@@ -126,13 +126,13 @@ def test_without_a_budget_the_clock_stands_still():
     assert float(clock.seconds) == 0
     assert not clock.is_over
     assert clock.seconds_left == np.inf
-    # Of a run that had one, and goes on without.
+    # A run that had a budget continues without one.
     clock.seconds.assign(99.0)
     assert not clock.is_over
     assert rates([3], clock, total_steps=9) == rates([3], total_steps=9)
 
 
-def test_a_change_sets_another_peak_with_its_own_warmup():
+def test_a_change_has_its_own_peak_and_warmup():
     changes = [
         schedule.Change(from_step=20, peak_learning_rate=4.0),
         schedule.Change(from_step=50, peak_learning_rate=2.0, warmup_steps=10),
@@ -171,6 +171,6 @@ def test_a_change_sets_another_peak_with_its_own_warmup():
         ),
     ],
 )
-def test_a_schedule_that_cannot_be_is_refused(values, message):
+def test_an_impossible_schedule_is_refused(values, message):
     with pytest.raises(errors.UserError, match=message):
         schedule.ScheduleConfig(**values)

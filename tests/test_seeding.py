@@ -1,4 +1,4 @@
-"""Seeds: the same on every device, and unlike each other."""
+"""Seeds: the same on every device, and all different."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,12 @@ import tensorflow as tf
 
 from bert_pretrain.model import seeding
 
-# Also with words that are negative, of which TensorFlow's own makes others.
+# Also for negative words, for which TensorFlow's own seeds differ.
 SEEDS = ([0, 0], [7, 1], [-3, 2**31 - 1], [-(2**31), -1])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_compiled_and_not_seeds_are_the_same(seed):
+def test_seeds_are_the_same_compiled_or_not(seed):
     def derive(seed, number):
         return seeding.fold_in(seed, number), seeding.split(seed, 5)
 
@@ -26,7 +26,7 @@ def test_compiled_and_not_seeds_are_the_same(seed):
 
 
 def test_mixing_is_the_finalizer_of_murmurhash3():
-    # Of its reference code (smhasher's fmix32).
+    # From its reference code (smhasher's fmix32).
     mixed = seeding.mix(tf.constant([0, 1, 2**32 - 1], tf.uint32))
     np.testing.assert_array_equal(mixed, [0, 0x514E28B7, 0x81F16F39])
 
@@ -43,7 +43,7 @@ def test_no_two_seeds_are_alike():
         for second in range(-4, 4):
             parts = seeding.split(tf.constant([first, second]), 64)
             seen |= {word for part in parts for word in part.numpy().tolist()}
-    # Of as many words of 32 bits, no pair is to be expected by chance.
+    # Among so few words of 32 bits no pair is expected by chance.
     assert len(seen) == 8 * 8 * 64 * 2
 
 

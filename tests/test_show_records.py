@@ -1,4 +1,4 @@
-"""Examples as text, whatever builder made them."""
+"""Examples as text, from any builder."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ PAIR = {
     "pairing, kind",
     [("nsp", ", actual next"), ("sop", ", in order"), ("none", "")],
 )
-def test_a_pair_is_told_as_its_set_has_it(pairing, kind):
+def test_a_pair_is_described_by_the_dataset_s_pairing(pairing, kind):
     assert show_records.describe(PAIR, VOCAB, pairing) == (
         f"5 tokens of 6, 1 predictions{kind}\n[CLS] ‹[MASK]→a›\n[SEP] b [SEP]\n"
     )

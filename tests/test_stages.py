@@ -1,4 +1,4 @@
-"""Rows and shards by the stages, end to end: what each option puts there."""
+"""Rows and shards, end to end: the effect of each option."""
 
 import importlib.util
 import itertools
@@ -17,14 +17,14 @@ from tfrecord_builders.tokens import sentences
 
 
 def built(text, name="set", **values):
-    """(folder, manifest) of a set that is built of `text`."""
+    """(folder, manifest) of a dataset that is built from `text`."""
     config = builds.config_of(text, name, **values)
     build.main(config)
     return config.output_dir, manifests.read(config.output_dir)
 
 
 def documents_of(example):
-    """The token ids of each document of a packed row, as they were."""
+    """The token ids of each document of a packed row, without masks."""
     ids = builds.restored(example)
     return [
         ids[example["document_ids"] == i].tolist()
@@ -32,7 +32,7 @@ def documents_of(example):
     ]
 
 
-def test_the_number_of_workers_changes_no_byte_of_a_packed_set(text):
+def test_the_number_of_workers_changes_no_byte_of_a_packed_dataset(text):
     options = {"packing": True, "masking": "span"}
     one, manifest = built(text, "one", num_workers=1, **options)
     two, _ = built(text, "two", num_workers=2, **options)
@@ -41,7 +41,7 @@ def test_the_number_of_workers_changes_no_byte_of_a_packed_set(text):
     assert manifest.options["masking"] == "span"
 
 
-def test_packed_sets_hold_the_text_of_unpacked_ones_in_fewer_rows(text):
+def test_packed_datasets_hold_the_text_of_unpacked_ones_in_fewer_rows(text):
     alone_dir, alone = built(text, "alone")
     packed_dir, packed = built(text, "packed", packing=True)
     assert packed.is_packed and not alone.is_packed
@@ -69,7 +69,7 @@ def test_packed_sets_hold_the_text_of_unpacked_ones_in_fewer_rows(text):
         assert counts.num_tokens == sum(
             int((example["document_ids"] > 0).sum()) for example in examples
         )
-        # What it says of unpacked rows is what they are.
+        # Its number for unpacked rows is their real one.
         assert (
             counts.unpacked_padding_fraction
             == alone.splits[split].padding_fraction
@@ -82,7 +82,7 @@ def test_packed_sets_hold_the_text_of_unpacked_ones_in_fewer_rows(text):
     )
 
 
-def test_unpacked_records_have_the_features_of_every_bert_and_no_more(text):
+def test_unpacked_records_have_only_the_features_that_every_bert_has(text):
     data_dir, _ = built(text)
     (example, *_) = builds.examples(data_dir, "train")
     assert example.keys() == records.FEATURES.keys()
@@ -103,7 +103,7 @@ def test_packed_rows_are_shown_document_by_document(text):
     assert sum(line.startswith("[CLS]") for line in lines) == num_documents
 
 
-def test_without_masking_training_rows_are_whole_and_held_out_ones_masked(
+def test_without_masking_training_rows_are_unchanged_and_held_out_ones_masked(
     text,
 ):
     masked_dir, masked = built(text, "masked", masked_fraction=0.2)
@@ -129,7 +129,8 @@ def test_without_masking_training_rows_are_whole_and_held_out_ones_masked(
         for name in ("masked_lm_ids", "masked_lm_positions"):
             assert len(example[name]) == manifest.max_predictions_per_seq
             assert not example[name].any()
-    # Held-out rows are those of a set that is masked by token, masks and all.
+    # Held-out rows and their masks are those of a dataset that is masked by
+    # token.
     for split in ("eval", "test"):
         assert manifest.splits[split] == masked.splits[split]
         assert manifest.splits[split].num_predictions > 0
@@ -189,12 +190,12 @@ def chinese_options(folder):
     }
 
 
-def test_chinese_words_are_masked_whole_in_a_set(chinese):
+def test_chinese_words_are_masked_whole_in_a_dataset(chinese):
     pytest.importorskip("jieba")
     data_dir, manifest = built(chinese, **chinese_options(chinese))
     assert manifest.options["segmenter"] == "jieba"
     vocab = vocabulary.read(f"{chinese}/vocab.txt")
-    # Words that jieba knows, and that occur in no longer one here.
+    # Words that jieba knows, and that are not within longer words here.
     whole = ["图书馆", "自然语言", "计算机科学", "星期天", "照片"]
     num_hidden = 0
     for example in builds.examples(data_dir, "train"):
@@ -218,7 +219,7 @@ def test_a_build_without_the_segmenter_s_package_says_how_to_get_it(
         built(chinese, **chinese_options(chinese))
 
 
-def test_rows_that_fail_are_told_by_the_files_they_come_from(text, monkeypatch):
+def test_an_error_in_rows_names_the_files_of_the_rows(text, monkeypatch):
     monkeypatch.setattr(engine, "NUM_ATTEMPTS", 1)
     monkeypatch.setattr(sentences, "split", lambda text: [][0])
     for unit_mb, name in (

@@ -1,4 +1,4 @@
-"""Which room may import which: arrows go down, and workers stay light."""
+"""Which package may import which, and what workers load."""
 
 import ast
 import pathlib
@@ -9,8 +9,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# From the ground up: a room imports itself and those before it. "." is what
-# lies beside the rooms and has no `main`.
+# From the bottom up: a room imports itself and rooms before it. "." stands for
+# the files beside the rooms that have no `main`.
 ROOMS = {
     "bert_pretrain": (
         ".",
@@ -35,7 +35,7 @@ ROOMS = {
         "mains",
     ),
 }
-# What the builders take of the trainer's package.
+# What the builders import from the trainer's package.
 SHARED_ROOMS = ("bert_pretrain.data.",)
 SHARED_FILES = ("errors", "files", "locks", "numba_jit", "options")
 
@@ -49,12 +49,12 @@ def module_name(path):
 
 
 def imported_modules(path):
-    """Full names of the modules, and of what is taken from packages."""
+    """The full names of all imports, with the names that come from packages."""
     yield from names_of(ast.walk(ast.parse(path.read_text())))
 
 
 def loaded_modules(path):
-    """Those of them that are imported as soon as the file is."""
+    """The names that are imported when the file is imported."""
     yield from names_of(ast.parse(path.read_text()).body)
 
 
@@ -149,8 +149,8 @@ def test_no_test_file_imports_another():
             assert not is_test and "conftest" not in modules, f"{path}: {name}"
 
 
-def test_jax_is_loaded_by_what_asks_for_it_alone():
-    kernel = "bert_pretrain.model.pallas_attention"  # written in jax's words
+def test_only_functions_that_need_jax_import_it():
+    kernel = "bert_pretrain.model.pallas_attention"  # it is written in jax
     for path in sources("bert_pretrain") + sources("tfrecord_builders"):
         loaded = set(loaded_modules(path))
         assert kernel not in loaded, path
@@ -170,7 +170,7 @@ def test_only_mains_read_flags():
 def test_a_builder_s_worker_loads_no_training_stack(engine):
     if engine == "beam":
         pytest.importorskip("apache_beam")
-    # A worker gets a function of the stages, wrapped by its engine.
+    # A worker gets a function from the stages, through its engine.
     program = (
         f"import sys; from tfrecord_builders.engines import {engine}; "
         "from tfrecord_builders.stages import make_rows, write_shards; "
@@ -187,7 +187,7 @@ def test_a_builder_s_worker_loads_no_training_stack(engine):
     assert done.stdout.strip() == "[]"
 
 
-def test_beam_is_loaded_for_its_engine_alone():
+def test_only_the_beam_engine_imports_beam():
     program = (
         "import sys; import tfrecord_builders.build; "
         "print('apache_beam' in sys.modules)"

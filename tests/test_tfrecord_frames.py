@@ -1,4 +1,4 @@
-"""Frames: what TensorFlow's own writer writes, byte by byte."""
+"""Frames equal those of TensorFlow's writer, byte for byte."""
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +20,7 @@ def test_frames_are_those_of_tensorflow(tmp_path):
     assert framed.tobytes() == (tmp_path / "theirs.tfrecord").read_bytes()
 
 
-def test_no_records_no_bytes():
+def test_no_records_give_no_bytes():
     nothing = tfrecord_frames.frame(
         np.zeros(0, np.uint8), np.zeros(0, np.int64)
     )

@@ -16,7 +16,7 @@ from helpers import strategies, tpu_programs
     "kind, num_hosts",
     [("lamb", 2), ("packed", 1), ("dynamic pairs", 2)],
 )
-def test_every_program_of_a_run_crosses_the_bridge(
+def test_every_program_of_a_run_can_be_converted(
     kind, num_hosts, make_dataset, tmp_path
 ):
     config = tpu_programs.config_of(
@@ -35,12 +35,12 @@ def test_every_program_of_a_run_crosses_the_bridge(
             iter(trainer.train_dataset), num_steps
         )
     )
-    # One for each gradient and one for all else, but for the counts that
-    # weigh two objectives. None for what replicas count for themselves.
+    # One sum for each gradient, one for all else, and two for the counts that
+    # weigh two objectives. Replicas keep their own counts without a sum.
     num_counts = 2 * bert_model.has_pairs(trainer.state.bert)
     num_sums = len(trainer.state.variables) + 1 + num_counts
     assert loop.device["CrossReplicaSum"] == num_sums
-    # A batch for each replica, a loop around that, and no more.
+    # A batch for each replica and a loop around it, and nothing else.
     assert loop.host["IteratorGetNext"] == 2 * num_hosts
     assert loop.host["While"] == 1
 
@@ -115,13 +115,13 @@ def strategy():
 
 @pytest.fixture(scope="module")
 def weight(strategy):
-    """A variable, of which nothing can be computed ahead."""
+    """A variable: TensorFlow cannot compute a result from it in advance."""
     with strategy.scope():
         return tf.Variable(tf.ones([2, 2]))
 
 
 def traced(strategy, function, beside=lambda: None):
-    """A function of hosts that has the replicas call another one."""
+    """A function for hosts, in which the replicas call another function."""
 
     @tf.function(autograph=False)
     def call():
@@ -137,7 +137,7 @@ def summed(values):
     )
 
 
-def test_a_sum_over_replicas_is_one(strategy):
+def test_a_sum_over_replicas_is_one_operation(strategy):
     crossed = bridge.check(traced(strategy, lambda: summed(tf.ones([2]))))
     assert crossed.num_clusters == 1
     assert crossed.device["CrossReplicaSum"] == 1
@@ -167,7 +167,9 @@ def test_a_sum_over_replicas_is_one(strategy):
         ),
     ],
 )
-def test_what_no_tpu_computes_is_refused(strategy, weight, function, reason):
+def test_what_a_tpu_cannot_compute_is_refused(
+    strategy, weight, function, reason
+):
     def compute():
         return function(tf.convert_to_tensor(weight))
 
@@ -186,13 +188,16 @@ def counter(strategy, aggregation):
 
 
 def test_an_int64_is_not_summed_over_replicas(strategy):
-    # So do tf_keras' metrics count under a TPUStrategy, and the trainer did.
+    # The metrics of tf_keras count like this under a TPUStrategy, and the
+    # trainer once did.
     tokens = counter(strategy, tf.VariableAggregation.SUM)
     with pytest.raises(TypeError, match="DataType int64 not in list"):
         traced(strategy, lambda: tokens.assign_add(tf.ones([], tf.int64)))
 
 
-def test_a_counter_that_is_sent_around_at_each_step_is_refused(strategy):
+def test_a_counter_that_is_sent_between_replicas_at_each_step_is_refused(
+    strategy,
+):
     steps = counter(strategy, tf.VariableAggregation.ONLY_FIRST_REPLICA)
     with pytest.raises(ValueError, match="AllToAll sends each replica values"):
         bridge.check(
@@ -200,7 +205,7 @@ def test_a_counter_that_is_sent_around_at_each_step_is_refused(strategy):
         )
 
 
-def test_what_is_computed_outside_of_the_cluster_is_refused(strategy, weight):
+def test_a_computation_outside_of_the_cluster_is_refused(strategy, weight):
     def multiply():
         weight.assign(tf.matmul(weight, weight))
 
@@ -212,5 +217,7 @@ def test_two_programs_in_a_step_are_refused(strategy):
     def run():
         strategy.run(lambda: summed(tf.ones([])))
 
-    with pytest.raises(ValueError, match="2 clusters; a call must have exactly"):
+    with pytest.raises(
+        ValueError, match="2 clusters; a call must have exactly"
+    ):
         bridge.check(traced(strategy, lambda: summed(tf.ones([])), run))

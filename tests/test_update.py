@@ -1,4 +1,4 @@
-"""Updates that are not numbers leave everything but the step alone."""
+"""Updates that are not finite change only the step."""
 
 import numpy as np
 import pytest
@@ -52,14 +52,14 @@ def test_a_bad_update_changes_the_step_only(num_replicas, kind):
         for ours, earlier in zip(state(), before, strict=True):
             np.testing.assert_array_equal(ours, earlier)
     assert adam.iterations.numpy() == 4
-    # What is logged is the rate of the newest step, applied or not.
+    # The log has the rate of the newest step, applied or not.
     assert optimizer.last_learning_rate(adam) == pytest.approx(0.7)
     step(good)
     assert adam.iterations.numpy() == 5
     assert not np.array_equal(state()[0], before[0])
 
 
-def test_a_loss_may_be_bad_where_the_gradient_is_not():
+def test_a_loss_may_be_bad_although_the_gradient_is_good():
     one = tf.constant(1.0)
     assert optimizer.is_finite(one, [one, one])
     assert not optimizer.is_finite(one, [one, tf.constant(np.inf)])

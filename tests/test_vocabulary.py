@@ -1,4 +1,4 @@
-"""vocab.txt: read, checked, written, and what it says about its tokens."""
+"""vocab.txt: read, checked and written, and the kinds of its tokens."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def _read(tmp_path, content):
 
 
 def test_tokens_keep_their_lines(tmp_path):
-    # U+0085 and U+2028 are tokens of real vocabularies, and no line ends.
+    # U+0085 and U+2028 are tokens of real vocabularies; they do not end lines.
     tokens = (*SPECIAL, "the", "##s", "\x85", "\u2028", "中", "##é")
     vocab = _read(tmp_path, "\n".join(tokens) + "\n")
     assert vocab.tokens == tokens
@@ -43,7 +43,7 @@ def test_line_ends_do_not_change_the_vocabulary(tmp_path):
     assert len({vocab.sha256 for vocab in forms}) == 1
 
 
-def test_hash_tells_order_and_tokens():
+def test_the_hash_depends_on_order_and_tokens():
     hashes = {
         vocabulary.Vocabulary((*SPECIAL, *rest), True).sha256
         for rest in (("a", "b"), ("b", "a"), ("a",), ("ab",))
@@ -59,7 +59,7 @@ def test_hash_tells_order_and_tokens():
         (("é", "É"), False),
     ],
 )
-def test_casing_is_told_from_the_tokens(tmp_path, rest, is_lower_case):
+def test_casing_is_detected_from_the_tokens(tmp_path, rest, is_lower_case):
     vocab = _read(tmp_path, "\n".join((*SPECIAL, *rest)))
     assert vocab.is_lower_case == is_lower_case
 
@@ -98,13 +98,15 @@ def test_special_tokens_and_continuations_are_marked():
         ("", "lacks"),
     ],
 )
-def test_no_vocabulary_is_refused_by_name(tmp_path, content, message):
+def test_a_file_that_is_not_a_vocabulary_is_refused_and_named(
+    tmp_path, content, message
+):
     with pytest.raises(errors.UserError, match=message) as refusal:
         _read(tmp_path, content)
     assert "vocab.txt" in str(refusal.value)
 
 
-def test_a_file_that_is_not_utf8_or_missing_is_named(tmp_path):
+def test_a_file_that_is_missing_or_not_utf8_is_named(tmp_path):
     (tmp_path / "vocab.txt").write_bytes(b"[PAD]\n\xff\n")
     with pytest.raises(errors.UserError, match="vocab.txt: not UTF-8"):
         vocabulary.read(str(tmp_path / "vocab.txt"))

@@ -1,4 +1,4 @@
-"""What reaches Weights & Biases, read from what it keeps offline."""
+"""The values that reach Weights & Biases, read from its offline files."""
 
 import json
 import pathlib
@@ -24,7 +24,7 @@ def record(kind, step, **values):
     return {"kind": kind, "step": step, "num_examples": 8 * step, **values}
 
 
-def test_what_w_and_b_does_not_take_does_not_end_the_run(
+def test_a_failure_of_w_and_b_does_not_end_the_run(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("WANDB_API_KEY", "5ec12e7" * 6)
@@ -40,7 +40,7 @@ def test_what_w_and_b_does_not_take_does_not_end_the_run(
     assert capsys.readouterr().err.count("the disk is full") == 1
 
 
-def test_a_run_that_is_interrupted_goes_on_as_the_same_run(
+def test_a_run_that_is_interrupted_continues_as_the_same_run(
     tmp_path, monkeypatch
 ):
     monkeypatch.setenv("WANDB_API_KEY", "5ec12e7" * 6)
@@ -75,7 +75,7 @@ def test_a_run_that_is_interrupted_goes_on_as_the_same_run(
         assert path.is_dir() or b"5ec12e7" not in path.read_bytes(), path
 
 
-def test_nothing_is_sent_that_nobody_asked_for(tmp_path, monkeypatch):
+def test_nothing_is_sent_without_the_option(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     config = wandb_log.WandbConfig()
     with wandb_log.following(config, str(tmp_path), {}) as follow:
@@ -90,7 +90,7 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
             pass
 
 
-def test_who_is_not_let_in_is_told_what_to_do(tmp_path, monkeypatch):
+def test_a_user_without_a_login_is_told_what_to_do(tmp_path, monkeypatch):
     def init(**options):
         raise wandb.errors.AuthenticationError("No API key configured.")
 

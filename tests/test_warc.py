@@ -29,7 +29,7 @@ def page(paragraphs=PARAGRAPHS):
 
 
 def archive(records, is_gzip):
-    """The bytes of a WARC file: (type, address, status, type, content)."""
+    """The bytes of a WARC file from (type, address, status, type, content)."""
     content = io.BytesIO()
     writer = warcwriter.WARCWriter(content, gzip=is_gzip)
     writer.write_record(
@@ -96,7 +96,9 @@ def test_the_main_text_of_each_page_is_a_document(tmp_path, suffix):
     assert found[5].text == "Plain text of a WET file."
 
 
-def test_a_record_without_an_address_or_content_stops_no_other(tmp_path):
+def test_a_record_without_an_address_or_content_does_not_stop_the_others(
+    tmp_path,
+):
     path = f"{tmp_path}/a.warc"
     empty = b"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: 0\r\n\r\n"
     content = archive(RECORDS, is_gzip=False).replace(
@@ -110,12 +112,14 @@ def test_a_record_without_an_address_or_content_stops_no_other(tmp_path):
     assert found[4].id == "?" and PARAGRAPHS[2] in found[4].text
 
 
-def test_a_page_that_breaks_the_parser_stops_no_other(tmp_path, monkeypatch):
+def test_a_page_that_breaks_the_parser_does_not_stop_the_others(
+    tmp_path, monkeypatch
+):
     extract = trafilatura.extract
 
     def break_on_one(page, **options):
         if PARAGRAPHS[0].encode() in page:
-            # One of those that its core does not expect.
+            # An error that the parser does not expect.
             raise AttributeError("'NoneType' object has no attribute 'iter'")
         return extract(page, **options)
 
@@ -128,7 +132,7 @@ def test_a_page_that_breaks_the_parser_stops_no_other(tmp_path, monkeypatch):
     assert PARAGRAPHS[2] in found[4].text and len(found) == 6
 
 
-def test_a_page_that_is_too_large_is_passed_over(tmp_path, monkeypatch):
+def test_a_page_that_is_too_large_is_skipped(tmp_path, monkeypatch):
     from tfrecord_builders.sources import warc
 
     monkeypatch.setattr(warc, "_MAX_PAGE_BYTES", 600)

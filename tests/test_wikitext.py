@@ -106,7 +106,7 @@ Songs praise it."""
         ("[[open and [[closed]]", "open and closed"),
     ],
 )
-def test_links_leave_their_labels(markup, text):
+def test_the_labels_of_links_stay(markup, text):
     assert to_text(markup) == text
 
 
@@ -122,7 +122,7 @@ def test_links_leave_their_labels(markup, text):
         ("''open", "open"),
     ],
 )
-def test_quotes_go_and_apostrophes_stay(markup, text):
+def test_quotes_are_removed_and_apostrophes_stay(markup, text):
     assert to_text(markup) == text
 
 
@@ -153,7 +153,7 @@ def test_quotes_go_and_apostrophes_stay(markup, text):
         ("----\ntext\n***\n:", "text"),
     ],
 )
-def test_elements_and_tables_go_and_prose_stays(markup, text):
+def test_elements_and_tables_are_removed_and_prose_stays(markup, text):
     assert to_text(markup) == text
 
 
@@ -168,11 +168,11 @@ def test_elements_and_tables_go_and_prose_stays(markup, text):
         ("a, {{x}}, b", "a, b"),
     ],
 )
-def test_no_gap_shows_where_a_template_was(markup, text):
+def test_a_removed_template_leaves_no_gap(markup, text):
     assert to_text(markup) == text
 
 
-def test_end_sections_go_whole_and_other_headings_alone():
+def test_end_sections_are_removed_whole_and_elsewhere_only_headings():
     text = to_text(
         "Intro\n== Life ==\nA\n== Siehe auch ==\nB\n=== Sub ===\nC\n"
         "== '''[[Notes]]''' ==\nD\n== Work ==\nE"
@@ -180,8 +180,8 @@ def test_end_sections_go_whole_and_other_headings_alone():
     assert text == "Intro\nA\nE"
 
 
-def test_no_word_is_lost_that_the_parser_alone_finds():
-    """mwparserfromhell on the whole page, after what is not to be read."""
+def test_no_word_is_lost_that_the_parser_finds():
+    """mwparserfromhell reads the whole page, without what we leave out."""
     prose = re.sub(
         r"(?s)== See also ==.*?(?=== Culture)|==References==.*", "", ARTICLE
     )
@@ -197,7 +197,7 @@ def test_no_word_is_lost_that_the_parser_alone_finds():
         code.remove(heading)
     words = set(re.findall(r"\w+", code.strip_code()))
     ours = set(re.findall(r"\w+", to_text(ARTICLE)))
-    # The parser leaves the switch; and we write km².
+    # The parser keeps the switch, and we write km².
     assert words - ours == {"__NOTOC__", "km2"}
 
 
@@ -242,6 +242,6 @@ def test_broken_markup_takes_no_more_than_linear_time(unit):
         signal.signal(signal.SIGPROF, before)
 
 
-def test_a_line_of_open_links_is_unparsable_and_not_waited_for():
+def test_a_line_of_open_links_is_refused_at_once():
     with pytest.raises(wikitext.UnparsableError, match="brackets"):
         wikitext.to_text("[[a " * 5000, GERMAN)

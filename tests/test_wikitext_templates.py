@@ -39,11 +39,11 @@ from tfrecord_builders.sources import wikitext_templates
         ("{{chem|NH|4|+}}", "NH4+"),
     ],
 )
-def test_prose_in_templates_stays_and_all_else_goes(markup, text):
+def test_prose_in_templates_stays_and_all_else_is_removed(markup, text):
     assert wikitext_templates.expand(markup) == text
 
 
-def test_no_template_fails_or_leaves_braces_whatever_its_arguments():
+def test_no_template_fails_or_leaves_braces_for_any_arguments():
     for name in wikitext_templates._EXPANSIONS:
         for arguments in (
             "",
