@@ -1,48 +1,56 @@
-"""Which devices compute, and in which precision.
+"""Chooses the devices that compute, and the precision.
 
-One path for all: a strategy, a global batch that is divided among its
-replicas, and a dtype.
+All hardware uses the same code path: a strategy, a global batch that is
+divided among its replicas, and a dtype.
 """
 
 import contextlib
 import contextvars
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Literal
 
 import tensorflow as tf
 
 from bert_pretrain import errors, options, tpu_diagnosis
 
-_substitute = contextvars.ContextVar("substitute", default=None)
+_substitute: contextvars.ContextVar[tf.distribute.Strategy | None] = (
+    contextvars.ContextVar("substitute", default=None)
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistributionConfig(options.Options):
-    """Where to compute, and how precisely."""
+    """The devices and the precision of the computation."""
 
     tpu: str = options.option(
         "local (on a TPU machine), a TPU's name, or "
-        "grpc://address:8470,…; if not given, all GPUs, else the CPU.",
+        "grpc://address:8470,…; if not given: all GPUs, or the CPU if there "
+        "is no GPU.",
         "",
         changes_result=False,
     )
     num_cpu_replicas: int = options.option(
-        "Replicas on the CPU where there is no accelerator: to try out what "
-        "several of them do, not to be faster.",
+        "Replicas on the CPU if there is no accelerator. Several replicas "
+        "are for tests of distributed training; they are not faster.",
         1,
         changes_result=False,
         at_least=1,
     )
     precision: Literal["float32", "bfloat16"] = options.option(
-        "Of matrix products and hidden states; variables, LayerNorm, loss "
-        "and optimizer are float32 always.",
+        "Precision of matrix products and hidden states. Variables, "
+        "LayerNorm, loss and optimizer are always float32.",
         "float32",
     )
 
 
-def build_strategy(config):
-    """The `tf.distribute` strategy over the devices that `config` names."""
+def build_strategy(config: DistributionConfig) -> tf.distribute.Strategy:
+    """Makes a strategy for the devices that `config` asks for.
+
+    Raises:
+      UserError: if the TPU does not start.
+    """
     if (strategy := _substitute.get()) is not None:
         return strategy
     if config.tpu:
@@ -59,8 +67,8 @@ def build_strategy(config):
 
 
 @contextlib.contextmanager
-def substituting(strategy):
-    """Inside, `build_strategy` gives this one, whatever is asked for."""
+def substituting(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Makes `build_strategy` return `strategy` within the block."""
     token = _substitute.set(strategy)
     try:
         yield
@@ -68,30 +76,34 @@ def substituting(strategy):
         _substitute.reset(token)
 
 
-def compute_dtype(config):
+def compute_dtype(config: DistributionConfig) -> tf.DType:
+    """The dtype of matrix products and hidden states."""
     return tf.as_dtype(config.precision)
 
 
-def check_batch(global_batch_size, num_replicas, accumulation_steps=1):
-    """Checks that every replica gets the same number of rows, in every part.
+def check_batch(
+    global_batch_size: int, num_replicas: int, accumulation_steps: int = 1
+) -> None:
+    """Checks that all microbatches of all replicas have the same size.
 
     Raises:
-      UserError: if replicas and accumulation do not divide the batch.
+      UserError: if the batch cannot be divided equally.
     """
-    num_parts = num_replicas * accumulation_steps
-    if global_batch_size < 1 or global_batch_size % num_parts:
+    num_microbatches = num_replicas * accumulation_steps
+    if global_batch_size < 1 or global_batch_size % num_microbatches:
         divisor = f"the {num_replicas} replicas"
         if accumulation_steps > 1:
             divisor += f" x --accumulation_steps={accumulation_steps}"
-        smaller = max(1, global_batch_size // num_parts) * num_parts
+        rows_each = max(1, global_batch_size // num_microbatches)
         raise errors.UserError(
             f"--global_batch_size={global_batch_size} must be a positive "
-            f"multiple of {divisor}; {smaller} is one."
+            f"multiple of {divisor}; for example "
+            f"{rows_each * num_microbatches}."
         )
 
 
-def _divide_cpu(num_replicas):
-    """One processor as several logical devices, unless it is that already."""
+def _divide_cpu(num_replicas: int) -> None:
+    """Divides the CPU into logical devices, if it is not yet divided."""
     (device, *_) = tf.config.list_physical_devices("CPU")
     if tf.config.get_logical_device_configuration(device) is None:
         tf.config.set_logical_device_configuration(
@@ -100,20 +112,22 @@ def _divide_cpu(num_replicas):
 
 
 @functools.cache
-def _mirrored_strategy(kind, num_replicas):
-    """The one strategy of this process over these devices.
+def _mirrored_strategy(
+    kind: str, num_replicas: int
+) -> tf.distribute.MirroredStrategy:
+    """Returns the same strategy for the same devices in the whole process.
 
-    A second one would number its reductions from the start again, where
-    TensorFlow remembers the shapes of the first one's: the second run of a
-    notebook, of another model, would end with "Shape mismatch in the
-    collective instance" (tensorflow/tensorflow#62790).
+    Each new strategy numbers its reductions from the start, but TensorFlow
+    remembers the shapes of earlier reductions by these numbers. With a second
+    strategy, a second run in a notebook with another model would fail with
+    "Shape mismatch in the collective instance" (tensorflow/tensorflow#62790).
     """
     return tf.distribute.MirroredStrategy(
         [f"/{kind}:{i}" for i in range(num_replicas)]
     )
 
 
-def _tpu_strategy(tpu):
+def _tpu_strategy(tpu: str) -> tf.distribute.TPUStrategy:
     if tpu == "local":
         tpu_diagnosis.try_local_tpu()
     try:
@@ -121,8 +135,8 @@ def _tpu_strategy(tpu):
         if tpu != "local":
             tf.config.experimental_connect_to_cluster(resolver)
         topology = tf.tpu.experimental.initialize_tpu_system(resolver)
-        # Said explicitly: left to itself, the strategy has picked a wrong
-        # assignment on v5p.
+        # Without an explicit assignment, the strategy has chosen a wrong one
+        # on v5p.
         assignment = tf.tpu.experimental.DeviceAssignment.build(
             topology, num_replicas=resolver.get_tpu_system_metadata().num_cores
         )

@@ -1,7 +1,8 @@
-"""Files, local or on gs://: found by pattern, read whole, written aside.
+"""Finds, reads and writes whole files, local or on gs://.
 
-All access goes through `tf.io.gfile`, so that every path of the project may
-be local, on Google Cloud Storage, or in memory (`ram://`).
+All access goes through `tf.io.gfile`. So every path in this project may be
+local, on Google Cloud Storage, or in memory (`ram://`). A new file appears
+under its name only when it is complete.
 """
 
 import contextlib
@@ -10,6 +11,8 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -20,8 +23,8 @@ _IS_TEMPORARY = re.compile(re.escape(_TEMPORARY) + "[0-9a-f]{16}$")
 _READ_BYTES = 1 << 22
 
 
-def expand(patterns):
-    """The files that the glob `patterns` match: sorted, each once.
+def expand(patterns: Iterable[str]) -> list[str]:
+    """The files that match any of the glob patterns, sorted.
 
     Raises:
       UserError: if a pattern matches nothing.
@@ -37,36 +40,38 @@ def expand(patterns):
         if not matches:
             raise errors.UserError(
                 f"{pattern!r} matches no file; check the path, and quote a "
-                "pattern so that the shell leaves it alone."
+                "pattern so that the shell does not expand it."
             )
         found.update(matches)
     return sorted(found)
 
 
 @contextlib.contextmanager
-def replacing(path):
-    """Yields a name to write to; it becomes `path` when the block succeeds.
+def replacing(path: str) -> Iterator[str]:
+    """Yields the name of a temporary file, which the block writes.
 
-    Whoever looks at `path` sees the old file, the whole new one, or none.
-    A process that is killed in the block leaves the aside: `remove_asides`.
+    If the block succeeds, the temporary file is renamed to `path`. So readers
+    of `path` see the old file, the complete new file, or no file. If the
+    process is killed in the block, the temporary file stays; see
+    `remove_temporary_files`.
     """
-    # On a cluster one unit may run twice at a time, on two machines or as two
-    # threads: writers of one path must not share a name.
-    aside = path + _TEMPORARY + secrets.token_hex(8)
+    # On a cluster two machines or threads may run the same work unit at the
+    # same time. So each writer of `path` needs a temporary name of its own.
+    temporary = path + _TEMPORARY + secrets.token_hex(8)
     with errors.naming(path):
         tf.io.gfile.makedirs(os.path.dirname(path) or ".")
         try:
-            yield aside
-            _flush_to_disk(aside)
-            tf.io.gfile.rename(aside, path, overwrite=True)
+            yield temporary
+            _flush_to_disk(temporary)
+            tf.io.gfile.rename(temporary, path, overwrite=True)
         except BaseException:
-            if tf.io.gfile.exists(aside):
-                tf.io.gfile.remove(aside)
+            if tf.io.gfile.exists(temporary):
+                tf.io.gfile.remove(temporary)
             raise
 
 
-def _flush_to_disk(path):
-    """So that a machine that stops leaves no empty file under a new name."""
+def _flush_to_disk(path: str) -> None:
+    """Prevents an empty file after the rename if the machine fails then."""
     if "://" in path or not os.path.isfile(path):
         return
     handle = os.open(path, os.O_RDONLY)
@@ -76,10 +81,10 @@ def _flush_to_disk(path):
         os.close(handle)
 
 
-def remove_temporary_files(directory):
-    """Removes what writers that were killed left in a directory.
+def remove_temporary_files(directory: str) -> None:
+    """Removes the temporary files of killed processes from a directory.
 
-    Only for one whom no other writer works in that directory beside.
+    Call this only while no other process writes there.
     """
     with errors.naming(directory):
         for name in tf.io.gfile.listdir(directory):
@@ -87,15 +92,18 @@ def remove_temporary_files(directory):
                 tf.io.gfile.remove(f"{directory}/{name}")
 
 
-def remove(path):
-    """Removes a file, if it is there."""
+def remove(path: str) -> None:
+    """Removes a file, if it exists."""
     with errors.naming(path):
         if tf.io.gfile.exists(path):
             tf.io.gfile.remove(path)
 
 
-def list_finished(directory):
-    """The names in a directory but for what killed writers left, sorted."""
+def list_finished(directory: str) -> list[str]:
+    """The names in a directory without temporary files, sorted.
+
+    The list is empty if the directory does not exist.
+    """
     with errors.naming(directory):
         if not tf.io.gfile.exists(directory):
             return []
@@ -103,40 +111,51 @@ def list_finished(directory):
     return sorted(name for name in names if not _IS_TEMPORARY.search(name))
 
 
-def write_bytes(path, content):
-    with replacing(path) as aside, tf.io.gfile.GFile(aside, "wb") as file:
-        file.write(content)
+def write_bytes(path: str, content: bytes) -> None:
+    """Writes a whole file."""
+    with replacing(path) as temporary:
+        with tf.io.gfile.GFile(temporary, "wb") as file:
+            file.write(content)
 
 
-def read_bytes(path):
+def read_bytes(path: str) -> bytes:
+    """Reads a whole file."""
     with errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
         return file.read()
 
 
-def read_range(path, start, num_bytes):
+def read_range(path: str, start: int, num_bytes: int) -> bytes:
+    """Reads `num_bytes` bytes from byte `start` on; fewer at the end."""
     with errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
         file.seek(start)
         return file.read(num_bytes)
 
 
-def write_text(path, text):
+def write_text(path: str, text: str) -> None:
+    """Writes a whole file as UTF-8."""
     write_bytes(path, text.encode("utf-8"))
 
 
-def read_text(path):
+def read_text(path: str) -> str:
+    """Reads a whole UTF-8 file."""
     with errors.naming(path):
         return read_bytes(path).decode("utf-8")
 
 
-def write_json(path, value):
-    """Writes `value` in one canonical form: the same value, the same bytes."""
+def write_json(path: str, value: Any) -> None:
+    """Writes `value` as JSON; equal values give equal bytes."""
     write_text(
         path,
         json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n",
     )
 
 
-def read_json(path):
+def read_json(path: str) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      UserError: if the file cannot be read, or is not JSON.
+    """
     text = read_text(path)
     try:
         return json.loads(text)
@@ -146,12 +165,13 @@ def read_json(path):
         ) from error
 
 
-def size(path):
+def size(path: str) -> int:
+    """The size of a file in bytes."""
     with errors.naming(path):
         return tf.io.gfile.stat(path).length
 
 
-def sha256(path):
+def sha256(path: str) -> str:
     """The hexadecimal SHA-256 of a file's bytes."""
     digest = hashlib.sha256()
     with errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:

@@ -1,26 +1,27 @@
-"""Locks on directories, so that no two processes write in one at a time."""
+"""Locks on directories, so that only one process at a time writes there."""
 
 import contextlib
 import errno
 import fcntl
 import os
 import sys
+from collections.abc import Iterator
 
 from bert_pretrain import errors
 
-# What file systems answer that do not lock directories; NFS is one.
+# Errors of file systems that cannot lock directories, for example NFS.
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 @contextlib.contextmanager
-def locked(directory):
-    """Keeps a second process out of a local directory while the block runs.
+def locked(directory: str) -> Iterator[None]:
+    """Locks a local directory against other processes during the block.
 
-    The lock dies with its process, however it ends. There is no such lock on
-    object stores: on gs:// the caller has to see to it.
+    The lock ends with its process, even if the process is killed. Object
+    stores have no such lock: on gs:// the user must prevent a second process.
 
     Raises:
-      UserError: if another process is in it.
+      UserError: if another process has locked the directory.
     """
     handle = _open_directory(directory)
     try:
@@ -34,23 +35,24 @@ def locked(directory):
         _close(handle)
 
 
-def enter(directory):
-    """Lets `wait_until_left` wait for `leave`, or this process's end.
+def enter(directory: str) -> int | None:
+    """Makes `wait_until_left` wait until `leave`, or the end of this process.
 
     Returns:
-      What `leave` takes.
+      A handle for `leave`; None for object stores.
     """
     handle = _open_directory(directory)
     _lock(handle, fcntl.LOCK_SH, directory)
     return handle
 
 
-def leave(handle):
+def leave(handle: int | None) -> None:
+    """Ends the lock that `enter` has taken."""
     _close(handle)
 
 
-def wait_until_left(directory):
-    """Waits for the end of all processes that entered a directory."""
+def wait_until_left(directory: str) -> None:
+    """Waits until all processes that called `enter` have left."""
     handle = _open_directory(directory)
     try:
         if not _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, directory):
@@ -63,8 +65,8 @@ def wait_until_left(directory):
         _close(handle)
 
 
-def _open_directory(directory):
-    """A handle to lock a local directory with; None for object stores."""
+def _open_directory(directory: str) -> int | None:
+    """Opens a local directory for locking; returns None for object stores."""
     if "://" in directory:
         return None
     with errors.naming(directory):
@@ -72,13 +74,16 @@ def _open_directory(directory):
         return os.open(directory, os.O_RDONLY)
 
 
-def _close(handle):
+def _close(handle: int | None) -> None:
     if handle is not None:
         os.close(handle)
 
 
-def _lock(handle, kind, directory):
-    """Whether the lock was taken, or there are none on this file system."""
+def _lock(handle: int | None, kind: int, directory: str) -> bool:
+    """Returns False if another process has the lock.
+
+    Returns True without a lock if the file system has no locks.
+    """
     if handle is None:
         return True
     with errors.naming(directory):

@@ -1,13 +1,16 @@
-"""Loops over single values, which NumPy has no words for, in machine code."""
+"""Compiles loops over single values that NumPy cannot express."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numba
 
 
-def compiled(function):
-    """Compiles `function` when it is first called; kept for later processes.
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles `function` at its first call and caches the machine code.
 
-    They are kept beside the source, or else in the user's cache. Where neither
-    can be written, as in many containers, each process compiles for itself.
+    The cache is next to the source file, or else in the user's cache folder.
+    In many containers neither is writable; then each process compiles again.
     """
     try:
         return numba.njit(cache=True)(function)

@@ -1,4 +1,4 @@
-"""Why a TPU does not start: TensorFlow's messages, and what to do."""
+"""Explains why a TPU does not start, and tells the user a remedy."""
 
 import importlib.metadata
 import os
@@ -16,14 +16,14 @@ _SET_VARIABLES = (
     "set TPU_LIBRARY_PATH and TF_PLUGGABLE_DEVICE_LIBRARY_PATH to the "
     "libtpu.so of the libtpu package and NEXT_PLUGGABLE_DEVICE_USE_C_API=true"
 )
-# Parts of TensorFlow's messages, what they mean, and what to do. Several of
-# them end the interpreter, hence the trial in a process of its own.
+# Patterns in TensorFlow's messages, with the cause and the remedy. Several of
+# these failures abort the process, so the TPU is first tried in another one.
 _TPU_FAILURES = (
     (
         r"No OpKernel|No registered 'ConfigureDistributedTPU'|"
         r"Unknown backend XLA_TPU_JIT",
-        "the installed TensorFlow has no TPU support: the plain tensorflow "
-        f"wheel stands where tensorflow-tpu belongs; run {_INSTALL}",
+        "the installed TensorFlow has no TPU support: it is the plain "
+        f"tensorflow wheel instead of tensorflow-tpu; run {_INSTALL}",
     ),
     (
         r"DoWork not available",
@@ -36,18 +36,19 @@ _TPU_FAILURES = (
     ),
     (
         r"libtpu_lockfile|multi-process lockfile|already in use",
-        "another process holds the TPU; end it, or remove /tmp/libtpu_lockfile "
-        "if there is none",
+        "another process uses the TPU; end that process, or remove "
+        "/tmp/libtpu_lockfile if there is no such process",
     ),
     (
         r"TPU_LOAD_LIBRARY=0",
-        "TPU_LOAD_LIBRARY=0 forbids the libtpu that the PJRT variables ask "
-        "for; a pod's coordinator must not set them, a single host must not "
-        "set TPU_LOAD_LIBRARY=0",
+        "TPU_LOAD_LIBRARY=0 switches libtpu off, but the PJRT variables "
+        "ask for it; on a pod's coordinator unset the PJRT variables, on a "
+        "single host unset TPU_LOAD_LIBRARY",
     ),
     (
         r"Please provide a TPU Name",
-        "no TPU is named; give --tpu=local on a TPU machine, or the TPU's name",
+        "no TPU is named; give --tpu=local on a TPU machine, or the name of "
+        "the TPU",
     ),
     (
         r"oauth2client|googleapiclient|Could not automatically determine cred|"
@@ -64,8 +65,12 @@ tf.tpu.experimental.initialize_tpu_system(resolver)
 _TRIAL_SECONDS = 300
 
 
-def try_local_tpu():
-    """Starts the TPU in a process of its own, which may abort unheard."""
+def try_local_tpu() -> None:
+    """Starts the TPU in another process, which may abort.
+
+    Raises:
+      UserError: if the TPU does not start.
+    """
     if not _is_installed("libtpu"):
         raise errors.UserError(
             f"--tpu=local: the package libtpu is not installed; run "
@@ -90,7 +95,7 @@ def try_local_tpu():
         raise translate("local", trial.stderr)
 
 
-def _is_installed(package):
+def _is_installed(package: str) -> bool:
     try:
         importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -98,11 +103,15 @@ def _is_installed(package):
     return True
 
 
-def translate(tpu, message):
-    """The `UserError` for what TensorFlow said about a TPU."""
-    for pattern, meaning in _TPU_FAILURES:
+def translate(tpu: str, message: str) -> errors.UserError:
+    """Translates TensorFlow's message about a TPU.
+
+    Args:
+      tpu: the value of --tpu.
+    """
+    for pattern, explanation in _TPU_FAILURES:
         if re.search(pattern, message):
-            return errors.UserError(f"--tpu={tpu}: {meaning}.")
+            return errors.UserError(f"--tpu={tpu}: {explanation}.")
     lines = [line for line in message.strip().splitlines() if line.strip()]
     return errors.UserError(
         f"--tpu={tpu}: {lines[-1].strip() if lines else 'no TPU answered'}."

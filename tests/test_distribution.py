@@ -50,7 +50,7 @@ def test_a_wheel_without_tpu_support_is_recognized_by_a_trial(monkeypatch):
         ("Unknown backend XLA_TPU_JIT", "plain tensorflow wheel"),
         (
             "ABORTED: The TPU is already in use by process 7; libtpu_lockfile",
-            "another process holds",
+            "another process uses",
         ),
         ("FAILED_PRECONDITION: TPU_LOAD_LIBRARY=0", "a pod's coordinator"),
         ("Please provide a TPU Name to connect to.", "no TPU is named"),

@@ -16,8 +16,8 @@ from bert_pretrain import errors, files, locks
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = f"{tmp_path}/file"
     files.write_text(path, "old")
-    with pytest.raises(RuntimeError), files.replacing(path) as aside:
-        with open(aside, "w") as file:
+    with pytest.raises(RuntimeError), files.replacing(path) as temporary:
+        with open(temporary, "w") as file:
             file.write("half")
         raise RuntimeError
     assert files.read_text(path) == "old"
@@ -25,7 +25,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["{tmp_path}", "ram://test_files"])
-def test_what_is_written_is_read(folder, tmp_path):
+def test_a_file_is_read_as_it_was_written(folder, tmp_path):
     path = f"{folder.format(tmp_path=tmp_path)}/a/b/file.json"
     value = {"b": [1, 2.5, "ä"], "a": None}
     files.write_json(path, value)
@@ -35,7 +35,7 @@ def test_what_is_written_is_read(folder, tmp_path):
 
 
 def test_a_full_disk_names_the_file(tmp_path):
-    # /dev/full is the kernel's own full disk.
+    # The kernel gives /dev/full as a full disk.
     for path in ("/dev/full",):
         with pytest.raises(errors.UserError, match="/dev/full.*disk is full"):
             with errors.naming(path), open(path, "w") as file:
@@ -60,7 +60,7 @@ def test_text_that_is_not_utf_8_is_named_with_the_place(tmp_path):
         files.read_text(path)
 
 
-def test_what_is_not_json_is_named(tmp_path):
+def test_a_file_that_is_not_json_is_named(tmp_path):
     path = f"{tmp_path}/x.json"
     files.write_text(path, "{")
     with pytest.raises(errors.UserError, match=f"{path}: not JSON"):
@@ -72,14 +72,14 @@ def test_a_pattern_that_matches_nothing_is_named(tmp_path):
         files.expand([f"{tmp_path}/none*"])
 
 
-def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
+def test_only_the_temporary_files_of_killed_writers_are_removed(tmp_path):
     for name in ("shard", "notes.tmp-old"):
         files.write_text(f"{tmp_path}/{name}", "text")
     program = textwrap.dedent(f"""
         import os, signal
         from bert_pretrain import files
-        with files.replacing({str(tmp_path / "shard")!r}) as aside:
-            open(aside, "w").close()
+        with files.replacing({str(tmp_path / "shard")!r}) as temporary:
+            open(temporary, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
     """)
     subprocess.run([sys.executable, "-c", program])
@@ -88,17 +88,17 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["notes.tmp-old", "shard"]
 
 
-def test_two_writers_of_a_path_do_not_meet(tmp_path):
+def test_two_writers_of_a_path_do_not_disturb_each_other(tmp_path):
     path = f"{tmp_path}/file"
     with files.replacing(path) as first, files.replacing(path) as second:
-        for aside in (first, second):
-            with open(aside, "w") as file:
-                file.write(aside)
+        for temporary in (first, second):
+            with open(temporary, "w") as file:
+                file.write(temporary)
     # The outer block ends last.
     assert files.read_text(path) == first
 
 
-def test_who_entered_a_folder_is_waited_for(tmp_path, monkeypatch):
+def test_a_process_that_entered_a_folder_is_waited_for(tmp_path, monkeypatch):
     folder = str(tmp_path)
     program = textwrap.dedent(f"""
         from bert_pretrain import locks
@@ -132,7 +132,7 @@ def test_who_entered_a_folder_is_waited_for(tmp_path, monkeypatch):
     other.stdout.close()
 
 
-def test_hiccups_are_told_from_what_stays_wrong():
+def test_transient_errors_are_distinguished_from_others():
     def cause(error):
         with pytest.raises(errors.UserError) as raised:
             with errors.naming("path"):
@@ -196,7 +196,8 @@ def test_a_second_process_is_kept_out_until_the_first_ends(tmp_path):
     with pytest.raises(errors.UserError, match="another process"):
         with locks.locked(str(tmp_path)):
             pass
-    first.kill()  # As abruptly as can be: the lock must not outlive it.
+    # The lock must end with its process, even if the process is killed.
+    first.kill()
     first.wait()
     with locks.locked(str(tmp_path)):
         pass

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 SOURCE = """
-from bert_pretrain import machine_code
+from bert_pretrain import numba_jit
 
 @numba_jit.compiled
 def add(one, other):
