@@ -25,7 +25,7 @@ import mwparserfromhell
 
 from bert_pretrain import options
 from tfrecord_builders import fetch_sample
-from tfrecord_builders.sources import documents, wikitext
+from tfrecord_builders.sources import documents, wikitext, wikitext_blocks
 
 _MARKS = "{{", "}}", "[[", "|", "<ref", "thumb|"
 _WORD = re.compile(r"\w+")
@@ -112,9 +112,11 @@ def _cut(markup, syntax):
     So what is cut here is not put to the test: end sections, headings, notes,
     galleries, formulas, tables, images with their captions.
     """
-    text = wikitext._cut_sections(wikitext._cut_comments(markup))
-    text = wikitext._cut_tables(wikitext._cut_elements(text))
-    return wikitext._cut_unseen_links(text, syntax)
+    text = wikitext_blocks.cut_comments(markup)
+    text = wikitext_blocks.cut_sections(text)
+    text = wikitext_blocks.cut_elements(text)
+    text = wikitext_blocks.cut_tables(text)
+    return wikitext.cut_unseen_links(text, syntax)
 
 
 def _show_words(name, mine, others):

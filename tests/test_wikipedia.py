@@ -114,7 +114,7 @@ def test_exports_of_any_version_and_histories_are_read(tmp_path):
         "# REDIRECT [[A]]",
     ],
 )
-def test_redirects_are_known_in_any_language(tmp_path, markup):
+def test_redirects_are_recognized_in_any_language(tmp_path, markup):
     content = HEADER + page(1, "A", markup) + FOOTER
     assert kinds(read(f"{tmp_path}/a.xml", content)) == ["redirect"]
 
@@ -140,7 +140,9 @@ def test_redirects_are_known_in_any_language(tmp_path, markup):
         ("a disambiguation", False),
     ],
 )
-def test_disambiguation_is_told_from_its_mention(tmp_path, markup, is_one):
+def test_disambiguation_is_distinguished_from_its_mention(
+    tmp_path, markup, is_one
+):
     content = HEADER + page(1, "A", f"Text. {markup}") + FOOTER
     found = read(f"{tmp_path}/a.xml", content)
     assert (kinds(found) == ["disambiguation"]) == is_one
@@ -153,7 +155,8 @@ def test_ranges_of_a_dump_give_each_page_once(tmp_path):
     size = files.size(path)
     for num_ranges in (1, 2, 3, 7, 20, 97, size):
         bounds = [size * i // num_ranges for i in range(num_ranges + 1)]
-        if num_ranges == size:  # Single bytes, about a tag and at the end.
+        # Divisions at single bytes, around a tag and at the end.
+        if num_ranges == size:
             bounds = [0, *range(900, 960), *range(size - 20, size + 1)]
         parts = [
             item
@@ -167,7 +170,7 @@ def test_ranges_of_a_dump_give_each_page_once(tmp_path):
 def test_ranges_of_a_multistream_dump_give_each_page_once(
     tmp_path, num_streams
 ):
-    """Even where streams do not end with a page, as pbzip2 makes them."""
+    """Also if streams do not end with a page, as in files of pbzip2."""
     path = f"{tmp_path}/a.xml.bz2"
     pages = [page(i, "T", f"Text {i} " + "x" * 50) for i in range(9)]
     content = (HEADER + "".join(pages) + FOOTER).encode("utf-8")
@@ -203,7 +206,11 @@ def test_ranges_of_a_multistream_dump_give_each_page_once(
             "inside this page",
         ),
         (lambda text: text.replace(FOOTER, ""), "", "without </mediawiki>"),
-        (lambda text: text.replace("<page>", "<pge>", 3), "", "no <page>"),
+        (
+            lambda text: text.replace("<page>", "<pge>", 3),
+            "",
+            "<page> is missing",
+        ),
         (lambda text: text.replace("</page>", "", 1), "</page>", ""),
     ],
 )
@@ -223,18 +230,18 @@ def test_broken_xml_is_an_error_that_names_file_and_line(
 
 def test_a_file_that_is_no_dump_is_an_error(tmp_path):
     for content in ("", "plain text", "<html><page></page></html>"):
-        with pytest.raises(errors.UserError, match="no MediaWiki XML export"):
+        with pytest.raises(errors.UserError, match="not a MediaWiki"):
             read(f"{tmp_path}/a.xml", content)
 
 
-def test_a_page_that_is_not_utf8_costs_that_page_alone(tmp_path):
+def test_a_page_that_is_not_utf8_is_dropped_alone(tmp_path):
     content = (HEADER + "".join(PAGES[:3]) + FOOTER).encode("utf-8")
     found = read(f"{tmp_path}/a.xml", content.replace(b"Meer", b"M\xe4r"))
     assert kinds(found) == ["not_utf8", *KINDS[1:3]]
     assert found[0].id == "dewiki:1"
 
 
-def test_a_page_too_large_is_passed_over_without_being_held(
+def test_a_page_that_is_too_large_is_skipped_and_not_kept_in_memory(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(streams, "MAX_DOCUMENT_BYTES", 3000)
@@ -246,7 +253,7 @@ def test_a_page_too_large_is_passed_over_without_being_held(
     found = read(path, HEADER + PAGES[0] + large + PAGES[2] + FOOTER)
     assert kinds(found) == [KINDS[0], "too_long", KINDS[2]]
     assert found[1].id == "dewiki:77"
-    # Lines are counted all the same.
+    # Its lines still count.
     content = HEADER + large + broken + FOOTER
     with pytest.raises(errors.UserError, match="line ") as caught:
         read(path, content)
@@ -254,6 +261,6 @@ def test_a_page_too_large_is_passed_over_without_being_held(
     assert "</revision>" in content.splitlines()[line - 1]
 
 
-def test_a_page_that_the_parser_gives_up_is_dropped(tmp_path):
+def test_a_page_that_the_parser_rejects_is_dropped(tmp_path):
     content = HEADER + page(1, "A", "[[a " * 3000) + PAGES[0] + FOOTER
     assert kinds(read(f"{tmp_path}/a.xml", content)) == ["unparsable", KINDS[0]]

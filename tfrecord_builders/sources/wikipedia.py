@@ -1,31 +1,36 @@
 """MediaWiki XML dumps as a source of documents: the articles of a wiki.
 
-The format is https://www.mediawiki.org/wiki/Help:Export, of any version. The
-pages are found by their tags as bytes, which text cannot hold unescaped, and
-only then parsed, one by one: so memory is bounded by a page, a page that is
-not UTF-8 costs that page alone, and reading may begin anywhere.
+All versions of the format are read
+(https://www.mediawiki.org/wiki/Help:Export). A search for the bytes of the
+page tags, which text contains only in escaped form, finds the pages. Each page
+is then parsed alone. So the memory is limited to one page, bytes that are not
+UTF-8 cost only their own page, and reading may begin anywhere in the file.
 """
 
 import dataclasses
 import re
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, NoReturn
 
 from lxml import etree
 
 from bert_pretrain import errors
-from tfrecord_builders.sources import streams, wikitext
+from tfrecord_builders.sources import source_config, streams, wikitext
 
 _PAGE_START, _PAGE_END = b"<page>", b"</page>"
 _HEADER_END = re.compile(rb"</siteinfo>|<page>")
 _MAX_HEADER_BYTES = 1 << 20
-_HEAD_BYTES = 1 << 20  # of a page too large, after the dump's header
+# Size of the beginning that is kept of a page that is too large. The beginning
+# contains the page id.
+_HEAD_BYTES = 1 << 20
 _PAGE_ID = re.compile(rb"<id>\s*(\d+)")
 _DATABASE = re.compile(r"<dbname>\s*(\w+)\s*</dbname>")
 _NAMESPACE = re.compile(r'<namespace key="(-?\d+)"[^>/]*>([^<]+)</namespace>')
 _FILE_KEYS, _CATEGORY_KEYS = ("6", "-2"), ("14",)
 
-# A redirect of an export without <redirect/>. The word differs from wiki to
-# wiki, but no article begins with a numbered item that is a word and a link.
+# A redirect in an export without <redirect/>: "#REDIRECT [[Target]]". Each
+# language has its own word, but no article begins with a numbered list item
+# that consists of a word and a link.
 _REDIRECT = re.compile(r"\s*#\s*[^\W\d_]+\s*:?\s*\[\[")
 _DISAMBIGUATION_WORDS = (
     "disambiguation|begriffsklärung|homonymie|desambiguación|desambiguação|"
@@ -38,8 +43,8 @@ _DISAMBIGUATION_WORDS = (
 _DISAMBIGUATION_TITLE = re.compile(
     rf".*\((?:{_DISAMBIGUATION_WORDS})\)", re.IGNORECASE
 )
-# Whole names, since {{disambiguation needed}} and {{Begriffsklärungshinweis}}
-# stand in articles.
+# Matches whole names of templates, because {{disambiguation needed}} and
+# {{Begriffsklärungshinweis}} occur in articles.
 _DISAMBIGUATION = re.compile(
     r"__DISAMBIG__|\{\{\s*(?:(?:template|vorlage)\s*:\s*)?(?:"
     rf"{_DISAMBIGUATION_WORDS}|disambig|disamb|dab|dbig|hndis|geodis|"
@@ -58,8 +63,14 @@ _DISAMBIGUATION = re.compile(
 )
 
 
-def read(stream, config):
-    """Yields the articles of a dump, and which of its pages are none."""
+def read(
+    stream: streams.Stream, config: source_config.SourceConfig
+) -> Iterator[streams.Document | streams.Dropped]:
+    """Yields the articles of a span, and its other pages as dropped.
+
+    Raises:
+      UserError: if the file is not a dump, or its XML is broken.
+    """
     del config
     header = _read_header(stream.span)
     for page in _pages(stream):
@@ -68,49 +79,61 @@ def read(stream, config):
 
 @dataclasses.dataclass(frozen=True)
 class _Header:
-    """What a dump says of its wiki."""
+    """The data about the wiki at the beginning of a dump.
+
+    Attributes:
+      namespaces: names of all namespaces except that of the articles, in lower
+        case.
+    """
 
     database: str
-    namespaces: frozenset  # the names, in lower case, but of the articles'
+    namespaces: frozenset[str]
     syntax: wikitext.Syntax
 
 
-def _read_header(span):
+def _read_header(span: streams.Span) -> _Header:
     content = b""
-    whole = streams.Stream(span._replace(start=0))
-    for chunk in whole.chunks():
+    file = streams.Stream(span._replace(start=0))
+    for chunk in file.chunks():
         content += chunk
         if _HEADER_END.search(content) or len(content) > _MAX_HEADER_BYTES:
             break
     if b"<mediawiki" not in content:
         raise errors.UserError(
-            f"{span.path}: no MediaWiki XML export (no <mediawiki> element "
+            f"{span.path}: not a MediaWiki XML export (no <mediawiki> element "
             f"in its first {len(content)} bytes); check the path and the "
             "source."
         )
     text = content.decode("utf-8", "replace")
     database = _DATABASE.search(text)
-    names = {}
+    names: dict[str, str] = {}
     for key, name in _NAMESPACE.findall(text):
         names.setdefault(key, name.lower())
     return _Header(
         database[1] if database else "wiki",
         frozenset(names.values()),
         wikitext.Syntax(
-            [names[key] for key in _FILE_KEYS if key in names],
-            [names[key] for key in _CATEGORY_KEYS if key in names],
+            tuple(names[key] for key in _FILE_KEYS if key in names),
+            tuple(names[key] for key in _CATEGORY_KEYS if key in names),
         ),
     )
 
 
 class _Page(NamedTuple):
-    line: int  # counted from the span's start
+    """A page of a dump.
+
+    Attributes:
+      line: number of its first line, counted from the start of the span.
+      content: its XML; if it is not whole, only the beginning.
+    """
+
+    line: int
     content: bytes
-    is_whole: bool  # False: it was too large to be held
+    is_whole: bool
 
 
 class _Piece(NamedTuple):
-    """The bytes between two ends of pages."""
+    """The bytes between the ends of two pages."""
 
     position: int
     line: int
@@ -119,8 +142,8 @@ class _Piece(NamedTuple):
     is_last: bool
 
 
-def _pages(stream):
-    """Yields the pages whose start tag lies in the span."""
+def _pages(stream: streams.Stream) -> Iterator[_Page]:
+    """Yields the pages that have their start tag in the span."""
     span = stream.span
     is_first = True
     for piece in _pieces(stream):
@@ -132,73 +155,68 @@ def _pages(stream):
         begins_inside = is_first and span.start > 0
         if piece.is_last and not (begins_inside and start < 0):
             if start >= 0:
-                _raise_broken(span, line, "it ends inside this page")
+                _raise_broken(span, line, "the file ends inside this page")
             if not between.rstrip().endswith(b"</mediawiki>"):
-                _raise_broken(span, line, "it ends without </mediawiki>")
+                _raise_broken(span, line, "the file ends without </mediawiki>")
+        # Other content before <page> is right in the first piece only: the
+        # header, or the rest of a page that began before the span.
         elif start >= 0 and (is_first or not between.strip()):
             yield _Page(line, piece.content[start:] + _PAGE_END, piece.is_whole)
-        # A span may begin inside a page, and the file with its header.
+        # The first piece has no <page> if a page began before the span.
         elif not begins_inside:
-            _raise_broken(span, line, "no <page> where one must begin")
+            _raise_broken(span, line, "<page> is missing")
         is_first = False
 
 
-def _pieces(stream):
+def _pieces(stream: streams.Stream) -> Iterator[_Piece]:
     """Divides a dump at the ends of its pages."""
     is_compressed = streams.is_compressed(stream.span.path)
     position, line = 0 if is_compressed else stream.span.start, 1
-    head, tail, num_skipped, line_skipped = b"", b"", 0, 0
+    # `head` is the beginning of a page that is too large. The next bytes of
+    # the page are skipped and only counted.
+    head, tail, num_skipped, lines_skipped = b"", b"", 0, 0
     for chunk in stream.chunks():
         *contents, tail = (tail + chunk).split(_PAGE_END)
         for content in contents:
             yield _Piece(position, line, head or content, not head, False)
             position += num_skipped + len(content) + len(_PAGE_END)
-            line += line_skipped + content.count(b"\n")
-            head, num_skipped, line_skipped = b"", 0, 0
+            line += lines_skipped + content.count(b"\n")
+            head, num_skipped, lines_skipped = b"", 0, 0
         if len(tail) > streams.MAX_DOCUMENT_BYTES:
-            # The end tag may be divided between this chunk and the next.
-            passed = tail[: 1 - len(_PAGE_END)]
-            head = head or passed[:_HEAD_BYTES]
-            num_skipped += len(passed)
-            line_skipped += passed.count(b"\n")
-            tail = tail[len(passed) :]
+            # The end tag may begin in this chunk and end in the next.
+            skipped = tail[: 1 - len(_PAGE_END)]
+            head = head or skipped[:_HEAD_BYTES]
+            num_skipped += len(skipped)
+            lines_skipped += skipped.count(b"\n")
+            tail = tail[len(skipped) :]
     yield _Piece(position, line, head or tail, not head, True)
 
 
-def _raise_broken(span, line, what):
-    where = f"line {line}"
+def _raise_broken(span: streams.Span, line: int, problem: str) -> NoReturn:
+    place = f"line {line}"
     if span.start:
-        where += f" after byte {span.start}"
+        place += f" after byte {span.start}"
     raise errors.UserError(
-        f"{span.path}: broken XML at {where} ({what}); fetch or export the "
+        f"{span.path}: broken XML at {place} ({problem}); fetch or export the "
         "file again."
     )
 
 
-def _document(page, header, span):
+def _document(
+    page: _Page, header: _Header, span: streams.Span
+) -> streams.Document | streams.Dropped:
+    if unreadable := _why_unreadable(page, header, span):
+        return unreadable
     try:
-        content = streams.decode(page.content, span.path, 0)
-    except streams.NotUtf8Error:
-        content = None
-    if content is None or not page.is_whole:
-        number = _PAGE_ID.search(page.content)
-        name = f"{header.database}:{int(number[1]) if number else '?'}"
-        if not page.is_whole:
-            return streams.Dropped("too_long", name)
-        return streams.Dropped(
-            "not_utf8",
-            name,
-            (f"{span.path}: page {name} is not UTF-8; fetch the file again."),
-        )
-    try:
-        root = etree.fromstring(page.content, _parser())
+        parser = etree.XMLParser(huge_tree=True, resolve_entities=False)
+        root = etree.fromstring(page.content, parser)
     except etree.XMLSyntaxError as error:
         _raise_broken(span, page.line + error.position[0] - 1, error.msg)
     title = root.findtext("title", "")
     name = f"{header.database}:{root.findtext('id', '?')}"
-    # A full history holds the revisions from the oldest on.
+    # Dumps with the full history have the newest revision last.
     revision = root.findall("revision")[-1:]
-    markup = revision[0].findtext("text") if revision else None
+    markup = revision[0].findtext("text", "") if revision else ""
     reason = _why_not_article(root, title, markup, header)
     if reason:
         return streams.Dropped(reason, name)
@@ -208,16 +226,36 @@ def _document(page, header, span):
         return streams.Dropped("unparsable", name, str(error))
 
 
-def _parser():
-    return etree.XMLParser(huge_tree=True, resolve_entities=False)
+def _why_unreadable(
+    page: _Page, header: _Header, span: streams.Span
+) -> streams.Dropped | None:
+    """Returns the reason to drop a page before it is parsed, or None."""
+    is_utf8 = True
+    try:
+        streams.decode(page.content, span.path, 0)
+    except streams.NotUtf8Error:
+        is_utf8 = False
+    if is_utf8 and page.is_whole:
+        return None
+    number = _PAGE_ID.search(page.content)
+    name = f"{header.database}:{int(number[1]) if number else '?'}"
+    if not page.is_whole:
+        return streams.Dropped("too_long", name)
+    return streams.Dropped(
+        "not_utf8",
+        name,
+        f"{span.path}: page {name} is not UTF-8; fetch the file again.",
+    )
 
 
-def _why_not_article(root, title, markup, header):
-    """The reason to drop a page, or None."""
+def _why_not_article(
+    root: etree._Element, title: str, markup: str, header: _Header
+) -> str | None:
+    """Returns the reason to drop a page that has been parsed, or None."""
     if root.find("redirect") is not None:
         return "redirect"
     namespace = root.findtext("ns")
-    if namespace is None:  # Exports before version 0.6.
+    if namespace is None:  # The format before version 0.6 has no <ns>.
         prefix, colon, _ = title.partition(":")
         is_article = not (colon and prefix.lower() in header.namespaces)
     else:

@@ -1,57 +1,68 @@
-"""Templates of wikitext: cut out, but for the few that carry prose."""
+"""Expands the templates of wikitext that contain prose, and cuts out others."""
 
 import re
+from collections.abc import Callable
 
 _BRACES = re.compile(r"\{{2,}|\}{2,}")
-# {{!}} is a bar that divides no arguments.
+# Stands for the bar of {{!}}, which does not separate arguments.
 _BAR = "\ue0ff"
 _ARGUMENT_BAR = re.compile(r"\|(?![^\[\]]*\]\])")
 _NAMED = re.compile(r"\s*([\w -]+?)\s*=")
 
 
-def expand(text):
-    """Puts text in the place of {{templates}}, most often none.
+# Gets the positional and the named arguments of a template.
+_Expansion = Callable[[list[str], dict[str, str]], str]
 
-    Braces are matched as MediaWiki matches them: from the inside, three
-    before two, and what is not closed is text.
+
+def expand(text: str) -> str:
+    """Replaces each {{template}} by its text, which is empty for most of them.
+
+    Braces are matched as MediaWiki does it: the innermost first, and three
+    braces before two. Braces that are not closed are text.
     """
-    # The open braces, outermost first: [how many, the text parts in them].
-    stack = [[0, []]]
+    # The groups of open braces, outermost first: (number of braces, pieces of
+    # the text after them). The first one is the text outside of templates.
+    stack: list[tuple[int, list[str]]] = [(0, [])]
     position = 0
     for braces in _BRACES.finditer(text):
         stack[-1][1].append(text[position : braces.start()])
         position = braces.end()
         count = len(braces[0])
         if braces[0][0] == "{":
-            stack.append([count, []])
+            stack.append((count, []))
             continue
         while count >= 2 and len(stack) > 1:
-            num_open, parts = stack.pop()
-            used = min(num_open, count, 3)
-            expanded = "" if used == 3 else _expand_one("".join(parts))
-            count -= used
-            if num_open - used >= 2:
-                stack.append([num_open - used, [expanded]])
+            num_open, pieces = stack.pop()
+            num_closed = min(num_open, count, 3)
+            # Three braces are a parameter of a template, which has no value.
+            expanded = "" if num_closed == 3 else _expand_one("".join(pieces))
+            count -= num_closed
+            if num_open - num_closed >= 2:
+                stack.append((num_open - num_closed, [expanded]))
             else:
                 stack[-1][1].append(expanded)
         stack[-1][1].append("}" * count)
     stack[-1][1].append(text[position:])
     whole = "".join(
-        part
-        for num_open, parts in stack
-        for part in (*(["{" * num_open] if num_open else []), *parts)
+        "{" * num_open + "".join(pieces) for num_open, pieces in stack
     )
     return whole.replace(_BAR, "|")
 
 
-def superscript(digits):
+def superscript(digits: str) -> str:
+    """Returns digits and signs as superscript characters."""
     return digits.translate(_SUPERSCRIPTS)
 
 
 _SUPERSCRIPTS = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻")
 
 
-def _expand_one(content):
+def _expand_one(content: str) -> str:
+    """Expands one template.
+
+    Args:
+      content: the text between its braces.
+    """
     name = content.partition("|")[0].strip().lower().replace("_", " ")
     expansion = _EXPANSIONS.get(name)
     if isinstance(expansion, str):
@@ -67,9 +78,10 @@ def _expand_one(content):
     return expansion(positional, named)
 
 
-def _arguments(content):
-    """(positional arguments, named ones), without the template's name."""
-    positional, named = [], {}
+def _arguments(content: str) -> tuple[list[str], dict[str, str]]:
+    """Returns the positional and the named arguments of a template."""
+    positional: list[str] = []
+    named: dict[str, str] = {}
     for argument in _ARGUMENT_BAR.split(content)[1:]:
         match = _NAMED.match(argument)
         if not match:
@@ -81,8 +93,8 @@ def _arguments(content):
     return positional, named
 
 
-def _nth(index):
-    def expansion(positional, named):
+def _nth(index: int) -> _Expansion:
+    def expansion(positional: list[str], named: dict[str, str]) -> str:
         del named
         return positional[index] if len(positional) > index else ""
 
@@ -92,29 +104,29 @@ def _nth(index):
 _first, _second = _nth(0), _nth(1)
 
 
-def _last(positional, named):
+def _last(positional: list[str], named: dict[str, str]) -> str:
     del named
     return positional[-1] if positional else ""
 
 
-def _joined(separator, count=None):
-    def expansion(positional, named):
+def _joined(separator: str, count: int | None = None) -> _Expansion:
+    def expansion(positional: list[str], named: dict[str, str]) -> str:
         del named
         return separator.join(filter(None, positional[:count]))
 
     return expansion
 
 
-def _wrapped(before, after):
-    def expansion(positional, named):
+def _wrapped(before: str, after: str) -> _Expansion:
+    def expansion(positional: list[str], named: dict[str, str]) -> str:
         del named
         return before + positional[0] + after if positional else ""
 
     return expansion
 
 
-def _quotation(index):
-    def expansion(positional, named):
+def _quotation(index: int) -> _Expansion:
+    def expansion(positional: list[str], named: dict[str, str]) -> str:
         text = named.get("text") or named.get("quote") or named.get("content")
         if not text and len(positional) > index:
             text = positional[index]
@@ -182,8 +194,8 @@ _UNITS = {
 _NUMBER = re.compile(r"[-+−]?[\d.,/+]+\Z")
 
 
-def _convert(positional, named):
-    """{{convert|5|to|10|km|mi}}: the value and the unit it was given in."""
+def _convert(positional: list[str], named: dict[str, str]) -> str:
+    """Gives the value in its original unit: {{convert|5|to|10|km|mi}}."""
     if len(positional) < 2:
         return _first(positional, named)
     text, rest = positional[0], positional[1:]
@@ -195,14 +207,14 @@ def _convert(positional, named):
         text += "-" + (rest[0] if unit.startswith(rest[0]) else unit)
     else:
         text += " " + unit
-    # {{convert|5|ft|7|in|cm}}
+    # A second value and its unit: {{convert|5|ft|7|in|cm}}.
     if len(rest) > 2 and _NUMBER.match(rest[1]) and rest[2].isalpha():
         text += f" {rest[1]} {_UNITS.get(rest[2].lower(), rest[2])}"
     return text
 
 
-def _value(positional, named):
-    """{{val|6.24|e=18|u=kg}}"""
+def _value(positional: list[str], named: dict[str, str]) -> str:
+    """Gives a number with its exponent and unit: {{val|6.24|e=18|u=kg}}."""
     text = _first(positional, named)
     if "e" in named:
         text += "×10" + superscript(named["e"])
@@ -210,11 +222,11 @@ def _value(positional, named):
     return f"{text} {unit}".strip()
 
 
-def _power(positional, named):
+def _power(positional: list[str], named: dict[str, str]) -> str:
     return "×10" + superscript(_first(positional, named))
 
 
-def _fraction(positional, named):
+def _fraction(positional: list[str], named: dict[str, str]) -> str:
     del named
     if len(positional) == 3:
         return "{} {}/{}".format(*positional)
@@ -229,7 +241,7 @@ _MONTHS = (
 ).split()
 
 
-def _as_of(positional, named):
+def _as_of(positional: list[str], named: dict[str, str]) -> str:
     if "alt" in named:
         return named["alt"]
     date = positional[:3]
@@ -241,18 +253,19 @@ def _as_of(positional, named):
     return " ".join([start, *reversed(date)])
 
 
-def _ship_of(prefix):
-    def expansion(positional, named):
+def _ship_of(prefix: str) -> _Expansion:
+    def expansion(positional: list[str], named: dict[str, str]) -> str:
         return f"{prefix} {_first(positional, named)}"
 
     return expansion
 
 
-def _money(sign):
+def _money(sign: str) -> _Expansion:
     return _wrapped(sign, "")
 
 
-_EXPANSIONS = {
+# By the name of the template in lower case.
+_EXPANSIONS: dict[str, str | _Expansion] = {
     **dict.fromkeys(
         [
             "nowrap",
@@ -490,4 +503,5 @@ _EXPANSIONS = {
     "em space": " ",
     "nnbsp": " ",
 }
+# Parser functions that give their first argument: {{lc:Text}}.
 _FUNCTIONS = ("formatnum", "lc", "uc", "ucfirst", "lcfirst", "nowrap")
