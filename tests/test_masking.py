@@ -1,11 +1,11 @@
-"""Masks: the BERT paper's rates, whole words, and what is never touched."""
+"""Masks have the rates of the papers and never hide special tokens."""
 
 import numpy as np
 import pytest
 
 from bert_pretrain import errors
 from bert_pretrain.data import vocabulary
-from tfrecord_builders.rows import masking
+from tfrecord_builders.rows import masked_units, masking
 
 VOCAB = vocabulary.Vocabulary(
     vocabulary.SPECIAL_TOKENS
@@ -19,7 +19,7 @@ SEQ_LENGTH = 40
 
 
 def _rows(num_rows, seed=0, seq_length=SEQ_LENGTH):
-    """[CLS] words [SEP] padding, with an [UNK] here and there."""
+    """[CLS] words [SEP] padding, with a few [UNK]."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(6, VOCAB.size, (num_rows, seq_length))
     ids[rng.random(ids.shape) < 0.03] = UNK
@@ -51,7 +51,7 @@ def _chosen(features, shape):
 
 
 @pytest.mark.parametrize("kind", ["token", "whole_word", "span", "ngram"])
-def test_features_are_whole(kind):
+def test_features_are_consistent(kind):
     ids, attention_mask = _rows(700)
     before = ids.copy()
     features = _mask(
@@ -104,7 +104,7 @@ def test_number_of_predictions_is_as_documented(fraction, most):
     np.testing.assert_array_equal(
         features["masked_lm_weights"].sum(axis=1), expected
     )
-    assert 0 in expected  # rows without candidates are among them
+    assert 0 in expected  # some rows have no candidates
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_certain_fractions_are_exact(mask_fraction, random_fraction):
     if mask_fraction:
         assert (shown == MASK).all()
     elif random_fraction:
-        # Every token that is not special, and no other.
+        # All tokens but the special ones.
         np.testing.assert_array_equal(
             np.unique(shown), np.flatnonzero(~VOCAB.is_special)
         )
@@ -136,13 +136,13 @@ def test_certain_fractions_are_exact(mask_fraction, random_fraction):
 
 
 @pytest.mark.parametrize("kind", ["token", "whole_word", "span", "ngram"])
-def test_rates_are_those_of_the_paper(kind):
+def test_rates_equal_those_of_the_paper(kind):
     ids, attention_mask = _rows(20_000)
     features = _mask(ids, attention_mask, masking=kind)
     is_chosen = _chosen(features, ids.shape)
     original, shown = ids[is_chosen], features["input_ids"][is_chosen]
     num_chosen = len(shown)
-    # A random token is by chance the original one 1 / 90 of the time.
+    # A random token is the original one in 1 of 90 cases.
     rates = np.array(
         [
             (shown == MASK).mean(),
@@ -151,7 +151,7 @@ def test_rates_are_those_of_the_paper(kind):
         ]
     )
     expected = np.array([0.8, 0.1 * 89 / 90, 0.1 + 0.1 / 90])
-    # A span's tokens, at most 6 here, are no independent draws.
+    # The tokens of a span, at most 6 here, have one draw together.
     num_draws = num_chosen / (6 if kind in ("span", "ngram") else 1)
     deviations = np.sqrt(expected * (1 - expected) / num_draws)
     assert (abs(rates - expected) < 4 * deviations).all()
@@ -161,7 +161,7 @@ def test_rates_are_those_of_the_paper(kind):
     assert (abs(counts - mean) < 5 * np.sqrt(mean)).all()
 
 
-def test_every_position_is_chosen_as_often_as_others():
+def test_every_position_is_chosen_equally_often():
     ids, attention_mask = _rows(1)
     ids = np.where(ids == ids, 7, ids)
     ids[0, 0], ids[0, -1] = CLS, SEP
@@ -187,14 +187,14 @@ def test_words_are_masked_whole(kind):
     )
     if kind != "whole_word":
         return
-    # Each piece is replaced, or not, on its own.
+    # Each piece of a word is replaced, or not, by a draw of its own.
     is_masked = features["input_ids"] == MASK
     both = together & is_chosen[:, 1:]
     assert (is_masked[:, 1:][both] != is_masked[:, :-1][both]).any()
 
 
 def _words(ids, is_candidate):
-    """Lists of the positions of each word of a row."""
+    """The positions of each word of a row."""
     words = []
     for position, token in enumerate(ids):
         if not is_candidate[position]:
@@ -210,16 +210,16 @@ def _words(ids, is_candidate):
     return words
 
 
-def test_whole_words_are_those_of_the_plain_algorithm(monkeypatch):
-    """google-research/bert's loop, over the same random order."""
+def test_whole_words_are_those_of_the_simple_algorithm(monkeypatch):
+    """The loop of google-research/bert, in the same random order."""
     orders = []
-    shuffled = masking._shuffled
+    shuffled = masked_units._shuffled
 
     def recorded(*arguments):
         orders.append(shuffled(*arguments))
         return orders[-1]
 
-    monkeypatch.setattr(masking, "_shuffled", recorded)
+    monkeypatch.setattr(masked_units, "_shuffled", recorded)
     ids, attention_mask = _rows(1500)
     features = _mask(
         ids, attention_mask, masking="whole_word", max_predictions_per_seq=4
@@ -238,25 +238,24 @@ def test_whole_words_are_those_of_the_plain_algorithm(monkeypatch):
                 continue
             taken += words[start]
         assert sorted(taken) == np.flatnonzero(is_chosen[row]).tolist()
-    assert num_skipped > 100  # the case was there
+    assert num_skipped > 100  # The test needs skipped words.
 
 
 def _recorded_units(monkeypatch):
-    """A list that gets (tokens chosen, the unit of each), 512 rows at a time,
-    numbered across these rows."""
+    """A list that gets each result of `masked_units.choose`."""
     recorded = []
-    take_units = masking._take_units
+    choose = masked_units.choose
 
     def recording(*arguments):
-        recorded.append(take_units(*arguments))
+        recorded.append(choose(*arguments))
         return recorded[-1]
 
-    monkeypatch.setattr(masking, "_take_units", recording)
+    monkeypatch.setattr(masked_units, "choose", recording)
     return recorded
 
 
 def _long_rows(num_rows, seq_length):
-    """Words of one token each."""
+    """[CLS], words of one token, [SEP]."""
     ids = np.full((num_rows, seq_length), VOCAB.id("w1"), np.int32)
     ids[:, 0], ids[:, -1] = CLS, SEP
     return ids, np.ones_like(ids)
@@ -267,21 +266,21 @@ def _long_rows(num_rows, seq_length):
     [
         # SpanBERT, section 3.1: geometric, p = 0.2, at most 10, mean 3.8.
         ("span", 0.2 * 0.8 ** np.arange(10) / (1 - 0.8**10), 3.8),
-        # ALBERT, section 4.1: 1 / n of at most 3; 6, 3 and 2 in 11.
+        # ALBERT, section 4.1: 1 / n, at most 3; so 6, 3 and 2 of 11.
         ("ngram", np.array([6, 3, 2]) / 11, 18 / 11),
     ],
 )
-def test_lengths_of_spans_are_those_of_the_paper(
+def test_lengths_of_spans_have_the_paper_s_distribution(
     kind, shares, mean, monkeypatch
 ):
     recorded = _recorded_units(monkeypatch)
-    # Long rows, of which the one span a row that is cut is a small share.
+    # In long rows the one span that is cut is a small share.
     ids, attention_mask = _long_rows(300, 3000)
     _mask(ids, attention_mask, masking=kind, max_predictions_per_seq=450)
     ((chosen, units),) = recorded
     assert len(chosen) == 300 * 450
     lengths = np.bincount(units)
-    # A unit's tokens lie side by side.
+    # The tokens of a unit are neighbours.
     is_inside = np.diff(units) == 0
     assert (np.diff(chosen)[is_inside] == 1).all()
     found = np.bincount(lengths, minlength=len(shares) + 1)[1:]
@@ -293,7 +292,7 @@ def test_lengths_of_spans_are_those_of_the_paper(
 
 
 @pytest.mark.parametrize("kind", ["span", "ngram"])
-def test_spans_fill_the_budget_and_never_more(kind):
+def test_spans_fill_the_budget_and_do_not_exceed_it(kind):
     ids, attention_mask = _rows(500, seq_length=512)
     features = _mask(
         ids, attention_mask, masking=kind, max_predictions_per_seq=77
@@ -307,14 +306,14 @@ def test_spans_fill_the_budget_and_never_more(kind):
     )
     assert (counts <= budgets).all()
     assert counts.sum() > 0.998 * budgets.sum()  # words of several tokens
-    # Where every word is one token, nothing stands in the way.
+    # If every word is one token, the budget is filled exactly.
     ids, attention_mask = _long_rows(1000, 128)
     features = _mask(ids, attention_mask, masking=kind)
     assert (features["masked_lm_weights"].sum(axis=1) == 19).all()
 
 
 @pytest.mark.parametrize("kind", ["span", "ngram"])
-def test_words_are_hidden_about_equally_often(kind):
+def test_words_are_masked_about_equally_often(kind):
     ids, attention_mask = _long_rows(20_000, 128)
     features = _mask(ids, attention_mask, masking=kind)
     shares = _chosen(features, ids.shape).mean(axis=0)[1:-1]
@@ -336,7 +335,7 @@ def test_a_span_is_replaced_as_one(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["span", "ngram"])
-def test_no_span_goes_over_a_special_token(kind, monkeypatch):
+def test_no_span_contains_a_special_token(kind, monkeypatch):
     recorded = _recorded_units(monkeypatch)
     ids = np.tile([CLS, 7, 8, SEP, CLS, 9, 10, 11, SEP], (400, 4))
     _mask(ids, np.ones_like(ids), masking=kind)
@@ -347,7 +346,7 @@ def test_no_span_goes_over_a_special_token(kind, monkeypatch):
     assert is_inside.any()
 
 
-def test_words_that_a_segmenter_told_are_masked_whole():
+def test_words_of_a_segmenter_are_masked_whole():
     ids, attention_mask = _long_rows(800, 40)
     is_continuation = np.random.default_rng(1).random(ids.shape) < 0.5
     config = masking.MaskingConfig(masking="whole_word")
@@ -360,7 +359,7 @@ def test_words_that_a_segmenter_told_are_masked_whole():
         is_continuation,
     )
     is_chosen = _chosen(features, ids.shape)
-    goes_on = is_continuation[:, 2:-1]  # the first token has none before it
+    goes_on = is_continuation[:, 2:-1]  # the first token continues no word
     np.testing.assert_array_equal(
         is_chosen[:, 2:-1][goes_on], is_chosen[:, 1:-2][goes_on]
     )
@@ -368,7 +367,7 @@ def test_words_that_a_segmenter_told_are_masked_whole():
     assert (is_chosen[:, 2:-1] != is_chosen[:, 1:-2])[begins].any()
 
 
-def test_without_masking_rows_are_whole_and_weightless():
+def test_without_masking_rows_are_unchanged_and_weights_are_0():
     ids, attention_mask = _rows(600)
     features = _mask(ids, attention_mask, masking="none")
     np.testing.assert_array_equal(features["input_ids"], ids)
@@ -377,14 +376,14 @@ def test_without_masking_rows_are_whole_and_weightless():
         assert not features[name].any()
 
 
-def test_held_out_rows_always_have_masks():
+def test_held_out_rows_are_always_masked():
     config = masking.MaskingConfig(masking="none", masked_fraction=0.3)
     assert config.held_out == masking.MaskingConfig(masked_fraction=0.3)
     config = masking.MaskingConfig(masking="span")
     assert config.held_out is config
 
 
-def test_a_word_longer_than_the_budget_is_left_whole():
+def test_a_word_longer_than_the_budget_is_not_masked():
     word = [VOCAB.id("w1")] + [VOCAB.id("##p1")] * 9
     ids = np.array([[CLS, *word, SEP]], np.int32)
     features = _mask(ids, np.ones_like(ids), masking="whole_word")
@@ -428,7 +427,7 @@ def test_long_rows_are_masked_over_their_whole_length():
     assert abs(features["masked_lm_positions"].mean() - 1499.5) < 15
 
 
-def test_no_rows_no_masks():
+def test_no_rows_give_no_masks():
     ids = np.zeros((0, 8), np.int32)
     assert _mask(ids, ids)["masked_lm_ids"].shape == (0, 20)
 
@@ -441,7 +440,7 @@ def test_no_rows_no_masks():
         ({"mask_token_fraction": -0.1}, "mask_token_fraction=-0.1"),
         ({"mask_token_fraction": 0.95}, "more than 1 together"),
         ({"max_predictions_per_seq": -1}, "max_predictions_per_seq=-1"),
-        ({"segmenter": "jieba"}, "masking='token' does not ask for"),
+        ({"segmenter": "jieba"}, "masking='token' does not use"),
     ],
 )
 def test_impossible_options_are_refused(values, named):
