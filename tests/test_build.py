@@ -1,4 +1,4 @@
-"""The whole builder: raw text in, one and the same set out."""
+"""The whole builder: the same text always gives the same dataset."""
 
 import dataclasses
 import gzip
@@ -20,7 +20,7 @@ from bert_pretrain.data import manifests, records, vocabulary
 from helpers import builds
 from tfrecord_builders import build
 from tfrecord_builders.quality import minhash
-from tfrecord_builders.stages import build_config
+from tfrecord_builders.stages import sampling
 
 
 @pytest.mark.parametrize("pairing", ["none", "nsp"])
@@ -40,12 +40,12 @@ def test_the_number_of_workers_changes_no_byte(text, pairing):
     assert "manifest.json" in sets[0] and "work" not in sets[0]
 
 
-def test_a_set_holds_all_text_once_and_no_document_in_two_splits(text):
+def test_a_dataset_holds_all_text_once_and_no_document_in_two_splits(text):
     config = builds.config_of(text)
     build.main(config)
     manifest = manifests.read(config.output_dir)
     manifests.check_dataset(config.output_dir, manifest)
-    vocab = vocabulary.read(config.set.vocab_file)
+    vocab = vocabulary.read(config.dataset.vocab_file)
     tokens_of = {
         split: sorted(
             int(i)
@@ -55,9 +55,9 @@ def test_a_set_holds_all_text_once_and_no_document_in_two_splits(text):
         )
         for split in records.SPLITS
     }
-    # What the text says, without the repeats and what is too short.
+    # The text without the duplicates and the documents that are too short.
     expected, seen = {split: [] for split in records.SPLITS}, set()
-    for path in files.expand(config.set.source.input):
+    for path in files.expand(config.dataset.source.input):
         for line in files.read_text(path).splitlines():
             content = json.loads(line)["text"]
             digest = minhash.digest(content)
@@ -65,7 +65,7 @@ def test_a_set_holds_all_text_once_and_no_document_in_two_splits(text):
                 continue
             seen.add(digest)
             tokens = content.lower().replace(".", " .").split()
-            expected[build_config.split_of(digest, config.set)] += [
+            expected[sampling.split_of(digest, config.dataset)] += [
                 vocab.id(t) for t in tokens if t in vocab.tokens
             ]
     assert tokens_of == {split: sorted(ids) for split, ids in expected.items()}
@@ -98,7 +98,7 @@ def test_the_manifest_counts_what_the_records_hold(text):
     train = manifest.splits["train"]
     counts = [shard.num_examples for shard in train.shards]
     assert len(counts) == 4
-    # Within a unit shards differ by one row at most.
+    # Within a unit, shards differ by one row at most.
     assert max(counts[:2]) - min(counts[:2]) <= 12
     assert abs(train.num_random_next / train.num_examples - 0.5) < 0.05
 
@@ -125,7 +125,7 @@ def test_passes_hold_the_same_rows_under_other_masks(text):
     assert differing > 0.9 * len(masks[0])
 
 
-def test_a_finished_set_is_not_built_again(text, capsys):
+def test_a_finished_dataset_is_not_built_again(text, capsys):
     config = builds.config_of(text)
     build.main(config)
     before = builds.contents(config.output_dir)
@@ -134,7 +134,9 @@ def test_a_finished_set_is_not_built_again(text, capsys):
     assert builds.contents(config.output_dir) == before
 
 
-def test_an_interrupted_build_goes_on_and_ends_the_same(text, monkeypatch):
+def test_an_interrupted_build_continues_and_writes_the_same_bytes(
+    text, monkeypatch
+):
     undisturbed = builds.config_of(text, "undisturbed")
     build.main(undisturbed)
     config = builds.config_of(text, "disturbed")
@@ -208,14 +210,17 @@ def test_changed_text_under_an_unfinished_build_is_refused(text, monkeypatch):
     with pytest.raises(errors.UserError, match="news-3.jsonl was not there"):
         build.main(config)
     os.remove(added)
-    # The same text, copied again.
+    # The same text with another modification time.
     os.utime(first, (0, 0))
     build.main(config)
 
 
-def test_a_build_that_kept_nothing_yet_may_begin_anew(text, monkeypatch):
+def test_a_build_without_results_may_start_over_with_other_options(
+    text, monkeypatch
+):
     build.main(builds.config_of(text, "undisturbed"))
-    # No unit is done: a field that is in no file. All are, and for nothing.
+    # A field that is in no file: no unit is finished. A limit that no document
+    # reaches: all units are finished, but nothing is kept.
     for mistake, told in (
         ({"text_field": "txet"}, "'txet'"),
         ({"min_document_chars": 10**6}, "no document was kept"),
@@ -232,7 +237,9 @@ def test_a_build_that_kept_nothing_yet_may_begin_anew(text, monkeypatch):
     assert builds.contents(config.output_dir) == undisturbed
 
 
-def test_a_finished_set_may_lose_its_text_but_not_get_another(text, capsys):
+def test_the_text_of_a_finished_dataset_may_be_missing_but_not_changed(
+    text, capsys
+):
     config = builds.config_of(text)
     build.main(config)
     os.remove(f"{text}/news-2.jsonl")
@@ -259,13 +266,13 @@ def test_a_folder_that_no_build_made_is_not_removed(text):
     with pytest.raises(errors.UserError, match="holds 'thesis.txt', which no"):
         build.main(builds.config_of(text))
     assert files.read_text(mine) == "years"
-    # What a build left that was killed as it began is no reason.
+    # A temporary file of a killed build is no reason to refuse.
     os.rename(mine, f"{text}/set/work/origin.json.tmp-0123456789abcdef")
     build.main(builds.config_of(text))
     assert not os.path.exists(f"{text}/set/work")
 
 
-def test_a_finished_set_loses_nothing_but_what_its_build_left(
+def test_only_files_of_the_build_are_removed_from_a_finished_dataset(
     text, monkeypatch
 ):
     config, mine = builds.config_of(text), f"{text}/set/work/thesis.txt"
@@ -290,7 +297,7 @@ def test_a_finished_set_loses_nothing_but_what_its_build_left(
     assert files.read_text(mine) == "years"
 
 
-def test_a_second_build_in_the_folder_of_another_refuses(text):
+def test_a_second_build_in_the_same_folder_is_refused(text):
     first = subprocess.Popen(
         command(text, "--num_workers=1"), stderr=subprocess.DEVNULL
     )
@@ -298,7 +305,8 @@ def test_a_second_build_in_the_folder_of_another_refuses(text):
         assert first.poll() is None
     first.send_signal(signal.SIGSTOP)
     before = sorted(os.walk(f"{text}/set"))
-    # Other options, so that a look at the first one's would be told instead.
+    # The options differ: if the second build looked at the first one's options,
+    # the message would name the difference.
     second = run(text, "--seq_length=32")
     assert second.returncode == 2
     assert "another process is working in this folder" in second.stderr
@@ -307,8 +315,8 @@ def test_a_second_build_in_the_folder_of_another_refuses(text):
     assert first.wait() == 0
 
 
-def test_a_full_disk_is_one_line_and_the_next_run_goes_on(text):
-    # A file system of our own, where the system allows one.
+def test_a_full_disk_gives_one_line_and_the_next_run_continues(text):
+    # A small file system of its own, if the system allows it.
     program = (
         f"mkdir {text}/disk && mount -t tmpfs -o size=400k none {text}/disk "
         f"&& echo mounted && {shlex.join(command(text))} "
@@ -329,7 +337,9 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(text):
     assert "Traceback" not in done.stderr
 
 
-def test_without_beam_its_engine_is_told_to_be_missing(text, monkeypatch):
+def test_the_beam_engine_without_beam_names_the_missing_package(
+    text, monkeypatch
+):
     monkeypatch.delattr(tfrecord_builders, "beam", raising=False)
     monkeypatch.setitem(sys.modules, "tfrecord_builders.engines.beam", None)
     config = dataclasses.replace(builds.config_of(text), engine="beam")
@@ -337,7 +347,7 @@ def test_without_beam_its_engine_is_told_to_be_missing(text, monkeypatch):
         build.main(config)
 
 
-def test_a_split_that_got_no_document_is_told(text):
+def test_a_split_without_documents_is_reported(text):
     files.write_text(
         f"{text}/one.jsonl", json.dumps({"text": " ".join(builds.WORDS[:50])})
     )
@@ -346,12 +356,12 @@ def test_a_split_that_got_no_document_is_told(text):
         build.main(config)
 
 
-def test_no_document_kept_is_told_with_the_counts(text):
+def test_a_build_that_keeps_no_document_reports_the_counts(text):
     with pytest.raises(errors.UserError, match="632 read, 632 too_short"):
         build.main(builds.config_of(text, min_document_chars=10**6))
 
 
-def test_a_lone_file_that_is_not_utf_8_is_told_with_the_place(text):
+def test_a_single_file_that_is_not_utf_8_is_named_with_the_position(text):
     files.write_bytes(f"{text}/latin1.txt", b"caf\xe9 " * 100)
     with pytest.raises(errors.UserError, match="latin1.txt: not UTF-8 at by"):
         build.main(
@@ -421,11 +431,11 @@ def test_each_mistake_is_one_line_and_exit_code_2(text):
         assert "Traceback" not in done.stderr
 
 
-def test_a_corrupt_file_fails_alone_and_is_read_once_it_is_mended(text):
+def test_a_corrupt_file_fails_alone_and_is_read_after_it_is_repaired(text):
     builds.write_news(f"{text}/news-3.jsonl", seed=2)
     content = gzip.compress(files.read_bytes(f"{text}/news-3.jsonl"))
     os.remove(f"{text}/news-3.jsonl")
-    # Before others, whose place among the units follows from its size.
+    # It comes before other files, so its size decides in which units they are.
     corrupt = f"{text}/news-10.jsonl.gz"
     flags = [f"--input={text}/news-*.jsonl*", "--unit_mb=0.05"]
     files.write_bytes(corrupt, content)
@@ -441,7 +451,7 @@ def test_a_corrupt_file_fails_alone_and_is_read_once_it_is_mended(text):
     assert not os.path.exists(f"{text}/set/manifest.json")
     summaries = files.expand([f"{text}/set/work/extract/*.json"])
     assert f"error: 1 of {len(summaries) + 1} units of 'extract'" in line
-    # What has been read already may not change, nor may the options.
+    # Files that were read must not change, and options must not change.
     good = files.read_bytes(f"{text}/news-1.jsonl")
     files.write_bytes(f"{text}/news-1.jsonl", good + b"{}\n")
     files.write_bytes(corrupt, content)
@@ -451,7 +461,7 @@ def test_a_corrupt_file_fails_alone_and_is_read_once_it_is_mended(text):
     refused = run(text, *flags, "--min_document_chars=50")
     assert "min_document_chars=100, not 50" in refused.stderr
     assert files.expand([f"{text}/set/work/extract/*.json"]) == summaries
-    # The same command goes on to what it would have made at once.
+    # The same command then makes the dataset of an undisturbed build.
     done = run(text, *flags)
     assert done.returncode == 0, done.stderr
     assert builds.contents(f"{text}/set") == builds.contents(
@@ -459,7 +469,7 @@ def test_a_corrupt_file_fails_alone_and_is_read_once_it_is_mended(text):
     )
 
 
-def test_masks_are_as_asked(text):
+def test_masks_are_as_the_options_ask(text):
     config = builds.config_of(
         text, masked_fraction=0.2, max_predictions_per_seq=0
     )
@@ -473,5 +483,5 @@ def test_masks_are_as_asked(text):
         e["input_ids"][e["masked_lm_positions"][e["masked_lm_weights"] > 0]]
         for e in builds.examples(config.output_dir, "train")
     ]
-    mask_id = vocabulary.read(config.set.vocab_file).id(vocabulary.MASK)
+    mask_id = vocabulary.read(config.dataset.vocab_file).id(vocabulary.MASK)
     assert abs(np.mean(np.concatenate(hidden) == mask_id) - 0.8) < 0.02

@@ -1,4 +1,4 @@
-"""What a build keeps: no duplicate twice, each input as often as asked."""
+"""A build keeps no duplicates, and repeats each input as its options say."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ def edited(words, num_edits, rng):
 
 
 def named(number, words):
-    """A story by a name that is in it, so that it is found in the records."""
+    """A story with its name in it, so that it can be found in the records."""
     return [f"story{number}", *words]
 
 
@@ -82,8 +82,12 @@ def built(folder, *names, num_workers=1, **values):
         (nested[part] if part else nested)[key] = value
     output_dir = f"{folder}/set{random.random()}"
     config = options.from_dict(
-        build.BuildConfig,
-        {"set": nested, "output_dir": output_dir, "num_workers": num_workers},
+        build_config.BuildConfig,
+        {
+            "dataset": nested,
+            "output_dir": output_dir,
+            "num_workers": num_workers,
+        },
     )
     build.main(config)
     ids = vocabulary.read(vocab)
@@ -113,11 +117,12 @@ def planted(tmp_path_factory):
     rng = random.Random(0)
     stories = [named(i, story(rng)) for i in range(200)]
     copies = []
-    for i in range(0, 100, 2):  # Near: one word, besides the name.
+    # Near duplicates differ in one word and in the name.
+    for i in range(0, 100, 2):
         copies.append(named(1000 + i, edited(stories[i][1:], 1, rng)))
-    for i in range(1, 40, 2):  # Exact.
+    for i in range(1, 40, 2):  # Exact duplicates.
         copies.append([word.upper() for word in stories[i]])
-    # Chains, of which each is like the one before, and not like the first.
+    # Chains: each story is like the one before, and unlike the first one.
     for i in range(150, 160):
         last = stories[i][1:]
         for link in range(1, 6):
@@ -129,10 +134,10 @@ def planted(tmp_path_factory):
     return folder
 
 
-def test_of_duplicates_only_the_first_stands_in_whatever_split(planted):
+def test_only_the_first_of_all_duplicates_is_kept_in_any_split(planted):
     found, manifest, _ = built(planted, "a.jsonl", "b.jsonl")
     kept = sorted(sum(found.values(), []))
-    # All originals, none of the copies; so no copy is in another split.
+    # All originals and no copies, so no copy is in another split.
     assert kept == list(range(200))
     assert all(len(found[split]) > 15 for split in records.SPLITS)
     assert manifest.documents == {
@@ -149,7 +154,7 @@ def test_of_duplicates_only_the_first_stands_in_whatever_split(planted):
     }
 
 
-def test_the_threshold_0_leaves_near_duplicates(planted):
+def test_the_threshold_0_keeps_near_duplicates(planted):
     found, manifest, output_dir = built(
         planted, "a.jsonl", "b.jsonl", near_duplicate_threshold=0.0
     )
@@ -165,11 +170,11 @@ def test_units_and_workers_change_nothing(planted, monkeypatch):
         found = built(planted, "b.jsonl", "a.jsonl", num_workers=num_workers)
         sets.append((found[0], dataclasses.asdict(found[1])))
     assert sets[0] == sets[1]
-    # In the other order it is the copies that came first.
+    # In this order the copies come first, and are kept.
     assert len(sum(sets[0][0].values(), [])) == 200
 
 
-def test_examples_of_near_duplicates_are_left_beside_the_set(planted):
+def test_examples_of_near_duplicates_are_written_beside_the_dataset(planted):
     _, _, output_dir = built(planted, "a.jsonl", "b.jsonl")
     examples = files.read_json(f"{output_dir}/near_duplicates.json")
     assert len(examples) == duplicates.MAX_EXAMPLES
@@ -193,7 +198,7 @@ def two_inputs(tmp_path_factory):
 
 
 def counts_of(found, first, past):
-    """How often each training story is there, and all held-out ones."""
+    """The numbers of the training stories, and of the held-out ones."""
     train = [i for i in found["train"] if first <= i < past]
     held_out = [i for i in found["eval"] + found["test"] if first <= i < past]
     return train, held_out
@@ -213,7 +218,7 @@ def test_weights_repeat_and_sample_training_documents_only(two_inputs):
     repeated, held_out = counts_of(found, 500, 750)
     assert held_out == held_out_b and set(repeated) == set(plain_b)
     assert {repeated.count(i) for i in plain_b} == {2, 3}
-    assert abs(len(repeated) / len(plain_b) - 2.25) < 0.13  # 3 sigma
+    assert abs(len(repeated) / len(plain_b) - 2.25) < 0.13  # three deviations
     not_sampled = manifest.documents["dropped"]["not_sampled"]
     assert not_sampled == len(plain_a) - len(half)
     assert [source["weight"] for source in manifest.sources] == [0.5, 0.5, 2.25]
@@ -225,14 +230,14 @@ def test_a_text_and_its_copy_are_in_different_rows(two_inputs):
         two_inputs, "b.jsonl", weight=(3.0,), unit_mb=1.0
     )
     paths = files.expand([f"{output_dir}/train-*.tfrecord"])
-    # 40 words each, so that a row holds several.
+    # A story has 40 words, so a row holds several stories.
     for example in records.read_examples(paths):
         row = restored(example).tolist()
         assert max(row.count(i) for i in range(5 + len(WORDS), 4000)) <= 1
     assert len(found["train"]) == 3 * len(set(found["train"]))
 
 
-def test_a_cap_holds_for_all_files_of_an_input_together(two_inputs):
+def test_a_limit_is_for_all_files_of_an_input_together(two_inputs):
     plain, _, _ = built(two_inputs, "a-*.jsonl", "b.jsonl", unit_mb=1.0)
     found, manifest, _ = built(
         two_inputs, "a-*.jsonl", "b.jsonl", max_mb=(0.02, 0.0), unit_mb=1.0
@@ -248,13 +253,13 @@ def test_a_cap_holds_for_all_files_of_an_input_together(two_inputs):
     assert abs(weight - num_bytes / total) < 0.02
     everything = len(counts_of(plain, 0, 500)[0])
     assert abs(len(capped) / everything - weight) < 0.1
-    # Counts can be summed by what was asked for.
+    # The counts of an input's files can be added up.
     assert [source["input"] for source in manifest.sources] == [
         f"{two_inputs}/a-*.jsonl",
         f"{two_inputs}/a-*.jsonl",
         f"{two_inputs}/b.jsonl",
     ]
-    # From both files, and not the first of each.
+    # The kept documents are from both files, and from all over each file.
     assert any(i > 200 for i in capped) and any(i > 450 for i in capped)
 
 
@@ -302,7 +307,7 @@ def test_too_many_documents_are_refused():
 
 
 class Part:
-    """A part with random keys, each of which is there twice."""
+    """A document part with random keys, each of which occurs twice."""
 
     sources = (document_parts.Source("a.jsonl", 0),)
 
@@ -329,7 +334,7 @@ class Part:
         return {i: (str(i), "text") for i in numbers}
 
 
-def test_a_unit_holds_what_fits_beside_tensorflow():
+def test_a_unit_s_memory_fits_beside_tensorflow():
     all_parts = [Part(i, 1 << 18, i) for i in range(16)]
     config = minhash.DeduplicationConfig()
     progress = types.SimpleNamespace(add=lambda *_: None)
@@ -342,7 +347,7 @@ def test_a_unit_holds_what_fits_beside_tensorflow():
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert num_links > 100_000
-        # All are candidates; TensorFlow takes 700 MB of 1 GB.
+        # All documents are candidates. TensorFlow takes 700 MB of 1 GB.
         assert peak < 250e6
 
 

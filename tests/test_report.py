@@ -1,7 +1,7 @@
-"""The report says what is in a set, and opens without a network.
+"""The report describes a dataset, and opens without a network.
 
-`REPORT_OF=output/records pytest -n0 tests/test_report.py -k chromium` opens
-the page about that set and takes the picture that the README shows.
+`REPORT_OF=output/records pytest -n0 tests/test_report.py -k chromium` opens the
+page about that dataset and takes the picture in the README.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ from bert_pretrain import errors, files, options
 from bert_pretrain.data import manifests, records, vocabulary
 from tfrecord_builders import build, report
 from tfrecord_builders.reporting import page, statistics
+from tfrecord_builders.stages import build_config
 
 CHROMIUM = shutil.which("chromium")
 REPORT_OF = os.environ.get("REPORT_OF")
@@ -36,7 +37,7 @@ WORDS = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A set of made-up news with repeats, and the page about it."""
+    """A dataset of made-up news with duplicates, and the page about it."""
     folder = tmp_path_factory.mktemp("report")
     write_text(folder, num_documents=200)
     make_page(folder)
@@ -62,12 +63,12 @@ def write_text(folder, num_documents):
 
 
 def make_page(folder, rows=(), masking=(), source=(), **values):
-    """Builds a set of the text in a folder, and returns the page about it."""
+    """Builds a dataset from the text in a folder; returns the page about it."""
     build.main(
         options.from_dict(
-            build.BuildConfig,
+            build_config.BuildConfig,
             {
-                "set": {
+                "dataset": {
                     "source": {
                         "source": ("jsonl",),
                         "input": (f"{folder}/news.jsonl",),
@@ -122,7 +123,7 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_whole_and_asks_for_nothing_from_elsewhere(built):
+def test_the_page_is_complete_and_loads_nothing_from_elsewhere(built):
     text = (built / "report.html").read_text()
     page = Page(text)
     assert page.open == []
@@ -143,7 +144,7 @@ def test_the_page_says_what_the_manifest_says(built):
         assert f"<td>{split.num_examples:,}</td>" in text
 
 
-def test_masks_found_are_near_those_asked(built):
+def test_the_mask_rates_found_are_near_those_asked_for(built):
     text = (built / "report.html").read_text()
     shares = {
         name: [float(asked), float(found)]
@@ -178,7 +179,7 @@ def test_twenty_examples_show_their_masks_in_colour(built):
         ((9, 4), 20_000, range(13)),
     ],
 )
-def test_examples_are_from_all_over_the_set(
+def test_examples_are_from_all_over_the_dataset(
     make_dataset, sizes, num_examples, positions
 ):
     data_dir = make_dataset(train=sizes)
@@ -208,7 +209,7 @@ def test_repeated_documents_are_not_counted_as_kept_twice(tmp_path):
 
 
 def with_sources(built, sources):
-    """The page about the set with other sources in its manifest."""
+    """The page about the dataset with other sources in its manifest."""
     manifest = manifests.read(f"{built}/set")
     sources = tuple(
         {"read": kept + sum(dropped.values()), "kept": kept, "dropped": dropped}
@@ -232,7 +233,7 @@ def with_sources(built, sources):
     )
 
 
-def test_the_files_of_an_input_are_one_source(built):
+def test_the_files_of_an_input_count_as_one_source(built):
     page = with_sources(
         built,
         [
@@ -253,11 +254,11 @@ def test_the_files_of_an_input_are_one_source(built):
     flow = section(page, "Where the documents went")
     for label in ("wiki/* 5,350", "news.txt 13", "redirect 350", "too short 3"):
         assert f">{label}<" in flow
-    # Each input to what became of it, and kept to three splits.
+    # Two bands from each input, and three from kept to the splits.
     assert flow.count("<path") == 4 + 3
 
 
-def test_of_many_sources_the_largest_are_shown_and_all_are_counted(built):
+def test_the_largest_of_many_sources_are_shown_and_all_are_counted(built):
     page = with_sources(
         built,
         [({"path": f"file{i}"}, 1000 + i, {"redirect": 1}) for i in range(400)],
@@ -271,7 +272,7 @@ def test_of_many_sources_the_largest_are_shown_and_all_are_counted(built):
 
 
 @pytest.mark.parametrize("eval_fraction", [0.1, 0])
-def test_examples_without_masks_are_no_riddle(tmp_path, eval_fraction):
+def test_examples_without_masks_are_explained(tmp_path, eval_fraction):
     write_text(tmp_path, num_documents=60)
     page = make_page(
         tmp_path,
@@ -291,7 +292,9 @@ def test_examples_without_masks_are_no_riddle(tmp_path, eval_fraction):
         assert 'class="mask"' not in examples
 
 
-def test_a_packed_set_says_what_packing_saves_and_how_documents_lie(tmp_path):
+def test_a_packed_dataset_shows_what_packing_saves_and_how_documents_lie(
+    tmp_path,
+):
     write_text(tmp_path, num_documents=60)
     page = make_page(tmp_path, rows={"packing": True, "seq_length": 256})
     train = manifests.read(f"{tmp_path}/set").splits["train"]
@@ -326,7 +329,7 @@ def test_pairs_have_a_histogram_for_each_part(tmp_path):
 
 
 def histograms(page):
-    """The bins of each: {title: {name: count}}."""
+    """The bins of each histogram: {title: {name: count}}."""
     return {
         title: {
             name: int(count.replace(",", ""))
@@ -345,15 +348,15 @@ def test_each_number_is_in_the_bin_of_its_name():
     assert bins[:2] == [("1 – 2", 3), ("3 – 4", 2)]
     assert bins[-1] == ("63 – 64", 1)
     assert page._bins(np.array([0, 2, 2])) == [("0", 1), ("1", 0), ("2", 2)]
-    # The last bin ends with the largest.
+    # The last bin ends at the largest value.
     assert page._bins(np.arange(1, 36))[-1] == ("35", 1)
 
 
-def test_what_a_dropped_document_is_like_is_not_called_kept(built):
+def test_the_earlier_of_two_near_duplicates_is_not_called_kept(built):
     def document(name):
         return {"id": name, "text": f"The text of {name}."}
 
-    # Of the chain a, b, c only a was kept.
+    # Only a was kept of the chain a, b, c.
     pairs = [
         {"similarity": 0.9, "earlier": document("a"), "later": document("b")},
         {"similarity": 0.9, "earlier": document("b"), "later": document("c")},
@@ -377,7 +380,7 @@ def test_records_of_another_builder_have_a_page(make_dataset):
     assert f"<td>{manifest.splits['train'].num_documents}</td>" in page
 
 
-def test_a_set_that_is_not_whole_is_refused(built, tmp_path):
+def test_an_incomplete_dataset_is_refused(built, tmp_path):
     shutil.copytree(built / "set", tmp_path / "set")
     (tmp_path / "set" / vocabulary.FILE_NAME).write_text(
         "\n".join(vocabulary.SPECIAL_TOKENS)
@@ -419,9 +422,9 @@ needs_chromium = pytest.mark.skipif(
 def browse(tmp_path):
     """Opens a page in Chromium.
 
-    `browse(text)` -> (addresses that the page asked for, lines that it wrote
-    to the console, a picture of it). A server of our own has the page, for
-    what a file asks of other files is in no log.
+    `browse(text)` -> (addresses that the page asked for, lines that it wrote to
+    the console, a picture of it). The page comes from a server, because
+    Chromium does not log the requests of a local file.
     """
     folder = tmp_path / "served"
     folder.mkdir()
@@ -434,7 +437,7 @@ def browse(tmp_path):
 
         def open_page(text):
             (folder / "report.html").write_text(text)
-            # A profile of its own, lest an earlier page is in its cache.
+            # A new profile, because the cache may hold an earlier page.
             return run_chromium(address, tempfile.mkdtemp(dir=tmp_path))
 
         yield open_page
@@ -469,7 +472,7 @@ def run_chromium(address, folder):
         for event in json.loads(files.read_text(log))["events"]
         if "initiator" in event.get("params", {})
     ]
-    # What the browser asks for by itself, the page included, no origin began.
+    # Requests of the browser itself, such as the page, have no initiator.
     asked = {is_page: [] for is_page in (False, True)}
     for params in events:
         asked[params["initiator"] != "not an origin"].append(params["url"])
@@ -479,7 +482,9 @@ def run_chromium(address, folder):
 
 
 @needs_chromium
-def test_chromium_opens_it_and_it_asks_for_nothing(built, browse, tmp_path):
+def test_chromium_opens_the_page_and_the_page_asks_for_nothing(
+    built, browse, tmp_path
+):
     page = built / "report.html"
     if REPORT_OF:
         page = tmp_path / "report.html"
@@ -505,12 +510,12 @@ def test_chromium_opens_it_and_it_asks_for_nothing(built, browse, tmp_path):
         ("<script>throw Error('a fault')</script>", None),
     ],
 )
-def test_chromium_tells_of_a_page_that_is_broken(
+def test_chromium_reports_a_page_that_is_broken(
     built, browse, broken, asked_for
 ):
     page = (built / "report.html").read_text()
     page = page.replace("</main>", f"{broken}</main>")
-    # The policy keeps all of it from happening, and says so.
+    # The page's policy prevents all of it, and chromium reports that.
     asked, console, _ = browse(page)
     assert asked == [] and "Content Security Policy" in console[0]
     asked, console, _ = browse(re.sub("<meta http-equiv[^>]*>", "", page))

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from bert_pretrain import files, options
 from bert_pretrain.data import records, vocabulary
-from tfrecord_builders import build
 from tfrecord_builders.stages import build_config
 
 WORDS = [
@@ -69,9 +68,9 @@ def config_of(folder, name="set", num_workers=1, **values):
         )
         (dataset[nested] if nested else dataset)[key] = value
     return options.from_dict(
-        build.BuildConfig,
+        build_config.BuildConfig,
         {
-            "set": dataset,
+            "dataset": dataset,
             "output_dir": f"{folder}/{name}",
             "num_workers": num_workers,
         },

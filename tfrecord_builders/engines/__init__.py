@@ -1,1 +1,1 @@
-"""What runs the work units of a build: this machine, or Apache Beam."""
+"""Engines, which run work units: on this machine, or by Apache Beam."""

@@ -1,11 +1,10 @@
-"""Running work units on a cluster, or by Apache Beam on this machine.
+"""The engine that runs units by Apache Beam, on a cluster or this machine.
 
-One pipeline a stage: the numbers of its units, spread over the workers, each
-run as `engine.attempt` runs it anywhere. What goes through Beam is numbers
-alone; the stage itself lies in the work folder, from which a worker reads it,
-as the summaries and what failed do. So a worker that does not see the
-folder says so, a pipeline is small whatever the number of units, and the next
-run finds what an earlier one finished.
+Each stage is one pipeline. Its elements are only the numbers of the units, so
+that a pipeline is small for any number of units. Workers read the stage itself
+from the work folder and write summaries and failures to the same folder.
+Therefore a worker that cannot reach the folder can report it, and a later run
+finds what an earlier run finished.
 """
 
 import argparse
@@ -17,7 +16,8 @@ import io
 import logging
 import pickle
 import re
-import time
+from collections.abc import Sequence
+from typing import Any
 
 import apache_beam
 import tensorflow as tf
@@ -26,11 +26,11 @@ from apache_beam.options import pipeline_options
 from bert_pretrain import errors, files, locks
 from tfrecord_builders.engines import engine
 
-# They run where this process runs. DirectRunner means FnApiRunner here: it
-# would first look on the network for a program to run pipelines with.
+# These run on the machine of this process. FnApiRunner replaces DirectRunner,
+# which would first search the network for a program that runs pipelines.
 _LOCAL_RUNNERS = pipeline_options.StandardOptions.LOCAL_RUNNERS
 _DIRECT_RUNNER = "FnApiRunner"
-# Their workers have no folder in common with this machine.
+# The workers of these share no folder with this machine.
 _REMOTE_RUNNERS = ("DataflowRunner",)
 _METRICS = "build"
 _FAILURE_SUFFIX = ".failed.json"
@@ -38,13 +38,15 @@ _USER_ERROR = re.compile(rf"{errors.UserError.__name__}: (.*)")
 
 
 class BeamEngine:
-    """Runs stages as Beam pipelines; `LocalEngine` is the same elsewhere."""
+    """Runs stages as Beam pipelines."""
 
-    def __init__(self, work_dir, flags, inputs=()):
-        """Checks what can be checked before anything runs.
+    def __init__(
+        self, work_dir: str, flags: Sequence[str], inputs: Sequence[str] = ()
+    ) -> None:
+        """Checks as much as possible before anything runs.
 
         Args:
-          flags: Beam's own, as given on the command line.
+          flags: Beam's own flags, as given on the command line.
           inputs: paths that the units read.
 
         Raises:
@@ -58,44 +60,46 @@ class BeamEngine:
             for path in (work_dir, *inputs):
                 _refuse_local(path, self._runner)
         if self._runner in _LOCAL_RUNNERS:
-            # Channels opened and closed; what fails arrives as an exception.
+            # Hides messages about channels. Failures arrive as exceptions.
             logging.getLogger("apache_beam").setLevel(logging.WARNING)
         _pipeline(self._options)
-        self.seconds = {}  # by stage
 
-    def __enter__(self):
-        # A unit that a killed run began may still be under way.
+    def __enter__(self) -> "BeamEngine":
+        # A unit that a killed build began may still run.
         locks.wait_until_left(self._work_dir)
         return self
 
-    def __exit__(self, *exception):
-        pass
+    def __exit__(self, *exception: object) -> None:
+        """Does nothing, since no worker lives longer than its pipeline."""
 
-    def run(self, stage):
-        """Runs the units of a stage that are not done yet.
+    def run(self, stage: engine.Stage[Any]) -> list[engine.Summary]:
+        """Runs the units of a stage that are not finished.
 
         Returns:
-          The summaries of all units, in the units' order.
+          The summaries of all units, in the order of the units.
 
         Raises:
-          UserError: naming the failed units' inputs, after all others ran.
-          RuntimeError: likewise, if one failed by a defect of this program.
+          UserError: if units failed; see `engine.Engine.run`.
+          RuntimeError: if a unit failed by a defect of this program.
         """
         prefixes = engine.unit_prefixes(self._work_dir, stage)
-        # Only here: once its units run, workers write there.
+        # Now, because workers write to the folder as soon as a unit runs.
         files.remove_temporary_files(f"{self._work_dir}/{stage.name}")
         todo = engine.unfinished(prefixes)
-        started = time.monotonic()
         if len(todo) == 1:
-            # No cluster does it sooner, and starting one takes minutes.
+            # A cluster would not be faster and takes minutes to start.
             (i,) = todo
             failures = {i: engine.attempt(stage, i, prefixes[i], _ignore)}
         else:
             failures = self._run_units(stage, prefixes, todo)
-        self.seconds[stage.name] = time.monotonic() - started
         return engine.summaries(stage, prefixes, failures)
 
-    def _run_units(self, stage, prefixes, todo):
+    def _run_units(
+        self,
+        stage: engine.Stage[Any],
+        prefixes: Sequence[str],
+        todo: Sequence[int],
+    ) -> dict[int, engine.Failure | None]:
         if not todo:
             return {}
         print(
@@ -103,14 +107,16 @@ class BeamEngine:
             f"by {self._runner} …",
             flush=True,
         )
-        _forget_failures(f"{self._work_dir}/{stage.name}")
+        _remove_failures(f"{self._work_dir}/{stage.name}")
         self._run_pipeline(stage, todo)
         return {
             i: _read_failure(prefixes[i], stage, i)
             for i in engine.unfinished(prefixes)
         }
 
-    def _run_pipeline(self, stage, todo):
+    def _run_pipeline(
+        self, stage: engine.Stage[Any], todo: Sequence[int]
+    ) -> None:
         path = f"{self._work_dir}/{stage.name}/stage.pickle"
         content = pickle.dumps(stage)
         files.write_bytes(path, content)
@@ -125,48 +131,58 @@ class BeamEngine:
         )
         try:
             pipeline.run().wait_until_finish()
-        # All errors: each runner has its own, with the worker's as text.
+        # All errors: each runner has its own type, and the text of the
+        # worker's error in its message.
         except Exception as error:
             if found := _USER_ERROR.search(str(error)):
                 raise errors.UserError(found[1]) from error
             raise
 
 
-def _ignore(report):
+def _ignore(report: engine.Report) -> None:
     del report
 
 
-def _pipeline(options):
+def _pipeline(
+    options: pipeline_options.PipelineOptions,
+) -> apache_beam.Pipeline:
     try:
         return apache_beam.Pipeline(options=options)
     except (ImportError, ValueError) as error:
-        # Options that are missing, an unknown runner, one not installed.
+        # A missing option, or a runner that is unknown or not installed.
         raise errors.UserError(f"Beam says: {error}") from error
 
 
-def _parse(flags):
-    """Beam's options, each of which it must know."""
-    parsers = []
-    # The parser of all options, without the warnings of one that is used.
+def _parse(flags: Sequence[str]) -> pipeline_options.PipelineOptions:
+    """Parses Beam's flags.
+
+    Raises:
+      UserError: if a flag is unknown or has a wrong value.
+    """
+    parsers: list[argparse.ArgumentParser] = []
+    # Gets the parser of all options. `PipelineOptions` only logs a warning
+    # about unknown flags.
     pipeline_options.PipelineOptions([]).get_all_options(
         add_extra_args_fn=parsers.append
     )
-    said = io.StringIO()
+    usage = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(usage):
             _, unknown = parsers[0].parse_known_args(list(flags))
     except (SystemExit, argparse.ArgumentError) as error:
-        line = said.getvalue().strip().rpartition("\n")[2]
+        line = usage.getvalue().strip().rpartition("\n")[2]
         raise errors.UserError(
             f"a flag for Beam: {line.partition('error: ')[2] or error}."
         ) from error
     options = pipeline_options.PipelineOptions(list(flags))
     runner = _runner(options)
-    # Job servers, as Flink's and Spark's, have options that only they know.
+    # Other runners, such as Flink's, may have options of their own that this
+    # parser does not know.
     if unknown and runner in (*_LOCAL_RUNNERS, *_REMOTE_RUNNERS):
         raise errors.UserError(
             f"unknown flag {unknown[0].partition('=')[0]}: neither the "
-            f"builder nor Beam's {runner} has it; --help lists the builder's."
+            f"builder nor Beam's {runner} has it; --help lists the flags of "
+            "the builder."
         )
     if runner in ("DirectRunner", "SwitchingDirectRunner"):
         options.view_as(
@@ -175,26 +191,26 @@ def _parse(flags):
     return options
 
 
-def _runner(options):
+def _runner(options: pipeline_options.PipelineOptions) -> str:
     standard = options.view_as(pipeline_options.StandardOptions)
     return (standard.runner or standard.DEFAULT_RUNNER).rpartition(".")[2]
 
 
-def _refuse_local(path, runner):
+def _refuse_local(path: str, runner: str) -> None:
     if "://" not in path:
         raise errors.UserError(
-            f"{path} is on this machine, where the workers of {runner} do "
-            "not see it: give a gs:// path."
+            f"{path} is on this machine, and the workers of {runner} cannot "
+            "read it; give a gs:// path."
         )
 
 
 # ----------------------------------------------------------------- on a worker
 
 
-def _run_unit(path, digest, i):
-    """Does unit `i` of the stage in the file `path`."""
+def _run_unit(path: str, digest: str, i: int) -> None:
+    """Runs unit `i` of the stage that is pickled in the file `path`."""
     stage_dir = path.rpartition("/")[0]
-    # Looked for first: entering a folder would make it.
+    # This check must come before `locks.enter`, which makes the folder.
     with errors.naming(path):
         if not tf.io.gfile.exists(path):
             raise errors.UserError(
@@ -207,7 +223,7 @@ def _run_unit(path, digest, i):
     summary_path = engine.summary_path(prefix)
     handle = locks.enter(work_dir)
     try:
-        # Runners repeat units, for instance if a worker died beside them.
+        # Runners repeat units, for example after another worker died.
         if tf.io.gfile.exists(summary_path):
             return
         failure = engine.attempt(stage, i, prefix, _count)
@@ -218,18 +234,18 @@ def _run_unit(path, digest, i):
 
 
 @functools.lru_cache(maxsize=1)
-def _read_stage(path, digest):
+def _read_stage(path: str, digest: str) -> engine.Stage[Any]:
     content = files.read_bytes(path)
     if hashlib.sha256(content).hexdigest() != digest:
         raise errors.UserError(
-            f"{path} is not the file that the builder wrote: let one build at "
-            "a time work in this folder."
+            f"{path} is not the file that this build wrote: run only one "
+            "build at a time in this folder."
         )
     return pickle.loads(content)
 
 
-def _count(report):
-    """Shows in the runner's monitoring what a unit tells."""
+def _count(report: engine.Report) -> None:
+    """Adds a report to the counters in the runner's monitoring."""
     for name, number in zip(("bytes", "items"), report, strict=True):
         apache_beam.metrics.Metrics.counter(_METRICS, name).inc(number)
 
@@ -237,24 +253,27 @@ def _count(report):
 # ------------------------------------------------------------ units that failed
 
 
-def _failure_path(prefix):
+def _failure_path(prefix: str) -> str:
     return prefix + _FAILURE_SUFFIX
 
 
-def _forget_failures(folder):
-    # One listing: asking for each name takes long on object stores.
+def _remove_failures(folder: str) -> None:
+    # One listing: a request for each file takes long on object stores.
     with errors.naming(folder):
         for name in tf.io.gfile.listdir(folder):
             if name.endswith(_FAILURE_SUFFIX):
                 tf.io.gfile.remove(f"{folder}/{name}")
 
 
-def _read_failure(prefix, stage, i):
+def _read_failure(
+    prefix: str, stage: engine.Stage[Any], i: int
+) -> engine.Failure:
     path = _failure_path(prefix)
     with errors.naming(path):
         if tf.io.gfile.exists(path):
             return engine.Failure(**files.read_json(path))
     return engine.Failure(
-        reason=f"{stage.name_of(i, prefix)}: the runner ended without "
-        "having done it; see its log, and run the same command again"
+        reason=f"{stage.name_of(i, prefix)}: the runner ended without a "
+        "result for it; see the log of the runner, and run the same command "
+        "again"
     )

@@ -1,4 +1,4 @@
-"""Running work units in processes of this machine, with a progress bar."""
+"""The engine that runs units in processes of this machine."""
 
 import concurrent.futures
 import contextlib
@@ -8,8 +8,10 @@ import os
 import queue
 import signal
 import threading
-import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import process
+from multiprocessing import connection, context
+from typing import Any
 
 import tensorflow as tf
 import tqdm
@@ -21,35 +23,35 @@ _POLL_SECONDS = 0.05
 
 
 class LocalEngine:
-    """Runs stages in worker processes of this machine.
+    """Runs stages in worker processes, and shows a progress bar.
 
-    With one worker the units run in this process: TensorFlow is not loaded a
-    second time. Otherwise a thread for each worker hands it a unit at a time,
-    so that it is known which unit a worker was at when it was killed, and the
-    other workers go on.
+    With one worker the units run in this process, so that TensorFlow is not
+    loaded a second time. With several workers, each one gets its units from a
+    thread of its own, one at a time. If a worker is killed, its unit is known
+    and the other workers continue.
     """
 
-    def __init__(self, work_dir, num_workers):
+    def __init__(self, work_dir: str, num_workers: int) -> None:
         self.work_dir = work_dir
         self._num_workers = num_workers
-        self._workers = []
-        self.seconds = {}  # by stage
+        self._workers: list[_Worker] = []
 
-    def __enter__(self):
-        # Workers of a run that was killed may need a moment to notice.
+    def __enter__(self) -> "LocalEngine":
+        # Workers of a killed build may still run for a moment.
         locks.wait_until_left(self.work_dir)
-        # A forked copy of a process that runs TensorFlow's threads hangs.
-        context = multiprocessing.get_context("spawn")
-        # Messages are shorter than what a pipe takes at once, so that it needs
-        # no lock, which a killed worker would leave locked.
-        self._reports, self._send = context.Pipe(duplex=False)
+        # Not "fork": a forked copy of a process in which TensorFlow runs
+        # threads hangs.
+        spawn = multiprocessing.get_context("spawn")
+        # A report is so short that the pipe takes it in one piece. So there is
+        # no lock, which a killed worker would never release.
+        self._reports, self._send = spawn.Pipe(duplex=False)
         if self._num_workers > 1:
             self._workers = [
-                _Worker(context, (self.work_dir, self._send))
+                _Worker(spawn, (self.work_dir, self._send))
                 for _ in range(self._num_workers)
             ]
-            # The last one that was used comes first: it has been started.
-            self._idle = queue.LifoQueue()
+            # A stack: the worker that was used last has already started.
+            self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
             for worker in self._workers:
                 self._idle.put(worker)
             self._threads = concurrent.futures.ThreadPoolExecutor(
@@ -57,7 +59,9 @@ class LocalEngine:
             )
         return self
 
-    def __exit__(self, kind, *exception):
+    def __exit__(
+        self, kind: type[BaseException] | None, *exception: object
+    ) -> None:
         if self._workers:
             if kind is not None:
                 for worker in self._workers:
@@ -68,20 +72,19 @@ class LocalEngine:
         self._send.close()
         self._reports.close()
 
-    def run(self, stage):
-        """Runs the units of a stage that are not done yet.
+    def run(self, stage: engine.Stage[Any]) -> list[engine.Summary]:
+        """Runs the units of a stage that are not finished.
 
         Returns:
-          The summaries of all units, in the units' order.
+          The summaries of all units, in the order of the units.
 
         Raises:
-          UserError: naming the failed units' inputs, after all others ran.
-          RuntimeError: likewise, if one failed by a defect of this program.
+          UserError: if units failed; see `engine.Engine.run`.
+          RuntimeError: if a unit failed by a defect of this program.
         """
         prefixes = engine.unit_prefixes(self.work_dir, stage)
         files.remove_temporary_files(f"{self.work_dir}/{stage.name}")
         todo = engine.unfinished(prefixes)
-        started = time.monotonic()
         with _progress_bar(stage, len(todo), self._reports):
             if self._workers:
                 failures = self._run_in_workers(stage, prefixes, todo)
@@ -90,10 +93,14 @@ class LocalEngine:
                     i: engine.attempt(stage, i, prefixes[i], self._send.send)
                     for i in todo
                 }
-        self.seconds[stage.name] = time.monotonic() - started
         return engine.summaries(stage, prefixes, failures)
 
-    def _run_in_workers(self, stage, prefixes, todo):
+    def _run_in_workers(
+        self,
+        stage: engine.Stage[Any],
+        prefixes: Sequence[str],
+        todo: Sequence[int],
+    ) -> dict[int, engine.Failure | None]:
         futures = {
             self._threads.submit(self._run_in_worker, stage, i, prefixes[i]): i
             for i in todo
@@ -103,143 +110,160 @@ class LocalEngine:
             for future in concurrent.futures.as_completed(futures)
         }
 
-    def _run_in_worker(self, stage, i, prefix):
-        # Of the units only this one: a long list would be sent each time.
-        unit = dataclasses.replace(stage, units=[stage.units[i]])
+    def _run_in_worker(
+        self, stage: engine.Stage[Any], i: int, prefix: str
+    ) -> engine.Failure | None:
+        # Only this unit: a long list would be sent to the worker each time.
+        stage = dataclasses.replace(stage, units=[stage.units[i]])
         worker = self._idle.get()
         try:
-            return worker.run(unit, prefix)
+            return worker.run(stage, prefix)
         finally:
             self._idle.put(worker)
 
 
-def num_cores():
-    """The cores that this process may use."""
-    return (
-        len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1
-    )
+def num_cores() -> int:
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _Worker:
-    """A process that runs one unit at a time; when killed, it is replaced."""
+    """A process that runs one unit at a time; it is replaced if it dies."""
 
-    def __init__(self, context, arguments):
-        self._context, self._arguments = context, arguments
-        self._pool = self._pid = None
+    def __init__(
+        self,
+        spawn: context.SpawnContext,
+        arguments: tuple[str, connection.Connection],
+    ) -> None:
+        self._spawn, self._arguments = spawn, arguments
+        self._pool: concurrent.futures.ProcessPoolExecutor | None = None
+        self._pid: int | None = None
         self._is_killed = False
 
-    def run(self, stage, prefix):
-        """`attempt` of the stage's only unit, in the process."""
+    def run(
+        self, stage: engine.Stage[Any], prefix: str
+    ) -> engine.Failure | None:
+        """Calls `engine.attempt` in the process for the stage's only unit."""
         has_started = True
         for _ in range(engine.NUM_ATTEMPTS):
             if self._is_killed:
                 break
             try:
-                self._start()
-                return self._pool.submit(
-                    _attempt_in_worker, stage, prefix
-                ).result()
+                pool = self._start()
+                return pool.submit(_attempt_in_worker, stage, prefix).result()
             except process.BrokenProcessPool:
                 has_started = self._pid is not None
                 self.close()
-        what = (
+        reason = (
             f"was killed {engine.NUM_ATTEMPTS} times, most often because "
             "memory ran out: run the same command again with a smaller "
             "num_workers"
             if has_started
-            else f"ended {engine.NUM_ATTEMPTS} times before it began with it: "
-            "mend what it printed above, and run the same command again"
+            else f"ended {engine.NUM_ATTEMPTS} times before it began to work: "
+            "correct the cause, which it printed above, and run the same "
+            "command again"
         )
         return engine.Failure(
-            reason=f"{stage.name_of(0, prefix)}: its worker process {what}; "
+            reason=f"{stage.name_of(0, prefix)}: its worker process {reason}; "
             "finished units are kept"
         )
 
-    def _start(self):
+    def _start(self) -> concurrent.futures.ProcessPoolExecutor:
         if self._pool is None:
             self._pool = concurrent.futures.ProcessPoolExecutor(
-                1, self._context, _start_worker, self._arguments
+                1, self._spawn, _start_worker, self._arguments
             )
             self._pid = self._pool.submit(os.getpid).result()
-            if self._is_killed:  # While it started, and was not known yet.
+            # `kill` may have been called before the process id was known.
+            if self._is_killed:
                 self.kill()
+        return self._pool
 
-    def kill(self):
+    def kill(self) -> None:
+        """Kills the process and starts no other."""
         self._is_killed = True
         if self._pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
 
-    def close(self):
+    def close(self) -> None:
+        """Waits for the end of the process."""
         if self._pool:
             self._pool.shutdown()
         self._pool = self._pid = None
 
 
-_send = None
+# In a worker process: sends a report to the parent.
+_send: Callable[[engine.Report], None]
 
 
-def _start_worker(work_dir, send):
+def _start_worker(work_dir: str, reports: connection.Connection) -> None:
     global _send
-    _send = send.send
-    # The parent hears of Ctrl-C too, and ends its workers.
+    _send = reports.send
+    # Ctrl-C reaches the parent too, which ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
+    assert parent is not None
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     locks.enter(work_dir)
-    # Only now: whoever found the folder left before finds no work done later.
+    # This check must come after `enter`: a later build that found the folder
+    # free must not meet work of this process.
     if not parent.is_alive():
         os._exit(1)
-    # Parallelism is over units: one worker, one core.
+    # Each worker uses one core; the units run in parallel.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def _end_with(parent):
-    """Ends this worker when its parent is gone, even by SIGKILL."""
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    """Ends this worker when its parent ends, even by SIGKILL."""
     parent.join()
     os._exit(1)
 
 
-def _attempt_in_worker(stage, prefix):
+def _attempt_in_worker(
+    stage: engine.Stage[Any], prefix: str
+) -> engine.Failure | None:
     return engine.attempt(stage, 0, prefix, _send)
 
 
 @contextlib.contextmanager
-def _progress_bar(stage, num_todo, reports):
+def _progress_bar(
+    stage: engine.Stage[Any], num_todo: int, reports: connection.Connection
+) -> Iterator[None]:
     if not num_todo:
         yield
         return
-    share = num_todo / len(stage.units)  # units differ little in size
+    # Units have about the same size.
+    num_bytes_todo = int(stage.num_bytes * num_todo / len(stage.units))
     with tqdm.tqdm(
-        total=int(stage.num_bytes * share),
-        desc=stage.name,
-        unit="B",
-        unit_scale=True,
+        total=num_bytes_todo, desc=stage.name, unit="B", unit_scale=True
     ) as bar:
-        count = 0
-        done = threading.Event()
+        num_items_done = 0
+        is_done = threading.Event()
 
-        def drain():
-            nonlocal count
+        def show_reports() -> None:
+            nonlocal num_items_done
             while True:
                 if not reports.poll(_POLL_SECONDS):
-                    if done.is_set():
+                    if is_done.is_set():
                         return
                     continue
                 num_bytes, num_items = reports.recv()
-                count += num_items
-                bar.set_postfix_str(f"{count:,} {stage.item}", refresh=False)
+                num_items_done += num_items
+                bar.set_postfix_str(
+                    f"{num_items_done:,} {stage.item}", refresh=False
+                )
                 bar.update(num_bytes)
 
-        thread = threading.Thread(target=drain, daemon=True)
+        thread = threading.Thread(target=show_reports, daemon=True)
         thread.start()
         try:
             yield
         finally:
-            done.set()
+            is_done.set()
             thread.join()
-        # What units tell is near their size, not equal to it.
-        bar.update(max(0, bar.total - bar.n))
+        # The sizes in the reports are approximate.
+        bar.update(max(0, num_bytes_todo - bar.n))

@@ -1,1 +1,1 @@
-"""The stages of a build, in the order in which they run."""
+"""The stages of a build, and the build itself (pipeline.py)."""

@@ -1,25 +1,31 @@
 """The manifest of a build, from the summaries of its stages."""
 
 import collections
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from bert_pretrain import files
-from bert_pretrain.data import manifests, records
+from bert_pretrain.data import manifests, records, vocabulary
+from tfrecord_builders.engines import engine
 from tfrecord_builders.quality import filters
-from tfrecord_builders.stages import origin
+from tfrecord_builders.stages import build_config, document_parts, origin
 
 
-def _sum_counts(summaries):
-    return sum(
-        (collections.Counter(summary["counts"]) for summary in summaries),
-        collections.Counter(),
-    )
-
-
-def make(work, vocab, parts, counted, row_summaries, written):
-    """The manifest, from the parts and the summaries of the stages.
+def make(
+    work: build_config.Work,
+    vocab: vocabulary.Vocabulary,
+    parts: Sequence[document_parts.DocumentPart],
+    *,
+    document_summaries: Sequence[engine.Summary],
+    row_summaries: Sequence[engine.Summary],
+    shard_summaries: Sequence[engine.Summary],
+) -> manifests.Manifest:
+    """Makes the manifest.
 
     Args:
-      counted: summaries that have counts of documents by file.
+      document_summaries: of all stages that count documents by file.
+      row_summaries: of the stage "rows".
+      shard_summaries: of the stage "shards".
     """
     config, row_counts = work.config, _sum_counts(row_summaries)
     weights = {
@@ -35,12 +41,13 @@ def make(work, vocab, parts, counted, row_summaries, written):
         vocab_sha256=vocab.sha256,
         is_lower_case=vocab.is_lower_case,
         splits={
-            name: _split(name, config, row_counts, written)
+            name: _split(name, config, row_counts, shard_summaries)
             for name in records.SPLITS
         },
         options=origin.dataset_options(config, vocab),
-        sources=tuple(_sources(work, weights, counted)),
-        documents=document_counts(counted) | _state_thresholds(config.filters),
+        sources=tuple(_sources(work, weights, document_summaries)),
+        documents=document_counts(document_summaries)
+        | _thresholds(config.filters),
         rows={
             name: sum(row_counts[f"{split}_{name}"] for split in records.SPLITS)
             for name in ("num_tokens_cut", "num_documents_unpaired")
@@ -48,10 +55,30 @@ def make(work, vocab, parts, counted, row_summaries, written):
     )
 
 
-def _split(name, config, row_counts, written):
-    mine = [summary for summary in written if summary["split"] == name]
-    counts = _sum_counts(mine)
-    shards = tuple(manifests.Shard(**summary["shard"]) for summary in mine)
+def document_counts(summaries: Iterable[engine.Summary]) -> dict[str, Any]:
+    """Counts the documents of all files that were read, kept and dropped.
+
+    Args:
+      summaries: of all stages that count documents by file.
+    """
+    counts: collections.Counter[str] = collections.Counter()
+    for summary in summaries:
+        for file_counts in summary["counts"].values():
+            counts.update(file_counts)
+    return _kept_and_dropped(counts)
+
+
+def _split(
+    name: str,
+    config: build_config.DatasetConfig,
+    row_counts: Mapping[str, int],
+    shard_summaries: Sequence[engine.Summary],
+) -> manifests.Split:
+    of_split = [
+        summary for summary in shard_summaries if summary["split"] == name
+    ]
+    counts = _sum_counts(of_split)
+    shards = tuple(manifests.Shard(**summary["shard"]) for summary in of_split)
     num_examples = sum(shard.num_examples for shard in shards)
     capacity = num_examples * config.rows.seq_length
     return manifests.Split(
@@ -63,13 +90,18 @@ def _split(name, config, row_counts, written):
         padding_fraction=round(1 - counts["num_tokens"] / max(1, capacity), 4),
         unpacked_padding_fraction=_unpacked_padding(name, config, row_counts),
         max_id=max(
-            (summary["counts"].get("max_id", 0) for summary in mine), default=0
+            (summary["counts"].get("max_id", 0) for summary in of_split),
+            default=0,
         ),
         shards=shards,
     )
 
 
-def _unpacked_padding(name, config, row_counts):
+def _unpacked_padding(
+    name: str,
+    config: build_config.DatasetConfig,
+    row_counts: Mapping[str, int],
+) -> float | None:
     if not config.rows.packing:
         return None
     capacity = row_counts[f"{name}_num_rows_unpacked"] * config.rows.seq_length
@@ -77,40 +109,37 @@ def _unpacked_padding(name, config, row_counts):
     return round(1 - num_tokens / max(1, capacity), 4)
 
 
-def _sources(work, weights, counted):
-    """What was read of each input file."""
+def _sources(
+    work: build_config.Work,
+    weights: Mapping[str, float],
+    summaries: Iterable[engine.Summary],
+) -> Iterator[dict[str, Any]]:
+    """Yields the manifest's entry for each input file."""
     inputs = files.read_json(origin.path_of(work))["inputs"]
-    by_path = {path: collections.Counter() for path in inputs}
-    for summary in counted:
+    by_path: dict[str, collections.Counter[str]] = {
+        path: collections.Counter() for path in inputs
+    }
+    for summary in summaries:
         for path, counts in summary["counts"].items():
             by_path[path].update(counts)
     for path, counts in sorted(by_path.items()):
         yield {
             "path": path,
             **inputs[path],
-            # The pattern: its number says little beside other files.
+            # The pattern instead of its number, which means little here.
             "input": work.config.source.input[inputs[path]["input"]],
             "weight": round(weights.get(path, 1.0), 6),
             **_kept_and_dropped(counts),
         }
 
 
-def document_counts(counted):
-    counts = collections.Counter()
-    for summary in counted:
-        for of_file in summary["counts"].values():
-            counts.update(of_file)
-    return _kept_and_dropped(counts)
-
-
-def _state_thresholds(config):
-    """What documents were judged by, where they were."""
+def _thresholds(config: filters.FiltersConfig) -> dict[str, Any]:
     if config.filters == "none":
         return {}
     return {"thresholds": filters.THRESHOLDS}
 
 
-def _kept_and_dropped(counts):
+def _kept_and_dropped(counts: Mapping[str, int]) -> dict[str, Any]:
     dropped = {
         name: n
         for name, n in counts.items()
@@ -122,3 +151,12 @@ def _kept_and_dropped(counts):
         "dropped": dict(sorted(dropped.items())),
         "boilerplate_lines": counts["boilerplate_lines"],
     }
+
+
+def _sum_counts(
+    summaries: Iterable[engine.Summary],
+) -> collections.Counter[str]:
+    return sum(
+        (collections.Counter(summary["counts"]) for summary in summaries),
+        collections.Counter(),
+    )

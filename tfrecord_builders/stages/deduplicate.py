@@ -1,61 +1,66 @@
-"""The stages that find duplicates, and decide which documents to leave out."""
+"""The stages that find duplicates and choose the documents to leave out."""
 
 import collections
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 from tfrecord_builders.engines import engine
+from tfrecord_builders.quality import minhash
 from tfrecord_builders.sources import documents
-from tfrecord_builders.stages import duplicates
+from tfrecord_builders.stages import build_config, document_parts, duplicates
 
 
-def find_stage(work, all_parts):
+def find_stage(
+    work: build_config.Work, parts: Sequence[document_parts.DocumentPart]
+) -> engine.Stage[duplicates.KeyRange]:
+    """The stage that writes the links between duplicates."""
     config = work.config.deduplication
-    units = duplicates.plan(all_parts, config)
-    num_documents = sum(part.num_documents for part in all_parts)
+    units = duplicates.plan(parts, config)
+    num_documents = sum(part.num_documents for part in parts)
     return engine.Stage(
         name="deduplicate",
         item="keys",
         units=units,
-        run=functools.partial(_deduplicate, config, all_parts),
+        run=functools.partial(_find, config, parts),
         num_bytes=8 * num_documents * len(units),
     )
 
 
-def _deduplicate(config, all_parts, unit, prefix, progress):
-    links = duplicates.find(
-        all_parts, config, unit, prefix + ".links", progress
-    )
-    return {"num_links": links}
+def resolve_stage(
+    work: build_config.Work,
+    parts: Sequence[document_parts.DocumentPart],
+    find: engine.Stage[duplicates.KeyRange],
+) -> engine.Stage[Sequence[duplicates.KeyRange]]:
+    """The stage that chooses the documents to leave out, in a single unit.
 
-
-def resolve_stage(work, all_parts, deduplicate):
+    Args:
+      find: the stage that wrote the links.
+    """
     return engine.Stage(
         name="resolve",
         item="documents",
-        units=[deduplicate.units],
-        run=functools.partial(_resolve, work, all_parts),
+        units=[find.units],
+        run=functools.partial(_resolve, work, parts),
         num_bytes=0,
     )
 
 
-def _resolve(work, all_parts, units, prefix, progress):
-    del progress
-    counts, num_dropped, examples = duplicates.resolve(
-        all_parts,
-        units,
-        [f"{work.dir}/deduplicate/{i:05d}.links" for i in range(len(units))],
-        prefix + ".dropped",
+def weigh_parts(
+    work: build_config.Work,
+    parts: Sequence[document_parts.DocumentPart],
+    resolved: engine.Summary,
+) -> list[document_parts.DocumentPart]:
+    """Sets the weights of the parts by the options of their inputs.
+
+    Args:
+      resolved: the summary of the stage "resolve".
+    """
+    # Text of each input without its duplicates, approximately.
+    num_bytes: collections.defaultdict[int, float] = collections.defaultdict(
+        float
     )
-    return {"counts": counts, "num_dropped": num_dropped, "examples": examples}
-
-
-def weigh_parts(work, all_parts, resolved):
-    """The parts with the weights that the options ask for their inputs."""
-    num_bytes = collections.Counter()
-    for part, num_dropped in zip(
-        all_parts, resolved["num_dropped"], strict=True
-    ):
+    for part, num_dropped in zip(parts, resolved["num_dropped"], strict=True):
         num_kept = part.num_documents - num_dropped
         num_bytes[part.input] += part.num_bytes * num_kept / part.num_documents
     weights = {
@@ -63,6 +68,38 @@ def weigh_parts(work, all_parts, resolved):
         for number, count in num_bytes.items()
     }
     return [
-        dataclasses.replace(part, weight=weights[part.input])
-        for part in all_parts
+        dataclasses.replace(part, weight=weights[part.input]) for part in parts
     ]
+
+
+def _find(
+    config: minhash.DeduplicationConfig,
+    parts: Sequence[document_parts.DocumentPart],
+    unit: duplicates.KeyRange,
+    prefix: str,
+    progress: engine.UnitProgress,
+) -> engine.Summary:
+    num_links = duplicates.find(
+        parts, config, unit, prefix + ".links", progress
+    )
+    return {"num_links": num_links}
+
+
+def _resolve(
+    work: build_config.Work,
+    parts: Sequence[document_parts.DocumentPart],
+    key_ranges: Sequence[duplicates.KeyRange],
+    prefix: str,
+    progress: engine.UnitProgress,
+) -> engine.Summary:
+    del progress
+    counts, num_dropped, examples = duplicates.resolve(
+        parts,
+        key_ranges,
+        [
+            f"{work.dir}/deduplicate/{i:05d}.links"
+            for i in range(len(key_ranges))
+        ],
+        prefix + ".dropped",
+    )
+    return {"counts": counts, "num_dropped": num_dropped, "examples": examples}

@@ -1,31 +1,36 @@
-"""Parts: extracted documents on disk, in files of a bounded size.
+"""Document parts: extracted documents on disk, in files of a bounded size.
 
-A part is files that hold the same documents in the same order:
+The files of a part hold the same documents in the same order:
 
-    <path>.text        their texts, which are free of control characters,
-                       divided by one
+    <path>.text        their texts; the byte _DIVIDER, which no text contains,
+                       is between them
     <path>.ids         their ids, as a list in JSON
     <path>.hashes      their digests
-    <path>.signatures  the bands of their signatures, band after band, and
-                       then the fingerprints; only where these are wanted
+    <path>.signatures  the bands of their signatures, one band after another,
+                       then their fingerprints; only if near duplicates are
+                       dropped
 
 N = documents, K = bands, B = bytes of a fingerprint.
 """
 
 import dataclasses
 import json
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bert_pretrain import files
 from tfrecord_builders.quality import minhash
+from tfrecord_builders.sources import documents
 
-_DIVIDER = b"\x1e"  # Unicode's "record separator"
+# Of one document: its bands, uint64 [K], and its fingerprint, uint8 [B].
+Signature = tuple[np.ndarray, np.ndarray]
+_DIVIDER = b"\x1e"  # the control character "record separator"
 
 
 class Source(NamedTuple):
-    """Documents of a part that follow one another and come from one file."""
+    """Consecutive documents of a part that come from one file."""
 
     path: str
     num_documents: int
@@ -33,81 +38,112 @@ class Source(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DocumentPart:
-    path: str  # without the endings
-    number: int  # among all parts of a build
-    first_document: int  # its number among all documents of a build
-    num_documents: int
-    num_bytes: int  # of text
-    input: int  # the number of the --input that all of it comes from
-    sources: tuple[Source, ...]
-    weight: float = 1.0  # how many times it is trained on
+    """A part on disk; all of it comes from one --input.
 
-    def read(self):
+    Attributes:
+      path: without the file name endings.
+      number: index among all parts of the build.
+      first_document: index of its first document among those of the build.
+      num_bytes: size of the text.
+      input: index of the --input.
+      weight: how many times the documents occur in the training split.
+    """
+
+    path: str
+    number: int
+    first_document: int
+    num_documents: int
+    num_bytes: int
+    input: int
+    sources: tuple[Source, ...]
+    weight: float = 1.0
+
+    def read(self) -> Iterator[tuple[bytes, str]]:
         """Yields (digest, text) of each document."""
         digests = self.read_digests()
         texts = self._encoded_texts()
         for digest, text in zip(digests, texts, strict=True):
             yield digest.tobytes(), text.decode()
 
-    def read_documents(self, numbers):
-        """(id, text) of some documents, by their numbers."""
+    def read_documents(
+        self, numbers: Iterable[int]
+    ) -> dict[int, tuple[str, str]]:
+        """(id, text) of some documents, by their index in the part."""
         ids = files.read_json(self.path + ".ids")
         texts = self._encoded_texts()
         return {i: (ids[i], texts[i].decode()) for i in numbers}
 
-    def read_digests(self):
+    def read_digests(self) -> np.ndarray:
         """uint8 [N, DIGEST_BYTES]."""
         return minhash.as_digests(files.read_bytes(self.path + ".hashes"))
 
-    def read_band(self, number):
-        """uint64 [N]: one band of all signatures."""
+    def read_band(self, number: int) -> np.ndarray:
+        """One band of all signatures: uint64 [N]."""
         num_bytes = 8 * self.num_documents
         content = self._read_signatures(number * num_bytes, num_bytes)
         return np.frombuffer(content, "<u8")
 
-    def read_fingerprints(self, num_bands):
-        """uint8 [N, B]."""
+    def read_fingerprints(self, num_bands: int) -> np.ndarray:
+        """The fingerprints of all signatures: uint8 [N, B].
+
+        Args:
+          num_bands: K, the number of bands that were written.
+        """
         width = minhash.FINGERPRINT_BYTES
         content = self._read_signatures(
             8 * num_bands * self.num_documents, width * self.num_documents
         )
         return np.frombuffer(content, np.uint8).reshape(-1, width)
 
-    def source_numbers(self):
-        """int [N]: the place in `sources` that each document belongs to."""
+    def source_numbers(self) -> np.ndarray:
+        """Index in `sources` of the file of each document: int [N]."""
         return np.repeat(
             np.arange(len(self.sources)),
             [source.num_documents for source in self.sources],
         )
 
-    def _encoded_texts(self):
+    def _encoded_texts(self) -> list[bytes]:
         return files.read_bytes(self.path + ".text").split(_DIVIDER)
 
-    def _read_signatures(self, start, num_bytes):
+    def _read_signatures(self, start: int, num_bytes: int) -> bytes:
         return files.read_range(self.path + ".signatures", start, num_bytes)
 
 
 class PartWriter:
-    """Writes documents to parts of about `part_bytes` of text each."""
+    """Writes documents to parts of a bounded size.
 
-    def __init__(self, prefix):
+    Attributes:
+      parts: the parts so far, as the summary of a unit describes them.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.parts: list[dict[str, Any]] = []
         self._prefix = prefix
-        self._input, self._part_bytes = None, 0
+        self._input: int | None = None
+        self._part_bytes = 0
         self._start_part()
-        self.parts = []  # what `Part` holds, but for what is counted through
 
-    def start_input(self, number, part_bytes):
-        """Says which --input the documents that follow come from."""
+    def start_input(self, number: int, part_bytes: int) -> None:
+        """Sets the --input of the documents that follow.
+
+        Args:
+          part_bytes: text of each part, approximately.
+        """
         if number != self._input:
             self.flush()
         self._input, self._part_bytes = number, part_bytes
 
-    def add(self, document, path, digest, signature=None):
+    def add(
+        self,
+        document: documents.Document,
+        path: str,
+        digest: bytes,
+        signature: Signature | None = None,
+    ) -> None:
         """Adds a document.
 
         Args:
           path: the file that it comes from.
-          signature: `minhash.Signatures` of this one document.
         """
         text = document.text.encode("utf-8")
         self._ids.append(document.id)
@@ -116,13 +152,16 @@ class PartWriter:
         self._digests.append(digest)
         if signature:
             self._signatures.append(signature)
-        if not self._sources or self._sources[-1][0] != path:
-            self._sources.append([path, 0])
-        self._sources[-1][1] += 1
+        if self._sources and self._sources[-1].path == path:
+            num_documents = self._sources.pop().num_documents
+        else:
+            num_documents = 0
+        self._sources.append(Source(path, num_documents + 1))
         if self._num_bytes >= self._part_bytes:
             self.flush()
 
-    def flush(self):
+    def flush(self) -> None:
+        """Writes the documents that are not on disk yet."""
         if not self._texts:
             return
         path = f"{self._prefix}-{len(self.parts):05d}"
@@ -147,7 +186,10 @@ class PartWriter:
         )
         self._start_part()
 
-    def _start_part(self):
-        self._ids, self._texts, self._num_bytes = [], [], 0
-        self._digests = []
-        self._signatures, self._sources = [], []
+    def _start_part(self) -> None:
+        self._ids: list[str] = []
+        self._texts: list[bytes] = []
+        self._num_bytes = 0
+        self._digests: list[bytes] = []
+        self._signatures: list[Signature] = []
+        self._sources: list[Source] = []

@@ -1,48 +1,73 @@
-"""The documents of a build that are left out since an earlier one stands.
+"""Finds duplicates among the documents of a build, and which to leave out.
 
-    find       a range of digests, or of one band's values → links
-    resolve    all links → components, of which the first document is kept
+    find       a range of keys, of digests or of one band → links
+    resolve    all links → components, of which only the first document stays
 
-A link says that a later document repeats an earlier one. Whatever links
-connect, be it by way of others, is one component, and one document of it
-stands: so no two documents of a set are known as duplicates of each other,
-in whatever splits they are. The first is the one that comes first in the
-order of the inputs.
+A link connects a document to an earlier duplicate of it. Documents that are
+connected, directly or through other documents, form a component. Only its
+first document, in the order of the inputs, stays. Therefore the dataset holds
+no two documents that are known to be duplicates, not even in different splits.
 
-A unit of `find` reads its keys from every part, 8 or 16 bytes a document, and
-the fingerprints of the parts that hold a candidate, 32 bytes a document. It
-holds 80 bytes for each document of its range to find exact duplicates; near
-ones take 45, and 160 more for each candidate. So it is 85 MB for exact ones,
-130 MB if half of a range are candidates, and 215 MB if all are. `resolve`
-holds 2 bytes for each document, and 26 for each that has a link.
+Memory: a unit of `find` reads its keys from every part (16 bytes of each
+document for digests, 8 for a band), and the fingerprints of the parts that
+hold a candidate (32 bytes of each document). For exact duplicates it holds 80
+bytes for each document of its range. For near duplicates it holds 45, and 160
+more for each candidate. So it needs 85 MB for exact duplicates, 130 MB if half
+of the range are candidates, and 215 MB if all are. `resolve` holds 2 bytes for
+each document of the build, and 26 for each document that has a link.
+
+B = bytes of a fingerprint.
 """
 
 import collections
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bert_pretrain import errors, files
+from tfrecord_builders.engines import engine
 from tfrecord_builders.quality import minhash, word_hashes
+from tfrecord_builders.stages import document_parts
 
 MAX_EXAMPLES = 20
 _DOCUMENTS_PER_UNIT = 1 << 20
 _MAX_DOCUMENTS = 1 << 32
-_EXACT = -1  # In place of the number of a band.
+_EXACT = -1  # instead of the number of a band
 _EXAMPLE_CHARS = 300
 
+# A unit of `find`: the number of a band, or _EXACT for digests; the first
+# value, and the value after the last, of the highest 16 bits of the keys.
+KeyRange = tuple[int, int, int]
+_Parts = Sequence[document_parts.DocumentPart]
 
-def plan(parts, config):
+
+class Resolution(NamedTuple):
+    """What `resolve` found.
+
+    Attributes:
+      counts: for each file, the number of documents to leave out by reason.
+      num_dropped: for each part, the number of documents to leave out.
+      examples: pairs of near duplicates.
+    """
+
+    counts: dict[str, dict[str, int]]
+    num_dropped: list[int]
+    examples: list[dict[str, Any]]
+
+
+def plan(parts: _Parts, config: minhash.DeduplicationConfig) -> list[KeyRange]:
     """Divides the search for duplicates into units.
 
-    Returns:
-      list of (the number of a band or -1 for exact duplicates, first and past
-      the last of the values of the highest 16 bits of the keys).
+    Raises:
+      UserError: if there are too many documents.
     """
     num_documents = sum(part.num_documents for part in parts)
     if num_documents >= _MAX_DOCUMENTS:
         raise errors.UserError(
-            f"{num_documents:,} documents are more than {_MAX_DOCUMENTS:,}; "
-            "build several sets of parts of the input."
+            f"{num_documents:,} documents are too many; the limit is "
+            f"{_MAX_DOCUMENTS - 1:,}. Divide the input, and build a dataset "
+            "of each share."
         )
     num_ranges = -(-num_documents // _DOCUMENTS_PER_UNIT)
     bounds = [2**16 * i // num_ranges for i in range(num_ranges + 1)]
@@ -56,11 +81,17 @@ def plan(parts, config):
     ]
 
 
-def find(parts, config, unit, path, progress):
-    """Writes the links among the documents whose keys are a unit's.
+def find(
+    parts: _Parts,
+    config: minhash.DeduplicationConfig,
+    unit: KeyRange,
+    path: str,
+    progress: engine.UnitProgress,
+) -> int:
+    """Writes the links between documents with equal keys in a range.
 
     Returns:
-      Their number.
+      The number of links.
     """
     band, low, high = unit
     if band == _EXACT:
@@ -71,16 +102,21 @@ def find(parts, config, unit, path, progress):
     return len(links)
 
 
-def resolve(parts, units, link_paths, path):
-    """Writes the documents to leave out, from the links of all units.
+def resolve(
+    parts: _Parts,
+    units: Sequence[KeyRange],
+    link_paths: Sequence[str],
+    path: str,
+) -> Resolution:
+    """Writes which documents to leave out, from the links of all units.
 
-    Returns:
-      ({path of a file: {reason: number of its documents left out}},
-       number of documents left out of each part,
-       examples of near duplicates).
+    Args:
+      link_paths: for each unit, the file that `find` wrote.
+      path: the file to write, for `read_dropped`.
     """
-    # A mark for each document: merging the numbers that each of thousands of
-    # files holds into those of the files before would take ever longer.
+    # Marks for all documents, because there may be thousands of link files.
+    # To merge sorted numbers of one file after another would take quadratic
+    # time.
     _, num_documents = _bounds(parts[-1])
     is_linked, is_exact = np.zeros((2, num_documents), bool)
     for link_path in link_paths:
@@ -94,65 +130,84 @@ def resolve(parts, units, link_paths, path):
         components.connect(links)
         if band == _EXACT:
             is_exact[links["later"]] = True
-        else:  # All exact ones come before.
+        else:  # `plan` puts the exact duplicates before all bands.
             examples.add(links[~is_exact[links["later"]]])
     dropped = components.later_members()
     counts, num_dropped = _write_dropped(parts, dropped, is_exact, path)
-    return counts, num_dropped, examples.read(parts)
+    return Resolution(counts, num_dropped, examples.read(parts))
 
 
-def read_dropped(path, part):
-    """The numbers of the documents of a part that are to be left out."""
+def read_dropped(path: str, part: document_parts.DocumentPart) -> set[int]:
+    """Indices in a part of the documents to leave out.
+
+    Args:
+      path: the file that `resolve` wrote.
+    """
     offsets = np.frombuffer(files.read_range(path, 8 * part.number, 16), "<i8")
     content = files.read_range(path, offsets[0], offsets[1] - offsets[0])
     return set(np.frombuffer(content, "<u4").tolist())
 
 
-def _exact_links(parts, low, high, progress):
+def _exact_links(
+    parts: _Parts, low: int, high: int, progress: engine.UnitProgress
+) -> np.ndarray:
     digests, numbers = [], []
     for part in parts:
-        of_part = part.read_digests()
-        keys = of_part.view("<u8")[:, 0]
-        mine = _in_range(keys, low, high)
-        digests.append(of_part[mine])
-        numbers.append(_global(part, mine))
-        progress.add(of_part.nbytes, len(mine))
-    numbers = np.concatenate(numbers)
+        part_digests = part.read_digests()
+        keys = part_digests.view("<u8")[:, 0]
+        places = _in_range(keys, low, high)
+        digests.append(part_digests[places])
+        numbers.append(_global_numbers(part, places))
+        progress.add(part_digests.nbytes, len(places))
+    all_numbers = np.concatenate(numbers)
     repeats, firsts = minhash.find_repeats(np.concatenate(digests))
-    return _as_links(numbers[repeats], numbers[firsts], 1)
+    return _as_links(all_numbers[repeats], all_numbers[firsts], 1)
 
 
-def _near_links(parts, config, unit, progress):
+def _near_links(
+    parts: _Parts,
+    config: minhash.DeduplicationConfig,
+    unit: KeyRange,
+    progress: engine.UnitProgress,
+) -> np.ndarray:
     band, low, high = unit
     keys, numbers = [], []
     for part in parts:
-        of_part = part.read_band(band)
-        mine = _in_range(of_part, low, high)
-        keys.append(of_part[mine])
-        numbers.append(_global(part, mine))
-        progress.add(of_part.nbytes, len(mine))
+        part_keys = part.read_band(band)
+        places = _in_range(part_keys, low, high)
+        keys.append(part_keys[places])
+        numbers.append(_global_numbers(part, places))
+        progress.add(part_keys.nbytes, len(places))
     members, groups = minhash.group(np.concatenate(keys))
-    numbers = np.concatenate(numbers)[members]
+    candidates = np.concatenate(numbers)[members]
     later, earlier, similarity = minhash.find_alike(
         groups,
-        _read_fingerprints(parts, config, numbers),
+        _read_fingerprints(parts, config, candidates),
         config.near_duplicate_threshold,
     )
-    return _as_links(numbers[later], numbers[earlier], similarity)
+    return _as_links(candidates[later], candidates[earlier], similarity)
 
 
-def _in_range(keys, low, high):
+def _in_range(keys: np.ndarray, low: int, high: int) -> np.ndarray:
     highest = keys >> np.uint64(48)
     return np.flatnonzero((highest >= low) & (highest < high))
 
 
-def _global(part, mine):
-    """Numbers among all documents, from those among a part's."""
-    return (mine + part.first_document).astype(np.uint32)
+def _global_numbers(
+    part: document_parts.DocumentPart, places: np.ndarray
+) -> np.ndarray:
+    """Indices among all documents, from indices in a part."""
+    return (places + part.first_document).astype(np.uint32)
 
 
-def _read_fingerprints(parts, config, numbers):
-    """The fingerprints of documents by number: uint8 [documents, B]."""
+def _read_fingerprints(
+    parts: _Parts, config: minhash.DeduplicationConfig, numbers: np.ndarray
+) -> np.ndarray:
+    """The fingerprints of documents: uint8 [len(numbers), B].
+
+    Args:
+      numbers: indices among all documents.
+    """
     fingerprints = np.empty((len(numbers), minhash.FINGERPRINT_BYTES), np.uint8)
     order = np.argsort(numbers)
     in_order = numbers[order]
@@ -165,87 +220,109 @@ def _read_fingerprints(parts, config, numbers):
     return fingerprints
 
 
-def _bounds(part):
+def _bounds(part: document_parts.DocumentPart) -> np.ndarray:
+    """Index of the first document of a part, and index after the last."""
     bounds = part.first_document, part.first_document + part.num_documents
-    # Of the type of what is searched, lest all of that is converted.
+    # The type of the document numbers: with another type, `searchsorted` would
+    # convert all of them.
     return np.array(bounds, np.uint32)
 
 
-def _as_links(later, earlier, similarity):
+def _as_links(
+    later: np.ndarray, earlier: np.ndarray, similarity: np.ndarray | float
+) -> np.ndarray:
     links = np.empty(len(later), minhash.LINK)
     links["later"], links["earlier"] = later, earlier
     links["similarity"] = similarity
     return links
 
 
-def _read_links(path):
+def _read_links(path: str) -> np.ndarray:
     return np.frombuffer(files.read_bytes(path), minhash.LINK)
 
 
-def _ends(links):
+def _ends(links: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return links["later"], links["earlier"]
 
 
-def _write_dropped(parts, dropped, is_exact, path):
-    """Writes an index, then the documents to leave out part after part."""
-    counts = collections.defaultdict(collections.Counter)
+def _write_dropped(
+    parts: _Parts, dropped: np.ndarray, is_exact: np.ndarray, path: str
+) -> tuple[dict[str, dict[str, int]], list[int]]:
+    """Writes an index, then the documents to leave out of each part.
+
+    Returns:
+      `counts` and `num_dropped` of the `Resolution`.
+    """
+    counts: dict[str, collections.Counter[str]] = collections.defaultdict(
+        collections.Counter
+    )
     num_dropped, blobs = [], []
     for part in parts:
         first, past = np.searchsorted(dropped, _bounds(part))
-        mine = dropped[first:past]
-        places = mine - np.uint32(part.first_document)
+        of_part = dropped[first:past]
+        places = of_part - np.uint32(part.first_document)
         sources = part.source_numbers()[places]
         for i in np.unique(sources).tolist():
-            of_source = counts[part.sources[i].path]
-            are_exact = is_exact[mine[sources == i]]
-            of_source["duplicate"] += int(are_exact.sum())
-            of_source["near_duplicate"] += int((~are_exact).sum())
-        num_dropped.append(len(mine))
+            file_counts = counts[part.sources[i].path]
+            are_exact = is_exact[of_part[sources == i]]
+            file_counts["duplicate"] += int(are_exact.sum())
+            file_counts["near_duplicate"] += int((~are_exact).sum())
+        num_dropped.append(len(of_part))
         blobs.append(places.astype("<u4").tobytes())
     offsets = np.cumsum([8 * (len(parts) + 1), *map(len, blobs)])
     files.write_bytes(path, offsets.astype("<i8").tobytes() + b"".join(blobs))
-    return {path: +counted for path, counted in counts.items()}, num_dropped
+    # Unary plus removes the counts that are zero.
+    return {
+        source: dict(+file_counts) for source, file_counts in counts.items()
+    }, num_dropped
 
 
 class _Examples:
-    """A few pairs of near duplicates, to look at.
+    """Some pairs of near duplicates, for people to look at.
 
-    They are chosen by a hash, so that they come from everywhere.
+    They are chosen by a hash, so that they come from all parts.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._chosen = np.zeros(0, minhash.LINK)
 
-    def add(self, links):
+    def add(self, links: np.ndarray) -> None:
         candidates = np.concatenate([self._chosen, links])
         keys = _pair_keys(candidates)
-        _, first = np.unique(keys, return_index=True)  # In each band again.
+        # Unique, because several bands may find the same pair.
+        _, first = np.unique(keys, return_index=True)
         self._chosen = candidates[first[:MAX_EXAMPLES]]
 
-    def read(self, parts):
-        documents = _read_documents(parts, np.unique(_ends(self._chosen)))
+    def read(self, parts: _Parts) -> list[dict[str, Any]]:
+        found = _read_documents(parts, np.unique(_ends(self._chosen)))
         return [
             {
                 "similarity": round(float(link["similarity"]), 3),
-                "earlier": documents[link["earlier"]],
-                "later": documents[link["later"]],
+                "earlier": found[link["earlier"]],
+                "later": found[link["later"]],
             }
             for link in self._chosen
         ]
 
 
-def _pair_keys(links):
+def _pair_keys(links: np.ndarray) -> np.ndarray:
     later, earlier = (end.astype(np.uint64) for end in _ends(links))
     return word_hashes.mix(later << np.uint64(32) | earlier)
 
 
-def _read_documents(parts, numbers):
-    """Documents, by their numbers among all: the beginning of each."""
+def _read_documents(
+    parts: _Parts, numbers: np.ndarray
+) -> dict[int, dict[str, str]]:
+    """Id and the beginning of the text of documents.
+
+    Args:
+      numbers: indices among all documents.
+    """
     found = {}
     for part in parts:
         first, past = _bounds(part)
-        mine = numbers[(numbers >= first) & (numbers < past)] - first
-        if len(mine):  # Each part is read once.
-            for i, (name, text) in part.read_documents(mine.tolist()).items():
+        places = numbers[(numbers >= first) & (numbers < past)] - first
+        if len(places):  # Each part is read once.
+            for i, (name, text) in part.read_documents(places.tolist()).items():
                 found[first + i] = {"id": name, "text": text[:_EXAMPLE_CHARS]}
     return found

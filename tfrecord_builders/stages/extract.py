@@ -1,8 +1,9 @@
-"""The first stage: spans of files to parts of documents worth keeping."""
+"""The stage that reads files and writes the documents worth keeping."""
 
 import collections
 import functools
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,46 +15,33 @@ from tfrecord_builders.quality import (
     word_hashes,
 )
 from tfrecord_builders.sources import documents
-from tfrecord_builders.stages import document_parts
+from tfrecord_builders.stages import build_config, document_parts
 
-# Text that is judged and signed at once; most of it in the cache.
+# Text that is filtered and signed at once; most of it fits into the cache.
 _CHARS_AT_ONCE = 1 << 18
 
 
-def stage(work):
+def stage(work: build_config.Work) -> engine.Stage[list[documents.Span]]:
+    """The stage; a unit is spans of files.
+
+    The summary of a unit has `counts` of documents by file, the `parts` that
+    it wrote, the first `fault` that the user can correct, and its `spans`.
+    """
     units = documents.plan(work.config.source, work.config.unit_bytes)
     return engine.Stage(
         name="extract",
         item="documents",
         units=units,
-        run=functools.partial(_extract_unit, work),
+        run=functools.partial(_extract, work.config),
         describe=_describe_spans,
         num_bytes=sum(span.num_bytes for unit in units for span in unit),
     )
 
 
-def _describe_spans(unit):
-    paths = [span.path for span in unit]
-    if len(set(paths)) > 1:
-        return describe_files(paths)
-    return f"{paths[0]}, bytes {unit[0].start:,} to {unit[-1].end:,}"
-
-
-def describe_files(paths):
-    paths = list(dict.fromkeys(paths))
-    if len(paths) > 1:
-        return f"{paths[0]} … {paths[-1]} ({len(paths)} files)"
-    return paths[0]
-
-
-def _extract_unit(work, unit, prefix, progress):
-    # With the spans, so that it is known what an earlier plan's unit read.
-    summary = extract(unit, prefix, work.config, progress)
-    return {**summary, "spans": unit}
-
-
-def document_parts_of(work, summaries):
-    """The parts that the extract stage wrote, in the order of its units."""
+def document_parts_of(
+    work: build_config.Work, summaries: Iterable[engine.Summary]
+) -> list[document_parts.DocumentPart]:
+    """The document parts that the stage wrote, in the order of its units."""
     described = [part for summary in summaries for part in summary["parts"]]
     firsts = np.cumsum([0] + [part["num_documents"] for part in described])
     return [
@@ -72,24 +60,36 @@ def document_parts_of(work, summaries):
     ]
 
 
-def extract(unit, prefix, config, progress):
-    """Reads the spans of a unit and writes what is kept of them to parts.
+def describe_files(paths: Iterable[str]) -> str:
+    """Names files in an error message, in short."""
+    unique = list(dict.fromkeys(paths))
+    if len(unique) > 1:
+        return f"{unique[0]} … {unique[-1]} ({len(unique)} files)"
+    return unique[0]
 
-    Args:
-      unit: list of `documents.Span`.
-      prefix: what the names of the parts begin with.
-      config: the `build_config.DatasetConfig` of the build.
 
-    Returns:
-      The unit's summary: `counts` by file, `parts`, and the first `fault`
-      that the user could mend.
-    """
+def _describe_spans(unit: Sequence[documents.Span]) -> str:
+    paths = [span.path for span in unit]
+    if len(set(paths)) > 1:
+        return describe_files(paths)
+    return f"{paths[0]}, bytes {unit[0].start:,} to {unit[-1].end:,}"
+
+
+def _extract(
+    config: build_config.DatasetConfig,
+    unit: Sequence[documents.Span],
+    prefix: str,
+    progress: engine.UnitProgress,
+) -> engine.Summary:
     writer = document_parts.PartWriter(prefix)
-    counts = collections.defaultdict(collections.Counter)
+    counts: dict[str, collections.Counter[str]] = collections.defaultdict(
+        collections.Counter
+    )
     first_fault = ""
     for span in unit:
         progress.place = span.path
-        # Repeated documents are in memory as often as they are repeated.
+        # Smaller parts for higher weights: the stage "rows" holds all copies
+        # of a document in memory.
         weight = documents.weight(config.source, span.input)
         writer.start_input(
             span.input, config.unit_bytes // max(1, math.ceil(weight))
@@ -108,18 +108,31 @@ def extract(unit, prefix, config, progress):
         batch.flush()
         progress.add(span.num_bytes - consumed, 0)
     writer.flush()
-    return {"counts": counts, "parts": writer.parts, "fault": first_fault}
+    return {
+        "counts": counts,
+        "parts": writer.parts,
+        "fault": first_fault,
+        # For `origin`, which compares them with a later plan.
+        "spans": unit,
+    }
 
 
 class _Batch:
-    """Collects documents of one file, to judge and sign many at once."""
+    """Collects documents of one file, to filter and sign many at once."""
 
-    def __init__(self, config, path, counts, writer):
+    def __init__(
+        self,
+        config: build_config.DatasetConfig,
+        path: str,
+        counts: collections.Counter[str],
+        writer: document_parts.PartWriter,
+    ) -> None:
         self._config, self._path = config, path
         self._counts, self._writer = counts, writer
-        self._documents, self._num_chars = [], 0
+        self._documents: list[documents.Document] = []
+        self._num_chars = 0
 
-    def add(self, document):
+    def add(self, document: documents.Document) -> None:
         if self._config.filters.filters == "default":
             text, num_lines = boilerplate.remove(document.text)
             if num_lines:
@@ -130,20 +143,21 @@ class _Batch:
         if self._num_chars >= _CHARS_AT_ONCE:
             self.flush()
 
-    def flush(self):
+    def flush(self) -> None:
         if not self._documents:
             return
         config = self._config
         texts = [document.text for document in self._documents]
-        its_words = word_hashes.Words(texts)
-        reasons = [None] * len(texts)
+        words = word_hashes.Words(texts)
+        reasons: Sequence[str | None] = [None] * len(texts)
         if config.filters.filters == "default":
-            reasons = filters.judge(texts, its_words, config.filters)
-        signatures = [None] * len(texts)
+            reasons = filters.judge(texts, words, config.filters)
+        signatures: Iterable[document_parts.Signature | None] = [None] * len(
+            texts
+        )
         if config.deduplication.near_duplicate_threshold:
             signatures = zip(
-                *minhash.sign(its_words, config.deduplication),
-                strict=True,
+                *minhash.sign(words, config.deduplication), strict=True
             )
         for document, reason, signature in zip(
             self._documents, reasons, signatures, strict=True

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -9,16 +10,36 @@ from bert_pretrain import files
 from bert_pretrain.data import records, vocabulary
 from tfrecord_builders.engines import engine
 from tfrecord_builders.rows import row_builder, rows
-from tfrecord_builders.stages import build_config, duplicates, extract
+from tfrecord_builders.stages import (
+    build_config,
+    document_parts,
+    duplicates,
+    extract,
+    sampling,
+    shard_plan,
+)
 from tfrecord_builders.tokens import segmentation, sentences, tokenization
 
 # Text that is split and tokenized at once.
 _CHARS_AT_ONCE = 1 << 20
 
+# The number of a unit and its parts.
+_Unit = tuple[int, list[document_parts.DocumentPart]]
 
-def stage(work, all_parts, shards):
-    units, num_bytes = [[]], 0
-    for part in all_parts:  # Small parts share a unit.
+
+def stage(
+    work: build_config.Work,
+    parts: Sequence[document_parts.DocumentPart],
+    plan: shard_plan.ShardPlan,
+) -> engine.Stage[_Unit]:
+    """The stage; a unit is one document part, or several small ones.
+
+    The summary of a unit has `counts` by split, and in `sampling` the `counts`
+    of documents by file that a weight leaves out.
+    """
+    units: list[list[document_parts.DocumentPart]] = [[]]
+    num_bytes = 0.0
+    for part in parts:
         part_bytes = part.num_bytes * max(1, part.weight)
         if units[-1] and num_bytes + part_bytes > work.config.unit_bytes:
             units.append([])
@@ -29,46 +50,54 @@ def stage(work, all_parts, shards):
         name="rows",
         item="documents",
         units=list(enumerate(units)),
-        run=functools.partial(_make_rows, work, shards),
+        run=functools.partial(_make_rows, work, plan),
         describe=_describe_parts,
-        num_bytes=sum(part.num_bytes for part in all_parts),
+        num_bytes=sum(part.num_bytes for part in parts),
     )
 
 
-def _describe_parts(unit):
-    _, its_parts = unit
+def _describe_parts(unit: _Unit) -> str:
+    _, parts = unit
     return extract.describe_files(
-        [source.path for part in its_parts for source in part.sources]
+        source.path for part in parts for source in part.sources
     )
 
 
-def _make_rows(work, shards, unit, prefix, progress):
-    """Writes the rows of some documents: an index, then shard after shard."""
-    number, its_parts = unit
-    not_sampled = collections.Counter()
-    tokens_of = _tokenize(work, its_parts, not_sampled, progress)
-    blobs = [b""] * shards.total
+def _make_rows(
+    work: build_config.Work,
+    plan: shard_plan.ShardPlan,
+    unit: _Unit,
+    prefix: str,
+    progress: engine.UnitProgress,
+) -> engine.Summary:
+    """Writes the rows of some documents: an index, then each shard's rows."""
+    number, parts = unit
+    not_sampled: collections.Counter[str] = collections.Counter()
+    tokens_of = _tokenize(work, parts, not_sampled, progress)
+    blobs = [b""] * plan.total
     counts = collections.Counter(
         {
             f"{split}_documents": len(tokens.document_ends)
             for split, tokens in tokens_of.items()
         }
     )
-    for split, first, stop in shards.passes():
+    for split, first, past in plan.passes():
         rng = np.random.default_rng(
-            [work.config.seed, build_config.ROWS_STREAM, number, first]
+            [work.config.seed, sampling.ROWS_STREAM, number, first]
         )
         built, row_counts = row_builder.build(
             tokens_of[split], work.config.rows, int(rng.integers(2**63))
         )
         counts.update({f"{split}_{name}": n for name, n in row_counts.items()})
-        # Dealt like cards, so that the shards of a set are even.
-        order, stride = rng.permutation(len(built)), stop - first
-        dealer = int(rng.integers(stride))
-        for i in range(stride):
-            mine = order[(i - dealer) % stride :: stride]
-            blobs[first + i] = built.take(mine).to_bytes()
-    offsets = np.cumsum([8 * (shards.total + 1), *map(len, blobs)])
+        # Shuffled, and dealt one by one, so that all shards of a pass get
+        # about the same number of rows. The shard that gets the first row is
+        # random, so that no shard gets more than others from every unit.
+        order, num_shards = rng.permutation(len(built)), past - first
+        first_dealt = int(rng.integers(num_shards))
+        for i in range(num_shards):
+            dealt = order[(i - first_dealt) % num_shards :: num_shards]
+            blobs[first + i] = built.take(dealt).to_bytes()
+    offsets = np.cumsum([8 * (plan.total + 1), *map(len, blobs)])
     files.write_bytes(
         prefix + ".rows", offsets.astype("<i8").tobytes() + b"".join(blobs)
     )
@@ -76,18 +105,24 @@ def _make_rows(work, shards, unit, prefix, progress):
     return {"counts": counts, "sampling": {"counts": by_file}}
 
 
-def _tokenize(work, its_parts, not_sampled, progress):
-    """The tokens of the documents of each split.
+def _tokenize(
+    work: build_config.Work,
+    parts: Sequence[document_parts.DocumentPart],
+    not_sampled: collections.Counter[str],
+    progress: engine.UnitProgress,
+) -> dict[str, rows.Tokens]:
+    """Returns the tokens of the documents of each split.
 
-    Counts in `not_sampled` by file the documents that a weight leaves out.
+    Args:
+      not_sampled: counts by file the documents that a weight leaves out.
     """
     tokenizer = _tokenizer(work.config.vocab_file)
-    segment = segmentation.load(work.config.masking.segmenter)
+    split_words = segmentation.load(work.config.masking.segmenter)
     buffers = {
-        split: _TokenBuffer(tokenizer, segment) for split in records.SPLITS
+        split: _TokenBuffer(tokenizer, split_words) for split in records.SPLITS
     }
     repeated = []
-    for part in its_parts:
+    for part in parts:
         for path, split, copies, text in _kept_documents(work, part):
             progress.add(len(text), 1)
             if not copies:
@@ -96,7 +131,8 @@ def _tokenize(work, its_parts, not_sampled, progress):
             buffers[split].add(text)
             if copies > 1:
                 repeated.append((copies, text))
-    # Behind all others, lest a row holds a text and its copy.
+    # Copies come after all first occurrences, so that no row holds a text and
+    # its copy.
     for i in range(1, max((copies for copies, _ in repeated), default=1)):
         for copies, text in repeated:
             if copies > i:
@@ -104,48 +140,61 @@ def _tokenize(work, its_parts, not_sampled, progress):
     return {split: buffer.tokens() for split, buffer in buffers.items()}
 
 
-def _kept_documents(work, part):
-    """Yields (file, split, copies, text) of what is no duplicate."""
+def _kept_documents(
+    work: build_config.Work, part: document_parts.DocumentPart
+) -> Iterator[tuple[str, str, int, str]]:
+    """Yields (file, split, copies, text) of the documents to keep."""
     dropped = duplicates.read_dropped(f"{work.dir}/resolve/00000.dropped", part)
     sources = part.source_numbers().tolist()
     for i, (digest, text) in enumerate(part.read()):
         if i not in dropped:
-            split = build_config.split_of(digest, work.config)
-            copies = build_config.num_copies(digest, split, part.weight)
+            split = sampling.split_of(digest, work.config)
+            copies = sampling.num_copies(digest, split, part.weight)
             yield part.sources[sources[i]].path, split, copies, text
 
 
 @functools.lru_cache(maxsize=1)
-def _tokenizer(vocab_file):
+def _tokenizer(vocab_file: str) -> tokenization.Tokenizer:
     return tokenization.Tokenizer(vocabulary.read(vocab_file))
 
 
 class _TokenBuffer:
     """Collects documents and turns them into tokens, many at a time."""
 
-    def __init__(self, tokenizer, segment):
-        self._tokenizer, self._segment = tokenizer, segment
-        self._texts, self._num_chars = [], 0
-        self._done = []
+    def __init__(
+        self,
+        tokenizer: tokenization.Tokenizer,
+        split_words: Callable[[str], list[str]] | None,
+    ) -> None:
+        self._tokenizer, self._split_words = tokenizer, split_words
+        self._texts: list[str] = []
+        self._num_chars = 0
+        self._done: list[rows.Tokens] = []
 
-    def add(self, text):
+    def add(self, text: str) -> None:
         self._texts.append(text)
         self._num_chars += len(text)
         if self._num_chars >= _CHARS_AT_ONCE:
             self._flush()
 
-    def _flush(self):
+    def tokens(self) -> rows.Tokens:
+        """The tokens of all documents."""
+        if self._texts:
+            self._flush()
+        return rows.concatenate_tokens(self._done)
+
+    def _flush(self) -> None:
         split_texts = [sentences.split(text) for text in self._texts]
         all_sentences = [sentence for text in split_texts for sentence in text]
         is_continuation = None
-        if self._segment:
+        if self._split_words:
             ids, sentence_splits, is_continuation = (
-                self._tokenizer.tokenize_words(all_sentences, self._segment)
+                self._tokenizer.tokenize_words(all_sentences, self._split_words)
             )
         else:
             ids, sentence_splits = self._tokenizer.tokenize(all_sentences)
         num_sentences = np.cumsum([len(text) for text in split_texts])
-        # Sets: a sentence, or document, of which no token is left is none.
+        # Unique and not 0: a sentence or document without tokens is left out.
         sentence_ends = np.unique(sentence_splits)
         document_ends = np.unique(sentence_splits[num_sentences])
         self._done.append(
@@ -157,8 +206,3 @@ class _TokenBuffer:
             )
         )
         self._texts, self._num_chars = [], 0
-
-    def tokens(self):
-        if self._texts:
-            self._flush()
-        return rows.concatenate_tokens(self._done)

@@ -1,26 +1,55 @@
-"""What an unfinished build was made of, and whether one can go on with it."""
+"""The options and the text of a build, to check if it can be continued."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from bert_pretrain import errors, files, options
+from bert_pretrain.data import vocabulary
 from tfrecord_builders.engines import engine
+from tfrecord_builders.sources import documents
+from tfrecord_builders.stages import build_config
+
+# For each input file: what `documents.identify` says of it.
+_Inputs = Mapping[str, Mapping[str, Any]]
 
 
-def dataset_options(config, vocab):
-    """The options that decide the bytes of the set, flat, by flag."""
-    flat = {}
+def path_of(work: build_config.Work) -> str:
+    """Path of the file that holds the origin of an unfinished build."""
+    return f"{work.dir}/origin.json"
+
+
+def dataset_options(
+    config: build_config.DatasetConfig, vocab: vocabulary.Vocabulary
+) -> dict[str, Any]:
+    """The options that decide the bytes of the dataset, by flag name."""
+    flat: dict[str, Any] = {}
     for name, value in options.to_dict(config).items():
         flat.update(value if isinstance(value, dict) else {name: value})
-    del flat["vocab_file"]  # What is in it counts, not where it lies.
+    del flat["vocab_file"]  # Its content counts, not its path.
     return flat | {"vocab_sha256": vocab.sha256}
 
 
-def settle(work, vocab, inputs, extract):
-    """Goes on with an earlier build, of the same options and text, or begins.
+def settle(
+    work: build_config.Work,
+    vocab: vocabulary.Vocabulary,
+    inputs: _Inputs,
+    extract: engine.Stage[list[documents.Span]],
+) -> None:
+    """Continues an earlier build in the folder, or begins a new one.
 
-    A file that no finished unit has read may be another now: it was corrupt,
-    say. Where none kept a document everything may be. Nobody may be at work
-    in the folder.
+    An earlier build is continued if its options and text are the same. A file
+    may differ if no finished unit has read it, for example because it was
+    corrupt. If no finished unit has kept a document, all options and files may
+    differ. Call only while no other process works in the folder.
+
+    Args:
+      inputs: the files as they are now.
+      extract: the first stage.
+
+    Raises:
+      UserError: if the folder holds something else.
     """
     path = path_of(work)
     with errors.naming(path):
@@ -35,14 +64,14 @@ def settle(work, vocab, inputs, extract):
             return
         except errors.UserError:
             finished = _finished_units(work)
-        # All of them, unless one kept a document.
-        stale = finished
+        stale: Iterable[str] = finished
         if any(summary["parts"] for summary in finished.values()):
             refuse_other_options(work, earlier["options"], vocab)
             unread = _unread(earlier["inputs"], inputs, finished.values())
-            refuse_other_inputs(work, earlier["inputs"], inputs | unread)
+            refuse_other_inputs(work, earlier["inputs"], {**inputs, **unread})
             stale = _find_stale(work, finished, extract)
-        # Before the origin: until this is done, the units are the earlier's.
+        # The stale summaries must be gone before the new origin is written:
+        # with the new origin, they would count as finished units.
         for summary_path in stale:
             with errors.naming(summary_path):
                 tf.io.gfile.remove(summary_path)
@@ -50,7 +79,59 @@ def settle(work, vocab, inputs, extract):
     files.write_json(path, {"options": options_now, "inputs": inputs})
 
 
-def _finished_units(work):
+def refuse_other_options(
+    work: build_config.Work,
+    earlier: Mapping[str, Any],
+    vocab: vocabulary.Vocabulary,
+) -> None:
+    """Refuses to continue a build that had other options.
+
+    Args:
+      earlier: what `dataset_options` returned for the earlier build.
+
+    Raises:
+      UserError: naming the first option that differs.
+    """
+    for name, value in dataset_options(work.config, vocab).items():
+        if earlier.get(name) != value:
+            raise errors.UserError(
+                f"{work.output_dir} holds a build with {name}="
+                f"{earlier.get(name)!r}, not {value!r}: give that value or "
+                "another output_dir, or remove the folder."
+            )
+
+
+def refuse_other_inputs(
+    work: build_config.Work, earlier: _Inputs, inputs: _Inputs
+) -> None:
+    """Refuses to continue a build whose text was another.
+
+    Raises:
+      UserError: naming the first file that differs.
+    """
+    for name in sorted({*inputs, *earlier}):
+        was, now = (
+            _describe(identities.get(name)) for identities in (earlier, inputs)
+        )
+        if was != now:
+            raise errors.UserError(
+                f"{name} was {was} when the build in {work.output_dir} began "
+                f"and is {now} now: restore the file, give another "
+                "output_dir, or remove the folder."
+            )
+
+
+def _refuse_other_work(work: build_config.Work) -> None:
+    """Refuses a work folder with files that no build wrote."""
+    if found := files.list_finished(work.dir):
+        raise errors.UserError(
+            f"{work.dir} holds {found[0]!r}, which no build wrote. A finished "
+            "build removes this folder, so the file would be lost; give "
+            "another output_dir."
+        )
+
+
+def _finished_units(work: build_config.Work) -> dict[str, engine.Summary]:
     """The summaries of the first stage, by their paths."""
     pattern = engine.summary_path(f"{work.dir}/extract/[0-9]*[0-9]")
     with errors.naming(work.dir):
@@ -58,20 +139,26 @@ def _finished_units(work):
     return {path: files.read_json(path) for path in paths}
 
 
-def _unread(earlier, inputs, summaries):
-    """What files were that are still there and that no unit has read."""
+def _unread(
+    earlier: _Inputs, inputs: _Inputs, summaries: Iterable[engine.Summary]
+) -> dict[str, Mapping[str, Any]]:
+    """Earlier identities of files that exist now and that no unit has read."""
     read = {path for summary in summaries for path in summary["counts"]}
     return {
-        path: was
-        for path, was in earlier.items()
+        path: identity
+        for path, identity in earlier.items()
         if path in inputs and path not in read
     }
 
 
-def _find_stale(work, finished, extract):
-    """The finished units that the plan, now that a file changed, has not.
+def _find_stale(
+    work: build_config.Work,
+    finished: Mapping[str, engine.Summary],
+    extract: engine.Stage[list[documents.Span]],
+) -> list[str]:
+    """Summaries of units that had other spans than the units have now.
 
-    A file's size moves the bounds of the units behind it.
+    If the size of a file changes, the spans of all later units move.
     """
     planned = {
         engine.summary_path(prefix): [list(span) for span in unit]
@@ -86,44 +173,9 @@ def _find_stale(work, finished, extract):
     ]
 
 
-def _refuse_other_work(work):
-    """Refuses a folder that no build made: the end of one removes it."""
-    if found := files.list_finished(work.dir):
-        raise errors.UserError(
-            f"{work.dir} holds {found[0]!r}, which no build wrote; it would "
-            "be lost, since a finished build removes this folder: give "
-            "another output_dir."
-        )
-
-
-def path_of(work):
-    return f"{work.dir}/origin.json"
-
-
-def refuse_other_inputs(work, earlier, inputs):
-    for name in sorted(inputs | earlier):
-        was, now = (_describe(of.get(name)) for of in (earlier, inputs))
-        if was != now:
-            raise errors.UserError(
-                f"{name} was {was} when the build in {work.output_dir} began "
-                f"and is {now} now: bring it back to what it was, give "
-                "another output_dir, or remove the folder."
-            )
-
-
-def _describe(file):
+def _describe(file: Mapping[str, Any] | None) -> str:
     if not file:
         return "not there"
-    # Sets of earlier builders have no hash.
+    # Datasets of old versions of the builder have no hash.
     ends = file.get("ends_sha256", "")
     return f"{file['num_bytes']:,} bytes (sha256 of its ends: {ends[:12]}…)"
-
-
-def refuse_other_options(work, earlier, vocab):
-    for name, value in dataset_options(work.config, vocab).items():
-        if earlier.get(name) != value:
-            raise errors.UserError(
-                f"{work.output_dir} holds a build with {name}="
-                f"{earlier.get(name)!r}, not {value!r}: give that value or "
-                "another output_dir, or remove the folder."
-            )
