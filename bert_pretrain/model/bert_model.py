@@ -1,26 +1,26 @@
-"""The BERT that is trained: its architecture and where its weights come from.
+"""The BERT that is trained: its architecture and its initial weights.
 
-The object built here owns the variables, under HuggingFace's names, so that
-`save_pretrained` gives weights which every HuggingFace user can load. The
-computation is in `encoder.py`.
+The model object is HuggingFace's. It owns the variables under HuggingFace's
+names, so that every HuggingFace user can load exported weights. The forward
+pass is in `encoder.py`.
 """
 
 import dataclasses
 import re
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 import transformers
-from absl import logging
 
 from bert_pretrain import errors, files, options
-from bert_pretrain.data import vocabulary
+from bert_pretrain.data import manifests, vocabulary
 from bert_pretrain.model import encoder, weights
 
-# (layers, hidden size) of https://github.com/google-research/bert; a head is
-# 64 wide, and the feed-forward layer 4 times the hidden size.
+# (layers, hidden size) of https://github.com/google-research/bert. A head has
+# 64 columns, the feed-forward layer has 4 times the hidden size.
 SIZES = {
     "tiny": (2, 128),
     "mini": (4, 256),
@@ -34,43 +34,42 @@ CONFIG_NAME = "config.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig(options.Options):
-    """Which architecture, and whether it starts from somebody's weights."""
+    """The architecture, and the weights that training starts from."""
 
     model_size: Literal["tiny", "mini", "small", "medium", "base", "large"] = (
         options.option(
             "One of Google's BERT sizes, tiny (4 M parameters) to large "
             "(335 M); --bert_config and --init_from take precedence.",
             "base",
-            changes_result=False,  # The architecture itself is compared.
+            changes_result=False,  # config.json is compared instead.
         )
     )
     bert_config: str = options.option(
-        "A HuggingFace config.json that gives the architecture.",
+        "A HuggingFace config.json with the architecture.",
         "",
-        changes_result=False,  # The architecture itself is compared.
+        changes_result=False,  # config.json is compared instead.
     )
     init_from: str = options.option(
-        "A HuggingFace checkpoint folder that gives architecture and weights; "
-        "its vocab.txt must be the one of the records.",
+        "A HuggingFace checkpoint folder with the architecture and initial "
+        "weights; its vocab.txt must be that of the records.",
         "",
     )
     hidden_dropout: float | None = options.option(
-        "Dropout on hidden states; the architecture's (0.1) if not given.",
+        "Dropout on hidden states; default: the architecture's (0.1).",
         None,
         at_least=0,
         below=1,
     )
     attention_dropout: float | None = options.option(
-        "Dropout on attention probabilities; the architecture's (0.1) if not "
-        "given.",
+        "Dropout on attention probabilities; default: the architecture's "
+        "(0.1).",
         None,
         at_least=0,
         below=1,
     )
-
     initializer_range: float | None = options.option(
-        "Standard deviation of fresh matrices; the architecture's (0.02) if "
-        "not given.",
+        "Standard deviation of matrices that begin at random; default: the "
+        "architecture's (0.02).",
         None,
         above=0,
         usual="BERT has 0.02",
@@ -79,12 +78,13 @@ class ModelConfig(options.Options):
         "Position embeddings: learned, or fixed sines and cosines.", "learned"
     )
     freeze: str = options.option(
-        "Weights that stay as they are: a regular expression that is searched "
-        r"in PyTorch's names, such as bert\.embeddings or layer\.[0-3]\.",
+        "Weights that training does not change: a regular expression that is "
+        r"searched in PyTorch's names, such as bert\.embeddings or "
+        r"layer\.[0-3]\.",
         "",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.bert_config and self.init_from:
             raise errors.UserError(
@@ -102,15 +102,17 @@ class ModelConfig(options.Options):
             re.compile(self.freeze)
         except re.error as error:
             raise errors.UserError(
-                f"--freeze={self.freeze} is no regular expression ({error})."
+                f"--freeze={self.freeze} is not a regular expression ({error})."
             ) from error
 
 
-def architecture(config, manifest):
-    """The `transformers.BertConfig` that `config` asks for, checked.
+def architecture(
+    config: ModelConfig, manifest: manifests.Manifest
+) -> transformers.BertConfig:
+    """Builds and checks the architecture for a dataset.
 
     Raises:
-      UserError: if it does not fit the records, or we cannot compute it.
+      UserError: if it does not fit the dataset, or is not supported.
     """
     if config.init_from:
         path = f"{config.init_from}/{CONFIG_NAME}"
@@ -151,14 +153,20 @@ def architecture(config, manifest):
     return bert_config
 
 
-def build(config, manifest, seed):
-    """Builds the model that learns `manifest`'s objective.
+def build(
+    config: ModelConfig, manifest: manifests.Manifest, seed: int
+) -> transformers.TFPreTrainedModel:
+    """Builds the model for a dataset, with its initial weights.
 
     Returns:
       A `TFBertForPreTraining` for sentence pairs, else a `TFBertForMaskedLM`.
+
+    Raises:
+      UserError: if the architecture does not fit the dataset, or the weights
+        of `--init_from` cannot be loaded.
     """
     bert_config = architecture(config, manifest)
-    # HuggingFace's initializers take no seed; this one seeds them all.
+    # HuggingFace's initializers take no seed. They use the global one.
     tf_keras.utils.set_random_seed(seed)
     if config.init_from:
         return _load(config.init_from, bert_config)
@@ -168,18 +176,22 @@ def build(config, manifest, seed):
     return bert
 
 
-def from_config(bert_config):
-    """Builds the class that `architectures` names, with fresh weights."""
+def from_config(
+    bert_config: transformers.BertConfig,
+) -> transformers.TFPreTrainedModel:
+    """Builds the class in `architectures`, with random weights."""
     bert = _model_class(bert_config)(bert_config)
     bert.build_in_name_scope()
     return bert
 
 
-def trained_variables(bert, config):
-    """The variables that training changes.
+def trained_variables(
+    bert: transformers.TFPreTrainedModel, config: ModelConfig
+) -> list[tf.Variable]:
+    """Selects the variables that training changes.
 
     Raises:
-      UserError: if `--freeze` names none of them, or all.
+      UserError: if `--freeze` matches no variable, or all variables.
     """
     names = {
         variable.ref(): weights.pytorch_name(variable.name, variable.shape)[0]
@@ -192,8 +204,8 @@ def trained_variables(bert, config):
     }
     if config.freeze and len(frozen) in (0, len(names)):
         raise errors.UserError(
-            f"--freeze={config.freeze} is found in "
-            f"{'all' if frozen else 'none'} of the weights' names; they are "
+            f"--freeze={config.freeze} matches "
+            f"{'all' if frozen else 'none'} of the weights; their names are "
             f"{', '.join(names.values())}."
         )
     if config.positions == "sinusoidal":
@@ -201,40 +213,42 @@ def trained_variables(bert, config):
     return [v for v in bert.trainable_variables if v.ref() not in frozen]
 
 
-def sinusoids(bert_config):
-    """Fixed position embeddings (Vaswani et al. 2017, section 3.5).
+def sinusoids(bert_config: transformers.BertConfig) -> np.ndarray:
+    """Computes fixed position embeddings (Vaswani et al. 2017, section 3.5).
 
-    Scaled by the initializer range, since they scale their word embeddings
-    (section 3.4) to the sinusoids' size and BERT does not.
+    They are scaled by the initializer range, to the size of BERT's word
+    embeddings. Vaswani et al. scale the word embeddings instead (section 3.4).
 
     Returns:
       float32 [positions, hidden size].
     """
     num_positions = bert_config.max_position_embeddings
     hidden_size = bert_config.hidden_size
-    places = np.arange(num_positions)[:, np.newaxis]
+    positions = np.arange(num_positions)[:, np.newaxis]
     columns = np.arange(hidden_size)
-    angles = places / 10_000 ** (columns // 2 * 2 / hidden_size)
+    angles = positions / 10_000 ** (columns // 2 * 2 / hidden_size)
     table = np.where(columns % 2, np.cos(angles), np.sin(angles))
     return (bert_config.initializer_range * table).astype(np.float32)
 
 
-def has_pairs(bert):
-    """Whether the model tells if one sentence follows the other."""
+def has_pairs(bert: transformers.TFPreTrainedModel) -> bool:
+    """Whether the model predicts if the second segment follows the first."""
     return isinstance(bert, transformers.TFBertForPreTraining)
 
 
-def _architecture_name(pairing):
-    # HuggingFace's name, without the "TF" of the TensorFlow class.
+def _architecture_name(pairing: str) -> str:
+    # config.json names PyTorch's class, which has no "TF" in its name.
     return "BertForMaskedLM" if pairing == "none" else "BertForPreTraining"
 
 
-def _model_class(bert_config):
-    (name,) = bert_config.architectures
+def _model_class(
+    bert_config: transformers.BertConfig,
+) -> type[transformers.TFPreTrainedModel]:
+    (name,) = bert_config.architectures or ()
     return getattr(transformers, f"TF{name}")
 
 
-def _read_config(path):
+def _read_config(path: str) -> transformers.BertConfig:
     values = files.read_json(path)
     if not isinstance(values, dict):
         raise errors.UserError(f"{path}: expected one JSON object.")
@@ -243,50 +257,65 @@ def _read_config(path):
     try:
         return transformers.BertConfig.from_dict(values)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # Of a field that is none of BERT's architecture.
+        # A field that is not part of BERT's architecture causes one of them.
         raise errors.UserError(
-            f"{path}: transformers cannot read it ({error!r})."
+            f"{path}: transformers cannot read this file ({error!r})."
         ) from error
 
 
-def _check_vocabulary(init_from, bert_config, manifest):
+def _check_vocabulary(
+    init_from: str,
+    bert_config: transformers.BertConfig,
+    manifest: manifests.Manifest,
+) -> None:
     path = f"{init_from}/{vocabulary.FILE_NAME}"
     vocab = vocabulary.read(path)
-    if vocab.sha256 != manifest.vocab_sha256:
-        raise errors.UserError(
-            f"{path}: sha256 {vocab.sha256[:12]}…, the records were made with "
-            f"{manifest.vocab_sha256[:12]}…: the same id would mean another "
-            f"token; build the records with --vocab_file={path}."
-        )
-    # Some checkpoints round the size up; fewer rows than ids cannot be.
+    vocabulary.check_same(
+        path,
+        vocab.sha256,
+        manifest.vocab_sha256,
+        expected_by="the dataset",
+        remedy=f"build the records with --vocab_file={path}",
+    )
+    # Some checkpoints round the size up, but none has fewer rows than tokens.
     if bert_config.vocab_size < manifest.vocab_size:
         raise errors.UserError(
-            f"{init_from}/{CONFIG_NAME}: vocab_size {bert_config.vocab_size}, "
-            f"the records' vocabulary has {manifest.vocab_size} tokens; this "
-            "checkpoint was not made with its vocab.txt."
+            f"{init_from}/{CONFIG_NAME}: vocab_size is "
+            f"{bert_config.vocab_size}, but vocab.txt has "
+            f"{manifest.vocab_size} tokens; give a checkpoint whose "
+            "config.json and vocab.txt belong together."
         )
 
 
-def _load(init_from, bert_config):
+def _load(
+    init_from: str, bert_config: transformers.BertConfig
+) -> transformers.TFPreTrainedModel:
+    """Builds the model with the weights of a checkpoint folder."""
     path = f"{init_from}/{weights.FILE_NAME}"
+    missing: Collection[str]
     with errors.naming(path):
         has_safetensors = tf.io.gfile.exists(path)
     if has_safetensors:
         bert = from_config(bert_config)
-        fresh = weights.load(bert, path)
+        missing = weights.load(bert, path)
     else:
-        bert, fresh = _load_older_format(init_from, bert_config)
-    if fresh:
-        logging.warning(
-            "%s lacks %s: these begin at random.",
-            init_from,
-            ", ".join(sorted(fresh)),
+        bert, missing = _load_older_format(init_from, bert_config)
+    if missing:
+        errors.warn(
+            f"{init_from} does not hold {', '.join(sorted(missing))}; these "
+            "weights begin at random."
         )
     return bert
 
 
-def _load_older_format(init_from, bert_config):
-    """Loads tf_model.h5 or, where PyTorch is installed, pytorch_model.bin."""
+def _load_older_format(
+    init_from: str, bert_config: transformers.BertConfig
+) -> tuple[transformers.TFPreTrainedModel, Collection[str]]:
+    """Loads tf_model.h5 or, if PyTorch is installed, pytorch_model.bin.
+
+    Returns:
+      The model, and the names of weights that are missing in the file.
+    """
     has_h5 = tf.io.gfile.exists(f"{init_from}/{transformers.TF2_WEIGHTS_NAME}")
     try:
         bert, loading = _model_class(bert_config).from_pretrained(

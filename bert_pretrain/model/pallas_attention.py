@@ -1,22 +1,24 @@
 """Attention for TPUs in Pallas: all scores of a head stay in fast memory.
 
-It reads queries, keys and values as one matrix product leaves them, and
-writes what the next one takes, so that nothing of size S x S reaches the main
-memory and nothing is transposed. The 128 lanes of a register hold the heads
-of a group, two of 64. Queries are taken in blocks, each of which sees all
-keys at once: so a softmax is one, without the running sums that rows of many
-thousands would need (Dao et al. 2022, section 3.1).
+The kernel reads queries, keys and values in the layout of the matrix product
+before it, and writes its result in the layout of the matrix product after it.
+So no tensor of size S x S reaches the main memory, and no tensor is
+transposed. The 128 lanes of a register hold a group of heads, for example two
+heads of 64. The kernel computes one block of queries after the other. A block
+sees all keys at once, so that one softmax is enough; only much longer rows
+would need running sums (Dao et al. 2022, section 3.1).
 
-A token sees the tokens of the same document. Dropout is drawn from the hash
-that kernels.py has, of the same places: the masks are the same ones.
+A token sees the tokens of the same document. Dropout uses the hash function of
+kernels.py with the same positions, so its masks are the same.
 
-B = rows, S = seq_length, H = hidden size, X = 3 H: group by group the
+B = rows, S = seq_length, H = hidden size, X = 3 H: for each group the
 queries, the keys and the values of its heads.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,36 +32,59 @@ _HIDDEN_SCORE = -1e9
 
 @dataclasses.dataclass(frozen=True)
 class Attention:
-    """What a kernel is made for."""
+    """The parameters of a kernel, which are compiled into it."""
 
     num_heads: int
     head_size: int  # a divisor of LANES
-    rate: float  # of dropout on the attention's weights; 0 for none
-    # Of dropout's random bits, see kernels.py, which loads TensorFlow.
+    rate: float  # dropout of the attention's weights; 0 for none
+    # Constants of dropout's random bits, see kernels.py. They are passed in,
+    # because an import of kernels.py would load TensorFlow.
     golden_step: int
     mixing: tuple[tuple[int, int], ...]
-    is_interpreted: bool = False  # by plain operations, on any device
+    is_interpreted: bool = False  # plain operations, for any device
 
     @property
     def group_size(self) -> int:
-        """Heads in a group."""
+        """Number of heads in a group."""
         return LANES // self.head_size
 
-    def forward(self) -> Callable:
-        """(seed int32 [2], ids int32 [B, S], qkv [B, S, X]) -> [B, S, H]."""
+    def forward(self) -> Callable[..., jax.Array]:
+        """A function that computes attention.
+
+        (seed int32 [2], ids int32 [B, S], qkv [B, S, X]) -> [B, S, H].
+        """
         return functools.partial(_call, self, _forward, 1)
 
-    def backward(self) -> Callable:
-        """(seed, ids, qkv, upstream [B, S, H]) -> the gradient of qkv."""
+    def backward(self) -> Callable[..., jax.Array]:
+        """A function that computes the gradient with respect to qkv.
+
+        (seed, ids, qkv, upstream [B, S, H]) -> [B, S, X].
+        """
         return functools.partial(_call, self, _backward, 3)
 
 
-def _call(attention, kernel, num_parts, seed, ids_BS, *arrays):
-    """Runs a kernel that gives `num_parts` x [B, S, H], for each group."""
+def _call(
+    attention: Attention,
+    kernel: Callable[..., None],
+    num_outputs: int,
+    seed: jax.Array,
+    ids_BS: jax.Array,
+    *arrays: jax.Array,
+) -> jax.Array:
+    """Runs a kernel for each row and group.
+
+    Args:
+      attention: the kernel's parameters.
+      kernel: `_forward` or `_backward`.
+      num_outputs: so many [B, S, H] are the kernel's result.
+      seed: int32 [2].
+      ids_BS: int32.
+      arrays: qkv and, for `_backward`, the gradient of the result.
+    """
     B, S, _ = arrays[0].shape
     dtype = arrays[0].dtype
     num_groups = attention.num_heads // attention.group_size
-    shape = B, S, num_parts * num_groups * LANES
+    shape = B, S, num_outputs * num_groups * LANES
     num_products = {_forward: 2, _backward: 5}[kernel]
 
     def block(width):
@@ -81,7 +106,7 @@ def _call(attention, kernel, num_parts, seed, ids_BS, *arrays):
         out_specs=block(shape[2]),
         out_shape=jax.ShapeDtypeStruct(shape, dtype),
         scratch_shapes=[sums, sums] if kernel is _backward else [],
-        # Of the heads' own products, without the lanes that are zero.
+        # The lanes that are set to zero do not count.
         cost_estimate=pl.CostEstimate(
             flops=2 * num_products * num_scores * attention.head_size,
             transcendentals=num_scores,
@@ -92,11 +117,19 @@ def _call(attention, kernel, num_parts, seed, ids_BS, *arrays):
     )(seed, ids_BS[:, :, None], ids_BS[:, None, :], *arrays)
 
 
-def _forward(attention, seed_ref, rows_ref, columns_ref, qkv_ref, out_ref):
+def _forward(
+    attention: Attention,
+    seed_ref: Any,
+    rows_ref: Any,
+    columns_ref: Any,
+    qkv_ref: Any,
+    out_ref: Any,
+) -> None:
+    """The kernel of attention, for one row and one group."""
     k, v = qkv_ref[0, :, LANES : 2 * LANES], qkv_ref[0, :, 2 * LANES :]
     first = _first_head(attention)
 
-    def of_block(block):
+    def run_block(block):
         q = qkv_ref[0, block, :LANES]
         is_seen = rows_ref[0, block] == columns_ref[0]
         out = jnp.zeros(q.shape, jnp.float32)
@@ -110,25 +143,26 @@ def _forward(attention, seed_ref, rows_ref, columns_ref, qkv_ref, out_ref):
             out += _of_head(attention, attended, member)
         out_ref[0, block] = out.astype(out_ref.dtype)
 
-    _for_each_block(k.shape[0], of_block)
+    _for_each_block(k.shape[0], run_block)
 
 
 def _backward(  # noqa: PLR0913 (a kernel's references)
-    attention,
-    seed_ref,
-    rows_ref,
-    columns_ref,
-    qkv_ref,
-    upstream_ref,
-    out_ref,
-    k_sums,
-    v_sums,
-):
+    attention: Attention,
+    seed_ref: Any,
+    rows_ref: Any,
+    columns_ref: Any,
+    qkv_ref: Any,
+    upstream_ref: Any,
+    out_ref: Any,
+    k_sums: Any,
+    v_sums: Any,
+) -> None:
+    """The kernel of the gradient, for one row and one group."""
     k, v = qkv_ref[0, :, LANES : 2 * LANES], qkv_ref[0, :, 2 * LANES :]
     first = _first_head(attention)
     k_sums[...] = v_sums[...] = jnp.zeros(k.shape, jnp.float32)
 
-    def of_block(block):
+    def run_block(block):
         q, upstream = qkv_ref[0, block, :LANES], upstream_ref[0, block]
         is_seen = rows_ref[0, block] == columns_ref[0]
         q_sum = jnp.zeros(q.shape, jnp.float32)
@@ -143,61 +177,69 @@ def _backward(  # noqa: PLR0913 (a kernel's references)
                 )
                 dropped, slope = weights * kept, slope * kept
             slope -= jnp.sum(weights * slope, axis=1, keepdims=True)
-            of_scores = (weights * slope).astype(q.dtype)
+            scores_gradient = (weights * slope).astype(q.dtype)
             v_sums[...] += _dot(dropped.astype(v.dtype), own_upstream, 0, 0)
-            k_sums[...] += _dot(of_scores, own_q, 0, 0)
-            q_sum += _of_head(attention, _dot(of_scores, k, 1, 0), member)
+            k_sums[...] += _dot(scores_gradient, own_q, 0, 0)
+            q_gradient = _dot(scores_gradient, k, 1, 0)
+            q_sum += _of_head(attention, q_gradient, member)
         out_ref[0, block, :LANES] = q_sum.astype(out_ref.dtype)
 
-    _for_each_block(k.shape[0], of_block)
+    _for_each_block(k.shape[0], run_block)
     out_ref[0, :, LANES : 2 * LANES] = k_sums[...].astype(out_ref.dtype)
     out_ref[0, :, 2 * LANES :] = v_sums[...].astype(out_ref.dtype)
 
 
-def _for_each_block(seq_length, of_block):
-    """Calls a function with slices of the queries, one after the other.
+def _for_each_block(seq_length: int, run_block: Callable[[Any], None]) -> None:
+    """Calls a function with each block of queries, as a slice.
 
-    In a loop, not side by side: what the compiler makes of a block is long,
-    and stands in the program once a layer.
+    The loop is not unrolled: the code of a block is long, and the program
+    already contains it once for each layer.
     """
     size = min(seq_length, _BLOCK_SIZE)
 
     def step(i, _):
-        of_block(pl.ds(pl.multiple_of(i * size, size), size))
+        run_block(pl.ds(pl.multiple_of(i * size, size), size))
 
     jax.lax.fori_loop(0, seq_length // size, step, None)
 
 
-def _weights(q, k, is_seen):
+def _weights(q: jax.Array, k: jax.Array, is_seen: jax.Array) -> jax.Array:
+    """Softmax of the scores, in float32."""
     scores = jnp.where(is_seen, _dot(q, k, 1, 1), _HIDDEN_SCORE)
     shares = jnp.exp(scores - jnp.max(scores, axis=1, keepdims=True))
     return shares / jnp.sum(shares, axis=1, keepdims=True)
 
 
-def _of_head(attention, values, member):
-    """Zeroes the lanes of the group's other heads."""
+def _of_head(attention: Attention, values: jax.Array, member: int) -> jax.Array:
+    """Sets the lanes of the group's other heads to zero."""
     if attention.group_size == 1:
         return values
     lane = jax.lax.broadcasted_iota(jnp.int32, values.shape, 1)
     is_own = lane // attention.head_size == member
-    # In float32, since a v5e selects no bfloat16.
+    # A v5e cannot select between bfloat16 values.
     wide = jnp.where(is_own, values.astype(jnp.float32), 0.0)
     return wide.astype(values.dtype)
 
 
-def _first_head(attention):
-    """The number of the group's first head, among those of all rows."""
+def _first_head(attention: Attention) -> jax.Array:
+    """Index of the group's first head among the heads of all rows."""
     group = pl.program_id(1)
     row = pl.program_id(0)
     return row * attention.num_heads + group * attention.group_size
 
 
-def _kept(attention, seed_ref, head, block, seq_length):
-    """0 for a weight that is dropped, else what makes up for it."""
+def _kept(
+    attention: Attention,
+    seed_ref: Any,
+    head: jax.Array,
+    block: Any,
+    seq_length: int,
+) -> jax.Array:
+    """Factors: 0 for a dropped weight, else 1 / (1 - rate)."""
     query = jax.lax.broadcasted_iota(jnp.int32, (block.size, 1), 0)
     key = jax.lax.broadcasted_iota(jnp.int32, (1, seq_length), 1)
     rows = (head * seq_length + block.start + query) * seq_length
-    # The same bits as kernels.py's, in int32, which every TPU knows.
+    # The same bits as in kernels.py, but in int32, which all TPUs support.
     step = _signed(attention.golden_step)
     bits = rows * step + seed_ref[0] + key * step
     for number, (shift, factor) in enumerate(attention.mixing):
@@ -205,18 +247,21 @@ def _kept(attention, seed_ref, head, block, seq_length):
         bits *= _signed(factor)
         if not number:
             bits ^= seed_ref[1]
-    # Compared as if they had no sign: both sides are moved by 2**31.
+    # Both sides are shifted by 2**31, so that they compare as unsigned.
     threshold = round(attention.rate * 2**32) - 2**31
     is_kept = (bits ^ _signed(2**31)) >= jnp.int32(threshold)
     return jnp.where(is_kept, 1 / (1 - attention.rate), 0.0)
 
 
-def _signed(value):
-    """An int32 of the bits of a uint32."""
+def _signed(value: int) -> jax.Array:
+    """The int32 with the same bits as a uint32."""
     return jnp.int32(value - 2**32 if value >= 2**31 else value)
 
 
-def _dot(left, right, left_axis, right_axis):
+def _dot(
+    left: jax.Array, right: jax.Array, left_axis: int, right_axis: int
+) -> jax.Array:
+    """Matrix product over one axis of each side, in float32."""
     return jax.lax.dot_general(
         left,
         right,
