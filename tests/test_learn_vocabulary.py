@@ -134,7 +134,7 @@ def test_a_small_text_gives_a_small_vocabulary_and_says_so(tmp_path, capsys):
     vocab = vocabulary.read(str(tmp_path / "vocab.txt"))
     assert {"the", "cat", "mat"} <= set(vocab.tokens)
     assert (
-        f"warning: the text gives only {vocab.size} tokens of the 1,000"
+        f"warning: the text gives only {vocab.size} of 1,000 tokens"
         in capsys.readouterr().err
     )
 

@@ -9,6 +9,7 @@ The same text and options give the same file, byte for byte.
 import collections
 import dataclasses
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -18,13 +19,15 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from bert_pretrain import errors, options
 from bert_pretrain.data import vocabulary
-from tfrecord_builders.sources import documents
+from tfrecord_builders.sources import documents, source_config
 from tfrecord_builders.tokens import sentences, tokenization
 
 _UNIT_BYTES = 1 << 24
 _MIN_FREQUENCY = 2
+# Share of the text whose characters are in the vocabulary.
 _CHARACTER_COVERAGE = 0.9999
-# Of the vocabulary, for single characters: the rest is for what they form.
+# Maximum share of single characters in the vocabulary; the rest is for longer
+# pieces.
 _MAX_ALPHABET_FRACTION = 0.5
 _TEXTS_AT_ONCE = 1000
 _MEASURED_CHARS = 1 << 21
@@ -33,29 +36,30 @@ _MIN_SIZE = 100
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LearnConfig(options.Options):
-    source: documents.SourceConfig
+    """Options of this program."""
+
+    source: source_config.SourceConfig
     output_file: str = options.option("The vocab.txt to write.")
     vocab_size: int = options.option(
-        "Tokens in the vocabulary, the five special ones included.",
+        "Tokens in the vocabulary, including the five special tokens.",
         30_522,
         at_least=_MIN_SIZE,
         usual="BERT has 30522, and 8000 suits a few megabytes of text",
     )
     lower_case: bool = options.option(
-        "Whether text is lower-cased and stripped of accents; "
-        "--nolower_case keeps both.",
+        "Lower-case the text and remove accents; --nolower_case keeps both.",
         True,
     )
     max_sample_mb: int = options.option(
-        "Megabytes of text to learn from; it takes about three times that of "
-        "memory. From a larger input, parts of 16 MB are drawn at random, "
-        "the same ones every time; a compressed file may be one part, of "
-        "which the beginning is read.",
+        "Text to learn from, in MB. About three times as much memory is "
+        "needed. From a larger input, pieces of 16 MB are drawn at random, "
+        "the same ones every time. A compressed file may be a single piece; "
+        "only its beginning is read if it is too large.",
         500,
         at_least=1,
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not self.output_file or self.output_file.endswith("/"):
             raise errors.UserError(
@@ -64,7 +68,12 @@ class LearnConfig(options.Options):
             )
 
 
-def main(config):
+def main(config: LearnConfig) -> None:
+    """Learns a vocabulary from a sample of the input, and writes it.
+
+    Raises:
+      UserError: if the output file is a directory, or no document was read.
+    """
     started = time.monotonic()
     if tf.io.gfile.isdir(config.output_file):
         raise errors.UserError(
@@ -82,34 +91,35 @@ def main(config):
     vocab.write(config.output_file)
     if vocab.size < config.vocab_size:
         errors.warn(
-            f"the text gives only {vocab.size:,} tokens of the "
-            f"{config.vocab_size:,} asked for; give more text, or ask for "
+            f"the text gives only {vocab.size:,} of "
+            f"{config.vocab_size:,} tokens; give more text, or use "
             f"--vocab_size={vocab.size}."
         )
-    unknown, fertility = _measure(vocab, texts)
+    unknown_share, tokens_per_word = _measure(vocab, texts)
     casing = "lower case" if vocab.is_lower_case else "cased"
     print(
         f"Wrote {config.output_file}: {vocab.size:,} tokens, {casing}, "
-        f"{fertility:.2f} tokens a word, {unknown:.3%} of tokens "
-        f"{vocabulary.UNK}, in {time.monotonic() - started:.1f} s."
+        f"{tokens_per_word:.2f} tokens per word, {unknown_share:.3%} of all "
+        f"tokens are {vocabulary.UNK}, in {time.monotonic() - started:.1f} s."
     )
 
 
-def learn(texts, vocab_size, is_lower_case):
-    """Learns the `Vocabulary` of a list of strings.
+def learn(
+    texts: Sequence[str], vocab_size: int, is_lower_case: bool
+) -> vocabulary.Vocabulary:
+    """Learns a vocabulary.
 
-    It is smaller than `vocab_size` if the texts do not hold as many pieces
-    that occur twice.
+    It is smaller than `vocab_size` if too few pieces occur twice in the texts.
 
     Raises:
-      UserError: if the texts hold no capital letter that they should keep.
+      UserError: if capitals should be kept, but the texts have none.
     """
     texts = [tokenization.normalize(text, is_lower_case) for text in texts]
-    # HuggingFace's trainer numbers the pieces "##a" in the order of a hash
-    # map, another one in every process, and settles ties by these numbers.
-    # It is repeatable once all single characters have their numbers, so it
-    # is told of them as special tokens; a first run without merges finds
-    # which of them go on with a word.
+    # HuggingFace's trainer numbers the pieces "##a" in the order of a hash map,
+    # which differs in every process, and breaks ties by these numbers. Its
+    # result is repeatable if all single characters already have numbers. So a
+    # first run without merges finds which characters occur as "##a", and the
+    # second run gets all single characters as special tokens.
     characters = _characters(texts)
     found = set(_train(texts, [], characters, vocab_size=0))
     alphabet = _fit_alphabet(
@@ -128,18 +138,20 @@ def learn(texts, vocab_size, is_lower_case):
         if token not in vocabulary.SPECIAL_TOKENS
     ):
         raise errors.UserError(
-            "the text holds no capital letter, so no vocabulary that keeps "
-            "capitals can come of it; use --lower_case."
+            "the text has no capital letter, so it gives no vocabulary that "
+            "keeps capitals; use --lower_case."
         )
     return vocab
 
 
-def _read_sample(config):
+def _read_sample(config: LearnConfig) -> list[str]:
+    """Reads the documents of random spans of the input."""
     units = documents.plan(config.source, _UNIT_BYTES)
     order = np.random.default_rng(0).permutation(len(units))
     spans = [span for i in order for span in units[i]]
-    texts, num_bytes = [], 0
-    dropped = collections.Counter()
+    texts: list[str] = []
+    num_bytes = 0
+    dropped: collections.Counter[str] = collections.Counter()
     total = sum(span.num_bytes for span in spans)
     with tqdm.tqdm(
         total=total, desc="read", unit="B", unit_scale=True, mininterval=1
@@ -161,45 +173,56 @@ def _read_sample(config):
     if not texts:
         raise errors.UserError(
             f"no document of {', '.join(config.source.input)} was kept "
-            f"(dropped: {dict(dropped)}); check source and the names of the "
+            f"(dropped: {dict(dropped)}); check source and the names of "
             "fields."
         )
     return texts
 
 
-def _characters(texts):
-    """The characters that make up nearly all text, most frequent first."""
+def _characters(texts: Sequence[str]) -> list[str]:
+    """The characters of nearly all text, most frequent first."""
     counts = np.zeros(0x110000, np.int64)
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         joined = "".join(texts[start : start + _TEXTS_AT_ONCE])
         codes = np.frombuffer(joined.encode("utf-32-le"), np.uint32)
         counts += np.bincount(codes, minlength=len(counts))
     counts[[code for code in np.flatnonzero(counts) if chr(code).isspace()]] = 0
-    # Stable: characters as frequent as each other stay in their own order.
+    # A stable sort orders equally frequent characters by code point.
     order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     share = np.cumsum(counts[order]) / max(1, counts.sum())
     size = int(np.searchsorted(share, _CHARACTER_COVERAGE)) + 1
-    # What a keyboard has is worth a token even where it is rare.
+    # ASCII characters are kept even if they are rare.
     return [
         chr(code) for i, code in enumerate(order) if i < size or code < 0x80
     ]
 
 
-def _fit_alphabet(characters, found, max_size):
-    """The most frequent characters, as "a" and "##a", that fit; sorted."""
-    alphabet = []
+def _fit_alphabet(
+    characters: Sequence[str], found: set[str], max_size: int
+) -> list[str]:
+    """Takes the most frequent characters, each as "a" and "##a" if found.
+
+    Returns:
+      At most `max_size` tokens, sorted.
+    """
+    alphabet: list[str] = []
     for character in characters:
         pieces = {character, vocabulary.CONTINUATION + character} & found
         if len(alphabet) + len(pieces) > max_size:
             break
-        alphabet += pieces
+        alphabet.extend(pieces)
     return sorted(alphabet, key=lambda piece: (len(piece), piece))
 
 
-def _train(texts, first, characters, vocab_size):
-    """The tokens that HuggingFace's trainer finds; those of `first` first."""
+def _train(
+    texts: Sequence[str],
+    first: list[str],
+    characters: list[str],
+    vocab_size: int,
+) -> list[str]:
+    """Runs HuggingFace's trainer; its tokens begin with those of `first`."""
     model = tokenizers.Tokenizer(models.WordPiece(unk_token=vocabulary.UNK))
-    # The rest of the normalization is done: see `tokenization.normalize`.
+    # `tokenization.normalize` has already done the rest of normalization.
     model.normalizer = normalizers.BertNormalizer(
         clean_text=False,
         handle_chinese_chars=True,
@@ -220,19 +243,22 @@ def _train(texts, first, characters, vocab_size):
         ),
     )
     ids = model.get_vocab()
-    return sorted(ids, key=ids.get)
+    return sorted(ids, key=lambda token: ids[token])
 
 
-def _measure(vocab, texts):
-    """(share of tokens that are [UNK], tokens a word) on some of the text."""
-    sample, num_chars = [], 0
+def _measure(
+    vocab: vocabulary.Vocabulary, texts: Sequence[str]
+) -> tuple[float, float]:
+    """Measures on a sample: share of [UNK] among tokens, tokens per word."""
+    sample: list[str] = []
+    num_chars = 0
     for text in texts[:: max(1, len(texts) // 1000)]:
         sample += sentences.split(text)
         num_chars += len(text)
         if num_chars >= _MEASURED_CHARS:
             break
     ids, _ = tokenization.Tokenizer(vocab).tokenize(sample)
-    num_words = len(ids) - np.count_nonzero(vocab.is_continuation[ids])
+    num_words = int(np.count_nonzero(~vocab.is_continuation[ids]))
     num_unknown = np.count_nonzero(ids == vocab.id(vocabulary.UNK))
     return num_unknown / max(1, len(ids)), len(ids) / max(1, num_words)
 
