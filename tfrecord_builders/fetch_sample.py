@@ -1,8 +1,9 @@
-"""Fetches the sample of real text: a Wikipedia dump cut short, and news.
+"""Fetches a sample of real text: a shortened Wikipedia dump, and news.
 
     python -m tfrecord_builders.fetch_sample --output_dir=sample
 
-Both are test data of gensim, so that a package registry is all it needs.
+Both files are test data of gensim. So pip can fetch them from a package index,
+and no other server is needed.
 """
 
 import dataclasses
@@ -17,18 +18,18 @@ import tensorflow as tf
 
 from bert_pretrain import errors, files, options
 
-# Every release for the Pythons of this project carries the same two files.
+# All releases for the supported versions of Python contain the same two files.
 _REQUIREMENT = "gensim==4.4.0"
 _MEMBERS = "gensim/test/test_data/"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Sample:
-    member: str  # its name in the wheel
+    member: str  # Its name in the wheel.
     sha256: str
 
 
-SAMPLES = {
+SAMPLES: dict[str, _Sample] = {
     "enwiki-sample.xml.bz2": _Sample(
         _MEMBERS + "enwiki-latest-pages-articles1.xml-"
         "p000000010p000030302-shortened.bz2",
@@ -43,38 +44,42 @@ README_NAME = "README.md"
 _README = f"""\
 # Sample text
 
-Taken out of the wheel of {_REQUIREMENT} (https://pypi.org/project/gensim/),
-where it is test data. gensim is under LGPL-2.1; the texts are their authors'.
+These files are test data in the wheel of {_REQUIREMENT}
+(https://pypi.org/project/gensim/). The licence of gensim is LGPL-2.1. The
+texts belong to their authors.
 
-- `enwiki-sample.xml.bz2`: a dump of the English Wikipedia of 2016 cut short,
-  206 pages, of which 100 are redirects. Its contributors' work, under CC BY-SA
-  (https://creativecommons.org/licenses/by-sa/3.0/); a page's title leads to
-  its authors on https://en.wikipedia.org/.
-- `lee-news.txt`: 300 news stories, one a line, from the news mail service of
-  the Australian Broadcasting Corporation. Collected for M. D. Lee,
-  B. M. Pincombe and M. B. Welsh, "An empirical evaluation of models of text
-  document similarity", Proceedings of the 27th Annual Conference of the
-  Cognitive Science Society, 2005. The wheel states no licence for them apart
-  from its own.
+- `enwiki-sample.xml.bz2`: a shortened dump of the English Wikipedia of 2016
+  with 206 pages, of which 100 are redirects. The contributors of Wikipedia
+  wrote it, under CC BY-SA (https://creativecommons.org/licenses/by-sa/3.0/).
+  The authors of each page are listed on https://en.wikipedia.org/, under the
+  title of the page.
+- `lee-news.txt`: 300 news stories, one in each line, from the news mail
+  service of the Australian Broadcasting Corporation. They were collected for
+  M. D. Lee, B. M. Pincombe and M. B. Welsh, "An empirical evaluation of models
+  of text document similarity", Proceedings of the 27th Annual Conference of
+  the Cognitive Science Society, 2005. The wheel states no licence for them
+  other than its own.
 """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FetchConfig(options.Options):
-    output_dir: str = options.option(
-        "Folder that gets the sample; local or gs://."
-    )
+    """Where the sample is written."""
+
+    output_dir: str = options.option("Folder for the sample; local or gs://.")
 
 
-def main(config):
+def main(config: FetchConfig) -> None:
+    """Fetches the sample."""
     fetch(config.output_dir)
 
 
-def fetch(output_dir):
-    """Puts the sample and its README into a folder, unless it is there.
+def fetch(output_dir: str) -> None:
+    """Writes the sample and its README to a folder, unless they exist.
 
     Raises:
-      UserError: if the wheel cannot be had or is not the one expected.
+      UserError: if pip cannot download the wheel, or the wheel has other
+        content than expected.
     """
     readme = f"{output_dir}/{README_NAME}"
     missing = [
@@ -89,7 +94,7 @@ def fetch(output_dir):
                 files.write_bytes(
                     f"{output_dir}/{name}", _extract(wheel, SAMPLES[name])
                 )
-    # Last, so that its presence means that the sample is whole.
+    # The README is written last: if it exists, the sample is complete.
     if missing or not tf.io.gfile.exists(readme):
         files.write_text(readme, _README)
     for name in SAMPLES:
@@ -97,12 +102,16 @@ def fetch(output_dir):
         print(f"{output_dir}/{name}: {state}")
 
 
-def _is_right(path, sha256):
+def _is_right(path: str, sha256: str) -> bool:
     return tf.io.gfile.exists(path) and files.sha256(path) == sha256
 
 
-def _download(folder):
-    """Downloads the wheel with pip, without installing it: its path."""
+def _download(folder: str) -> str:
+    """Downloads the wheel with pip, without installing it.
+
+    Returns:
+      The path of the wheel.
+    """
     command = [
         sys.executable,
         "-m",
@@ -121,34 +130,35 @@ def _download(folder):
     )
     wheels = sorted(pathlib.Path(folder).glob("*.whl"))
     if result.returncode or not wheels:
-        said = [
+        reasons = [
             line
             for line in result.stderr.splitlines()
             if line.startswith("ERROR")
         ]
         raise errors.UserError(
             f"pip cannot download {_REQUIREMENT} "
-            f"({said[-1] if said else 'it gave no reason'}); check the "
-            "network and pip's index-url, or use text of your own."
+            f"({reasons[-1] if reasons else 'it gave no reason'}); check the "
+            "network and the index-url of pip, or use your own text."
         )
     return str(wheels[0])
 
 
-def _extract(wheel, sample):
-    """The bytes of one member, which must be the ones expected."""
+def _extract(wheel: str, sample: _Sample) -> bytes:
+    """Reads one member of the wheel, and checks its content."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             content = archive.read(sample.member)
     except (KeyError, zipfile.BadZipFile) as error:
         raise errors.UserError(
-            f"{wheel}: no sample in it ({error}); the wheel is not the one "
-            "that was asked for."
+            f"{wheel}: no sample in it ({error}); this is not the expected "
+            "wheel. Check the index-url of pip."
         ) from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != sample.sha256:
         raise errors.UserError(
             f"{wheel}: {sample.member} has sha256 {digest}, not "
-            f"{sample.sha256}; the wheel is not the one that was asked for."
+            f"{sample.sha256}; this is not the expected wheel. Check the "
+            "index-url of pip."
         )
     return content
 

@@ -1,21 +1,23 @@
-"""Prints examples of a set back as readable text.
+"""Prints examples of a dataset as readable text.
 
     python -m tfrecord_builders.show_records --data_dir=records --num_examples=3
 
-A masked position shows what the model sees and, after an arrow, what it must
-say: ‹[MASK]→house›. A word replaced at random reads ‹tree→house›, a word that
-was kept ‹house→house›.
+A masked position shows the input of the model and, after an arrow, the token
+to predict: ‹[MASK]→house›. If a random token replaces it, it reads
+‹tree→house›; if the token is kept, ‹house→house›.
 """
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from bert_pretrain import errors, files, options
 from bert_pretrain.data import manifests, records, vocabulary
 
-# What the labels 0 and 1 of a pair say.
+# The meaning of the labels 0 and 1, by pairing.
 _LABELS = {
     "nsp": ("actual next", "random next"),
     "sop": ("in order", "swapped"),
@@ -24,22 +26,29 @@ _LABELS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShowConfig(options.Options):
+    """Which examples are printed."""
+
     data_dir: str = options.option(
-        "Folder of the set; holds vocab.txt and, if ours, manifest.json."
+        "Folder of the dataset. It has vocab.txt and, if it is from this "
+        "builder, manifest.json."
     )
     split: str = options.option("train, eval or test.", records.TRAIN)
     pattern: str = options.option(
-        "Files to read instead of the split's shards, as in a set that has "
-        "no manifest.",
+        "Pattern of the files to read instead of the split's shards, for "
+        "example in a dataset without a manifest.",
         "",
     )
     vocab_file: str = options.option(
-        "Vocabulary of the records; by default the one in data_dir.", ""
+        "Vocabulary of the records. Default: vocab.txt in data_dir.", ""
     )
-    num_examples: int = options.option("How many to print.", 5, at_least=0)
-    skip: int = options.option("How many to pass over first.", 0, at_least=0)
+    num_examples: int = options.option(
+        "Number of examples to print.", 5, at_least=0
+    )
+    skip: int = options.option(
+        "Number of examples to skip first.", 0, at_least=0
+    )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.split not in records.SPLITS:
             raise errors.UserError(
@@ -48,7 +57,8 @@ class ShowConfig(options.Options):
             )
 
 
-def main(config):
+def main(config: ShowConfig) -> None:
+    """Prints the examples."""
     vocab = vocabulary.read(
         config.vocab_file or f"{config.data_dir}/{vocabulary.FILE_NAME}"
     )
@@ -64,8 +74,17 @@ def main(config):
         print(describe(example, vocab, pairing))
 
 
-def describe(example, vocab, pairing="nsp"):
-    """One example as text: its tokens joined to words, its masks marked."""
+def describe(
+    example: Mapping[str, np.ndarray],
+    vocab: vocabulary.Vocabulary,
+    pairing: str = "nsp",
+) -> str:
+    """Returns an example as text: tokens joined to words, with marked masks.
+
+    Args:
+      example: the features of one row, as `records.read_examples` gives them.
+      pairing: as in the manifest of the dataset.
+    """
     tokens = [_token(vocab, i) for i in example["input_ids"]]
     is_prediction = example["masked_lm_weights"] > 0
     for position, label in zip(
@@ -86,18 +105,19 @@ def describe(example, vocab, pairing="nsp"):
     )
 
 
-def _kind(example, pairing):
-    """What a row holds beside one document's text: a pair, or several."""
+def _kind(example: Mapping[str, np.ndarray], pairing: str) -> str:
+    """Describes the label of a pair, or the number of packed documents."""
     if "document_ids" in example:
         return f", documents: {example['document_ids'].max()}"
-    # Pairs of other builders may all be true: then no label is learned.
+    # A pair may have no label to learn: other builders can make only true
+    # pairs.
     if pairing not in _LABELS or not example["token_type_ids"].any():
         return ""
     (label,) = example["next_sentence_labels"]
     return f", {_LABELS[pairing][label]}"
 
 
-def _token(vocab, token_id):
+def _token(vocab: vocabulary.Vocabulary, token_id: int) -> str:
     if token_id < vocab.size:
         return vocab.tokens[token_id]
     return f"[id {token_id} of {vocab.size}]"
