@@ -176,7 +176,7 @@ def test_a_step_that_does_not_fit_comes_with_advice(
     assert compile_check.check(dataclasses.replace(config, json=False)) == 3
     text = capsys.readouterr().out
     assert "DOES NOT FIT" in text
-    assert "--per_replica_batch_size=27 (about as many fit)" in text
+    assert "--per_replica_batch_size=27 (about the largest that fits)" in text
     assert "--accumulation_steps=4, or --recompute=true" in text
 
 
@@ -283,7 +283,7 @@ def test_the_peers_steps_are_compiled_for_the_same_rows(
         assert found[peer]["num_all_reduces"] == 2
     assert len({args[-2] for f, args, _ in calls if "lower" in f.__name__}) == 1
     compile_check.check(config)
-    assert "Beside others" in capsys.readouterr().out
+    assert "Comparison with other implementations" in capsys.readouterr().out
 
 
 def test_the_advice_keeps_the_batch_and_divides_it_more():
@@ -295,7 +295,7 @@ def test_the_advice_keeps_the_batch_and_divides_it_more():
 
     finding = findings.Finding(
         phases=[],
-        rows=training_step.Rows(192, 128, 20, False, 2),
+        batch=training_step.BatchShape(192, 128, 20, False, 2),
         recompute=True,
         model="",
         ours=Ours(),
@@ -303,7 +303,7 @@ def test_the_advice_keeps_the_batch_and_divides_it_more():
         largest={},
     )
     assert findings.remedy(finding) == (
-        "--per_replica_batch_size=50 (about as many fit), or "
+        "--per_replica_batch_size=50 (about the largest that fits), or "
         "--accumulation_steps=8"
     )
 

@@ -1,4 +1,4 @@
-"""How many chips a name stands for, and how libtpu names them."""
+"""Slices: the number of chips in a name, and libtpu's name for them."""
 
 import math
 
@@ -31,7 +31,7 @@ from bert_pretrain.compilation import slices
         ("v6e-128", "v6e:8x16", 128, 128),
     ],
 )
-def test_a_slice_is_known_by_its_type(
+def test_a_slice_is_recognized_by_its_type(
     accelerator_type, topology, num_chips, num_replicas
 ):
     found = slices.find(accelerator_type)
@@ -47,8 +47,8 @@ def test_a_slice_is_known_by_its_type(
 @pytest.mark.parametrize(
     "accelerator_type, message",
     [
-        ("v99-8", "no kind of TPU"),
-        ("v5litepod", "no kind of TPU"),
+        ("v99-8", "not a kind of TPU"),
+        ("v5litepod", "not a kind of TPU"),
         (
             "v5litepod-2",
             "no slice of 2 chips of TPU v5e; there are",
@@ -59,7 +59,7 @@ def test_a_slice_is_known_by_its_type(
         ("v4-200", "multiples of 128 up to v4-8192"),
     ],
 )
-def test_what_is_not_sold_is_refused(accelerator_type, message):
+def test_a_slice_that_does_not_exist_is_refused(accelerator_type, message):
     with pytest.raises(errors.UserError, match=message) as caught:
         slices.find(accelerator_type)
     assert f"--accelerator_type={accelerator_type}" in str(caught.value)

@@ -1,4 +1,4 @@
-"""The step of a training, compiled for every kind of TPU that is for rent."""
+"""The training step, compiled for every kind of TPU that can be rented."""
 
 import functools
 
@@ -14,13 +14,13 @@ pytest.importorskip("jax")
 pytest.importorskip("libtpu")
 
 NUM_REPLICAS = 4
-# So many that what is kept of them does not fit into fast memory.
+# So many rows that their saved values do not fit into fast memory.
 NUM_ROWS = 512
 
 
 @pytest.fixture(scope="module")
 def plan_of(tmp_path_factory):
-    """`plan_of(recompute)` -> (the config, its plan, the rows of a step)."""
+    """`plan_of(recompute)` -> (config, plan, rows of a step)."""
     folder = tmp_path_factory.mktemp("steps")
 
     @functools.cache
@@ -34,7 +34,7 @@ def plan_of(tmp_path_factory):
             global_batch_size=NUM_ROWS * NUM_REPLICAS,
         )
         plan = training_config.plan(config)
-        rows = training_step.Rows.of_phase(plan[0], NUM_REPLICAS)
+        rows = training_step.BatchShape.of_phase(plan[0], NUM_REPLICAS)
         return config, plan, rows
 
     return make
@@ -49,7 +49,7 @@ def compile_for(name, step):
 
 @pytest.fixture(scope="module")
 def compile_step(plan_of):
-    """`compile_step("v6e-4")` -> (the step, what its compiler says)."""
+    """`compile_step("v6e-4")` -> (the step, the compiler's analysis)."""
 
     @functools.cache
     def lower(recompute):
@@ -67,16 +67,16 @@ def compile_step(plan_of):
 def test_the_step_compiles_for_every_kind_of_tpu(compile_step, name):
     step, compiled = compile_step(name)
     assert "tpu_custom_call" in compiled.text  # the kernel of attention
-    # The sums of all gradients in a few, and nothing else is sent around.
+    # The gradients are summed in a few operations, and nothing else is sent.
     assert 1 <= compiled.num_all_reduces <= 4
     assert not compiled.num_other_collectives
-    # Weights and moments are written over, not written anew.
+    # Weights and moments are updated in place.
     state_bytes = step.variable_bytes + step.optimizer_bytes
     assert compiled.alias_bytes > 0.95 * state_bytes
 
 
-def test_what_is_computed_again_is_not_merged_with_the_first(compile_step):
-    # A third more of the layers, of which the kernel's share is not counted.
+def test_recomputed_values_are_not_merged_with_the_first_ones(compile_step):
+    # The layers take a third more, without the kernel, which is not counted.
     _, once = compile_step("v5litepod-4", recompute=False)
     _, again = compile_step("v5litepod-4")
     assert 1.2 < again.flops / once.flops < 1.4
@@ -86,7 +86,7 @@ def test_what_is_computed_again_is_not_merged_with_the_first(compile_step):
 def test_the_step_needs_less_memory_and_traffic_than_others(
     compile_step, plan_of, name
 ):
-    # Found were 0.76 and 0.73 of the temporaries, 0.75 and 0.85 of the bytes.
+    # Measured: 0.76 and 0.73 of the temporaries, 0.75 and 0.85 of the bytes.
     config, plan, rows = plan_of(recompute=False)
     architecture = bert_model.architecture(
         config.architecture, training_config.longest(plan)

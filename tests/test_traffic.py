@@ -1,10 +1,10 @@
-"""What a program moves, by a text that is small enough to count by hand."""
+"""The bytes that a program moves, for a text that can be counted by hand."""
 
 import pytest
 
-from bert_pretrain.compilation import traffic
+from bert_pretrain.compilation import hlo_text, traffic
 
-# Arrays of 8 x 128 float32 are one tile of 4,096 bytes.
+# An array of 8 x 128 float32 is one tile of 4,096 bytes.
 TEXT = """\
 HloModule step, is_scheduled=true
 
@@ -98,7 +98,7 @@ def measure(*lines):
             ],
             TILE,
         ),
-        # Of the table, the rows that are looked up; and 32 bytes, in a tile.
+        # The rows of the table that are looked up, and 32 bytes, in a tile.
         (
             [f"ROOT %r = {A_TILE} fusion(%t, %s), kind=kCustom, calls=%rows"],
             2 * TILE + 512,
@@ -125,7 +125,8 @@ def measure(*lines):
             ],
             2 * TILE,
         ),
-        # Five times: one array in, though twice an operand, and one out.
+        # Five times: one array is read, although it is an operand twice, and
+        # one is written.
         (
             [
                 f"%b = (s32[]{{:T(128)S(6)}}, {A_TILE}) tuple(%i0, %a)",
@@ -140,21 +141,22 @@ def test_main_memory(lines, expected):
     assert measure(*lines).main_memory_bytes == expected
 
 
-def test_sums_over_replicas_are_counted_wherever_their_values_lie():
+def test_sums_over_replicas_are_counted_for_values_in_any_memory():
     reduced = measure(
         f"%c = {FAST} copy(%a)",
         f"ROOT %r = ({A_TILE}, {FAST}) all-reduce(%a, %c), to_apply=%add",
     )
     assert reduced.all_reduce_bytes == 2 * TILE
-    # The copy's read, and the first value there and back.
+    # The copy's read, and the first value in both directions.
     assert reduced.main_memory_bytes == TILE + 2 * TILE
 
 
-def test_loops_are_told_with_how_often_they_run():
+def test_loops_come_with_the_number_of_their_iterations():
     text = (
         f"{TEXT}{PARAMETERS}"
         f"  %b = (s32[]{{:T(128)S(6)}}, {A_TILE}) tuple(%i0, %a)\n"
         f"  ROOT %r = (s32[]{{:T(128)S(6)}}, {A_TILE}) while(%b), "
         "condition=%condition, body=%body\n}\n"
     )
-    assert traffic.loops(text) == [traffic.Loop("body", 5, 1)]
+    loops = list(hlo_text.Program(text).loops())
+    assert loops == [hlo_text.Loop("body", 5, 1)]

@@ -1,8 +1,8 @@
-"""A device's program, compiled by the TPU's own compiler, without a TPU.
+"""Compiles a device's program with the TPU's own compiler, without a TPU.
 
-libtpu holds the compiler, and compiles for a slice that it only knows by
-name. What it says of the executable, its memory and its work, is what a TPU
-of that slice would be given. It may end its process, hence one of its own.
+libtpu contains the compiler. It can compile for any slice, given its name. The
+executable, with its memory and its work, is the one that a TPU of that slice
+would get. The compiler may end its process, so it gets one of its own.
 """
 
 import collections
@@ -11,12 +11,13 @@ import importlib.util
 import re
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from bert_pretrain import errors
-from bert_pretrain.compilation import isolation, traffic
+from bert_pretrain.compilation import hlo_text, isolation
 
 EXTRA = "pip install -c constraints.txt -e '.[compile]'"
-# libtpu looks for the machine that it is on; these spare it the search.
+# These keep libtpu from a search for the TPU of this machine.
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -24,7 +25,7 @@ _ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-# What it says of a program, or of one value of it, that is too large.
+# Messages for a program, or for one of its values, that is too large.
 _TOO_LARGE = (
     r"Used (?P<needed>[\d.]+[BKMG]) of (?P<available>[\d.]+[BKMG]) hbm",
     r"Allocation \(size=(?P<needed>\d+)\) would exceed memory "
@@ -35,14 +36,14 @@ _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """What the compiler says of one replica's program."""
+    """The compiler's facts about one replica's program."""
 
-    flops: float  # all arithmetic
+    flops: float  # of all arithmetic
     bytes_accessed: float  # XLA's count; prefetches to fast memory count twice
     temporary_bytes: int
     argument_bytes: int
     output_bytes: int
-    alias_bytes: int  # of the outputs, what takes an argument's place
+    alias_bytes: int  # outputs that reuse the memory of an argument
     code_bytes: int
     num_all_reduces: int
     num_other_collectives: int
@@ -51,16 +52,17 @@ class Compiled:
 
 
 class DoesNotFit(isolation.Refused):
-    """What the compiler says of a program that a chip cannot hold."""
+    """The program needs more memory than a chip has."""
 
-    def __init__(self, needed_bytes: int, available_bytes: int):
+    def __init__(self, needed_bytes: int, available_bytes: int) -> None:
+        """Keeps both numbers, in a form that can be pickled."""
         super().__init__(needed_bytes, available_bytes)
         self.needed_bytes = needed_bytes
         self.available_bytes = available_bytes
 
 
 def is_installed() -> bool:
-    """Whether jax and libtpu are here."""
+    """Whether jax and libtpu are installed."""
     return all(importlib.util.find_spec(n) for n in ("jax", "libtpu"))
 
 
@@ -68,21 +70,21 @@ def compile_program(
     hlo: bytes,
     topology: str,
     num_replicas: int,
-    topology_options: Mapping | None = None,
+    topology_options: Mapping[str, Any] | None = None,
     title: str = "compiling",
 ) -> Compiled:
-    """Compiles in a process of its own.
+    """Compiles a program in a process of its own.
 
     Args:
       hlo: see `device_program.DeviceProgram`.
       topology: such as v5e:2x4.
-      num_replicas: as many chips of the topology are used.
+      num_replicas: number of chips of the topology that are used.
       topology_options: see `slices.Slice`.
-      title: what is compiled, to be said meanwhile.
+      title: what is compiled; printed on standard error.
 
     Raises:
       DoesNotFit: if a chip's memory is too small.
-      UserError: with what the compiler said last.
+      UserError: with the compiler's last message.
     """
     return isolation.call(
         _compile,
@@ -95,14 +97,19 @@ def compile_program(
     )
 
 
-def _compile(hlo, topology, num_replicas, topology_options):
+def _compile(
+    hlo: bytes,
+    topology: str,
+    num_replicas: int,
+    topology_options: Mapping[str, Any],
+) -> Compiled:
     from jax.experimental import topologies
     from jaxlib import _jax
 
     from bert_pretrain.tpu import stablehlo
 
     program = stablehlo.of_hlo(hlo)
-    devices = topologies.get_topology_desc(
+    devices: list[Any] = topologies.get_topology_desc(
         platform="tpu", topology_name=topology, **topology_options
     ).devices[:num_replicas]
     start = time.perf_counter()
@@ -114,15 +121,19 @@ def _compile(hlo, topology, num_replicas, topology_options):
         )
     except _jax.XlaRuntimeError as error:
         raise _translate(str(error)) from error
-    seconds = time.perf_counter() - start
+    return _describe(executable, time.perf_counter() - start)
+
+
+def _describe(executable: Any, compile_seconds: float) -> Compiled:
+    """The facts about an executable of jaxlib."""
     memory = executable.get_compiled_memory_stats()
     cost = executable.cost_analysis()
     if isinstance(cost, list):
         (cost,) = cost
     (module,) = executable.hlo_modules()
     text = module.to_string()
-    again = _repeated(module, text)
-    # A collective that runs beside others has a start and an end.
+    repeated = _repeated_cost(module, text)
+    # An asynchronous collective has a start and a done instruction.
     collectives = re.findall(
         r" (all-reduce|reduce-scatter|all-gather|all-to-all|"
         r"collective-permute)(?:-start)?\(",
@@ -130,8 +141,8 @@ def _compile(hlo, topology, num_replicas, topology_options):
     )
     num_all_reduces = collectives.count("all-reduce")
     return Compiled(
-        flops=cost["flops"] + again["flops"],
-        bytes_accessed=cost["bytes accessed"] + again["bytes accessed"],
+        flops=cost["flops"] + repeated["flops"],
+        bytes_accessed=cost["bytes accessed"] + repeated["bytes accessed"],
         temporary_bytes=memory.temp_size_in_bytes,
         argument_bytes=memory.argument_size_in_bytes,
         output_bytes=memory.output_size_in_bytes,
@@ -139,21 +150,21 @@ def _compile(hlo, topology, num_replicas, topology_options):
         code_bytes=memory.generated_code_size_in_bytes,
         num_all_reduces=num_all_reduces,
         num_other_collectives=len(collectives) - num_all_reduces,
-        compile_seconds=seconds,
+        compile_seconds=compile_seconds,
         text=text,
     )
 
 
-def _repeated(module, text):
-    """The cost of the rounds of loops after the first, which XLA leaves out.
+def _repeated_cost(module: Any, text: str) -> dict[str, float]:
+    """The cost of all trips of loops but the first, which XLA does not count.
 
-    The TPU's compiler only tells the cost of a whole program, so that of a
-    loop's body is asked of another one, which does not know kernels.
+    The TPU's compiler only gives the cost of a whole program. So the cost of a
+    loop's body comes from XLA's general analysis, which does not know kernels.
     """
     from tensorflow.compiler.xla.service import hlo_pb2
 
-    again = collections.Counter()
-    for loop in traffic.loops(text):
+    repeated: dict[str, float] = collections.defaultdict(float)
+    for loop in hlo_text.Program(text).loops():
         program = hlo_pb2.HloModuleProto.FromString(
             module.as_serialized_hlo_module_proto()
         )
@@ -163,14 +174,14 @@ def _repeated(module, text):
         program.host_program_shape.CopyFrom(body.program_shape)
         for field in ("buffer_donor", "input_output_alias", "schedule"):
             program.ClearField(field)
-        cost = _portable_cost(program.SerializeToString())
+        cost = _general_cost(program.SerializeToString())
         for name in ("flops", "bytes accessed"):
-            again[name] += (loop.num_bodies - loop.num_loops) * cost[name]
-    return again
+            repeated[name] += (loop.num_bodies - loop.num_loops) * cost[name]
+    return repeated
 
 
-def _portable_cost(hlo):
-    """What any XLA says of a program, and its kernels of themselves."""
+def _general_cost(hlo: bytes) -> dict[str, float]:
+    """The cost by XLA's general analysis, plus the FLOPs that kernels state."""
     import jax
     from jaxlib import _jax
 
@@ -182,17 +193,19 @@ def _portable_cost(hlo):
     return cost | {"flops": cost["flops"] + sum(map(int, kernels))}
 
 
-def _translate(message):
-    """The exception for what the compiler said."""
+def _translate(message: str) -> DoesNotFit | errors.UserError:
+    """The exception for a message of the compiler."""
     for pattern in _TOO_LARGE:
         if found := re.search(pattern, message):
-            return DoesNotFit(*map(_bytes, found.group("needed", "available")))
+            needed, available = found.group("needed", "available")
+            return DoesNotFit(_num_bytes(needed), _num_bytes(available))
     return errors.UserError(
         f"the compiler refuses the step: {message.splitlines()[0]}"
     )
 
 
-def _bytes(size):
+def _num_bytes(size: str) -> int:
+    """The bytes of a size such as 15.75G."""
     if size[-1] in _UNITS:
         return round(float(size[:-1]) * _UNITS[size[-1]])
     return int(size)

@@ -1,6 +1,7 @@
-"""The least time that a step can take on a chip, by what it computes and moves.
+"""A lower bound of the time of a step, from its arithmetic and its traffic.
 
-A bound and no forecast: nothing is ever at all of its peaks at once.
+It is a bound and not a forecast: a chip never reaches all its peak rates at
+the same time.
 """
 
 import dataclasses
@@ -9,14 +10,14 @@ from bert_pretrain.compilation import slices
 
 ASSUMPTIONS = (
     "arithmetic at the chip's bfloat16 peak and main memory at its full rate, "
-    "both at once; the sums over replicas after them, over all links of a "
-    "chip at once; input and the host cost nothing"
+    "both at the same time; then the sums over replicas, over all links of a "
+    "chip at the same time; no time for input and the host"
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
-    """Seconds of a step, at the least."""
+    """The least number of seconds for each resource in a step."""
 
     compute: float
     memory: float
@@ -24,7 +25,9 @@ class Roofline:
 
     @property
     def seconds(self) -> float:
-        # Gradients are summed once all are there, and clipped after that.
+        """The least number of seconds for the step."""
+        # The sums begin when all gradients are computed, and clipping waits
+        # for the sums.
         return max(self.compute, self.memory) + self.links
 
 
@@ -34,14 +37,14 @@ def of_step(
     main_memory_bytes: float,
     all_reduce_bytes: float,
 ) -> Roofline:
-    """The bound of a step, from what one replica does."""
-    kind, num_replicas = slice_.kind, slice_.num_replicas
-    # A ring, or rings side by side: each replica passes on all parts but its
-    # own, once to add them up and once to spread the sums.
+    """The bound for a step, from the work of one replica."""
+    num_replicas = slice_.num_replicas
+    # In a ring (or several rings in parallel) of n replicas, each replica
+    # sends (n - 1) / n of the bytes twice: to sum them, and to distribute the
+    # sums.
     sent = 2 * (num_replicas - 1) / num_replicas * all_reduce_bytes
-    per_replica = kind.replicas_per_chip
     return Roofline(
-        compute=flops / (kind.bfloat16 / per_replica),
-        memory=main_memory_bytes / (kind.memory_rate / per_replica),
-        links=sent / (kind.link_rate / per_replica),
+        compute=flops / slice_.replica_flops,
+        memory=main_memory_bytes / slice_.replica_memory_rate,
+        links=sent / slice_.replica_link_rate,
     )

@@ -1,15 +1,16 @@
-"""Slices of TPUs: how many chips a name stands for, and how they lie."""
+"""TPU slices: the number of chips for each name, and their topology."""
 
 import dataclasses
 import math
 import re
+from typing import Any
 
 from bert_pretrain import errors
 from bert_pretrain.telemetry import mfu
 
-# The sizes that are sold, in chips (docs.cloud.google.com/tpu/docs/{v2,v3,v4,
-# v5e,v5p,v6e}, "Configurations"). Chips of v4 and v5p lie in three dimensions,
-# and 64 of them and more in cubes of 4 x 4 x 4.
+# The sizes that Google offers, in chips (docs.cloud.google.com/tpu/docs/{v2,v3,
+# v4,v5e,v5p,v6e}, "Configurations"). Chips of v4 and v5p are connected in three
+# dimensions; slices of 64 chips and more consist of cubes of 4 x 4 x 4.
 _FLAT = {
     "TPU v2": (4, 16, 64, 128, 256),
     "TPU v3": (4, 16, 32, 64, 128, 256, 512, 1024),
@@ -19,8 +20,8 @@ _FLAT = {
 _MAX_CHIPS = {"TPU v4": 4096, "TPU v5p": 6144}
 _BELOW_A_CUBE = {4: (2, 2, 1), 8: (2, 2, 2), 16: (2, 2, 4), 32: (2, 4, 4)}
 _CUBE = 4**3
-# Names count the TensorCores up to v5p, of which a chip has two; later ones
-# count chips.
+# The number in the name of a slice counts TensorCores for these kinds, two per
+# chip. For later kinds it counts chips.
 _CORES_PER_CHIP = {"TPU v2": 2, "TPU v3": 2, "TPU v4": 2, "TPU v5p": 2}
 _TOPOLOGY_NAMES = {
     "TPU v2": "v2",
@@ -34,21 +35,44 @@ _TOPOLOGY_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """Chips that are connected, as libtpu knows them."""
+    """Connected chips, as libtpu describes them."""
 
     accelerator_type: str
     kind: mfu.TPU
     num_chips: int
     topology: str  # such as v5e:2x4
-    topology_options: dict
+    topology_options: dict[str, Any]  # for jax's `get_topology_desc`
 
     @property
     def num_replicas(self) -> int:
+        """Replicas on all chips."""
         return self.num_chips * self.kind.replicas_per_chip
+
+    @property
+    def replica_flops(self) -> float:
+        """Peak FLOP/s of a replica in bfloat16."""
+        assert self.kind.bfloat16 is not None  # Every TPU has it.
+        return self.kind.bfloat16 / self.kind.replicas_per_chip
+
+    @property
+    def replica_memory_bytes(self) -> int:
+        """Main memory that a replica's program can use."""
+        kind = self.kind
+        return kind.memory // kind.replicas_per_chip - kind.reserved
+
+    @property
+    def replica_memory_rate(self) -> float:
+        """Bytes/s of main memory for a replica."""
+        return self.kind.memory_rate / self.kind.replicas_per_chip
+
+    @property
+    def replica_link_rate(self) -> float:
+        """Bytes/s to other chips for a replica, over all links together."""
+        return self.kind.link_rate / self.kind.replicas_per_chip
 
 
 def find(accelerator_type: str) -> Slice:
-    """The slice that has this name.
+    """The slice with this name.
 
     Raises:
       UserError: if there is no such kind of TPU, or no slice of this size.
@@ -56,8 +80,8 @@ def find(accelerator_type: str) -> Slice:
     kind = mfu.find_tpu(accelerator_type)
     if kind is None:
         raise errors.UserError(
-            f"--accelerator_type={accelerator_type} is no kind of TPU and a "
-            "size; give for example v4-8, v5litepod-8, v5p-8 or v6e-8."
+            f"--accelerator_type={accelerator_type} is not a kind of TPU with "
+            "a size; give for example v4-8, v5litepod-8, v5p-8 or v6e-8."
         )
     (size,) = map(int, re.findall(r"-(\d+)$", accelerator_type))
     num_cores = _CORES_PER_CHIP.get(kind.name, 1)
@@ -69,12 +93,13 @@ def find(accelerator_type: str) -> Slice:
             f"{size} {'chips' if num_cores == 1 else 'cores'} of {kind.name}; "
             f"there are {_describe_sizes(kind.name, prefix, num_cores)}."
         )
-    options = {}
+    options: dict[str, Any] = {}
     if math.prod(shape) == 1:
-        # Its machine has one chip, where others have four and more.
+        # libtpu assumes a host with four chips. The host of this slice has
+        # one.
         options["chips_per_host_bounds"] = (1, 1, 1)
     if kind.name == "TPU v4":
-        # Else libtpu shows the two cores of a chip as two devices.
+        # Without this, libtpu shows the two cores of a chip as two devices.
         options["chip_config_name"] = "megacore"
     return Slice(
         accelerator_type=accelerator_type,
@@ -85,8 +110,8 @@ def find(accelerator_type: str) -> Slice:
     )
 
 
-def _shape(name, num_chips):
-    """Chips along each dimension; None if there is no slice of so many."""
+def _shape(name: str, num_chips: int) -> tuple[int, ...] | None:
+    """Chips along each dimension; None if there is no slice of this size."""
     if name in _FLAT:
         if num_chips not in _FLAT[name]:
             return None
@@ -98,8 +123,9 @@ def _shape(name, num_chips):
     return tuple(4 * n for n in _balanced(num_chips // _CUBE, 3))
 
 
-def _balanced(number, num_factors):
-    """The factors, rising, whose largest is the smallest that can be."""
+def _balanced(number: int, num_factors: int) -> tuple[int, ...]:
+    """Factors of a number in ascending order, the largest as small as
+    possible."""
     if num_factors == 1:
         return (number,)
     return min(
@@ -112,7 +138,7 @@ def _balanced(number, num_factors):
     )
 
 
-def _describe_sizes(name, prefix, num_cores):
+def _describe_sizes(name: str, prefix: str, num_cores: int) -> str:
     if name in _FLAT:
         return ", ".join(f"{prefix}-{n * num_cores}" for n in _FLAT[name])
     small = ", ".join(f"{prefix}-{n * num_cores}" for n in _BELOW_A_CUBE)

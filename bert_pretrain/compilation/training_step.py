@@ -1,10 +1,12 @@
-"""The trainer's step, as one replica of a slice is given it.
+"""The trainer's step, as one replica of a slice gets it.
 
-Made by the code that a run is made by, of the recipe alone: neither records
-nor TPUs are asked for.
+The code of a real run makes the step, from the options alone: neither records
+nor TPUs are needed.
 """
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 import tensorflow as tf
 
@@ -17,27 +19,28 @@ from bert_pretrain.training import phases, trainer, training_config
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A replica's part of an update, not compiled yet."""
+    """One replica's share of an update, lowered but not compiled."""
 
     hlo: bytes
-    model: str  # its class and size, in words
+    model: str  # a description of its class and size
     variable_bytes: int  # of the model
     optimizer_bytes: int
-    useful_flops: float  # as the MFU counts them
+    useful_flops: float  # as MFU counts them
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
-    """What a replica computes in a step."""
+class BatchShape:
+    """The shape of one replica's batch."""
 
     num_rows: int
     seq_length: int
     num_predictions: int
     is_packed: bool
-    num_parts: int  # one after the other
+    num_microbatches: int  # computed one after the other
 
     @classmethod
-    def of_phase(cls, phase: phases.Phase, num_replicas: int) -> "Rows":
+    def of_phase(cls, phase: phases.Phase, num_replicas: int) -> "BatchShape":
+        """The shape in a phase of a run."""
         return cls(
             num_rows=phase.global_batch_size // num_replicas,
             seq_length=phase.manifest.seq_length,
@@ -45,21 +48,21 @@ class Rows:
                 phase.masking or phase.manifest
             ).max_predictions_per_seq,
             is_packed=phase.manifest.is_packed,
-            num_parts=phase.accumulation_steps,
+            num_microbatches=phase.accumulation_steps,
         )
 
 
 def lower(
     config: training_config.TrainingConfig,
-    plan: list,
-    rows: Rows,
+    plan: list[phases.Phase],
+    batch: BatchShape,
     num_replicas: int,
 ) -> Step:
     """Traces and lowers the trainer's step.
 
     Args:
       plan: see `training_config.plan`.
-      num_replicas: of the slice, over which the gradients are summed.
+      num_replicas: of the slice; the gradients are summed over them.
     """
     console.quiet_libraries()
     strategy = absent_tpu.AbsentTPUStrategy(num_replicas, only_first=True)
@@ -70,13 +73,13 @@ def lower(
         state,
         None,
         training_config.update_config(
-            config, rows.num_rows * num_replicas, rows.num_parts
+            config, batch.num_rows * num_replicas, batch.num_microbatches
         ),
     )
     program = device_program.of_run(
         strategy,
         bert_trainer._replica_step,
-        (_batch_spec(rows),),
+        (_feature_specs(batch),),
     )
     bert = state.bert
     return Step(
@@ -87,30 +90,31 @@ def lower(
             f"{bert.num_parameters():,} parameters"
         ),
         variable_bytes=num_bytes(bert.variables),
-        optimizer_bytes=num_bytes(state.adam.variables()),
-        useful_flops=rows.num_rows
+        optimizer_bytes=num_bytes(state.optimizer.variables()),
+        useful_flops=batch.num_rows
         * mfu.flops_per_example(
             bert.config,
-            rows.seq_length,
-            rows.num_predictions,
+            batch.seq_length,
+            batch.num_predictions,
             bert_model.has_pairs(bert),
         ),
     )
 
 
-def _batch_spec(rows):
-    """What the input pipeline gives to a replica."""
+def num_bytes(variables: Iterable[tf.Variable]) -> int:
+    """The memory of variables, without the padding of tiles."""
+    return sum(v.shape.num_elements() * v.dtype.size for v in variables)
+
+
+def _feature_specs(batch: BatchShape) -> dict[str, Any]:
+    """The features that the input pipeline gives to a replica."""
     return (
         tf.function(records.parse)
         .get_concrete_function(
-            tf.TensorSpec([rows.num_rows], tf.string),
-            rows.seq_length,
-            rows.num_predictions,
-            rows.is_packed,
+            tf.TensorSpec([batch.num_rows], tf.string),
+            batch.seq_length,
+            batch.num_predictions,
+            batch.is_packed,
         )
         .structured_outputs
     )
-
-
-def num_bytes(variables: list) -> int:
-    return sum(v.shape.num_elements() * v.dtype.size for v in variables)
