@@ -36,15 +36,18 @@ def flow(dropped):
     """A diagram of two inputs; half of the dropped documents are from each."""
     kept, num_dropped = 600, sum(dropped)
     outcomes = [
-        charts.Part("kept", kept),
-        *(charts.Part(f"reason{i}", n, True) for i, n in enumerate(dropped)),
+        charts.Portion("kept", kept),
+        *(charts.Portion(f"reason{i}", n, True) for i, n in enumerate(dropped)),
     ]
     half = (kept + num_dropped) // 2
     return charts.flow(
         [
-            ("read", [charts.Part("a", half), charts.Part("b", half)]),
+            ("read", [charts.Portion("a", half), charts.Portion("b", half)]),
             ("became", outcomes),
-            ("set", [charts.Part("train", 500), charts.Part("eval", 100)]),
+            (
+                "set",
+                [charts.Portion("train", 500), charts.Portion("eval", 100)],
+            ),
         ],
         [
             *(
@@ -99,10 +102,10 @@ def test_bands_have_the_class_of_their_outcome_and_fill_its_bar():
 def test_shares_divide_one_bar_and_the_rarest_is_still_a_line():
     svg = charts.shares(
         [
-            charts.Part("kept", 750_000),
-            charts.Part("short", 249_999, True),
-            charts.Part("none", 0, True),
-            charts.Part("r & s", 1, True),
+            charts.Portion("kept", 750_000),
+            charts.Portion("short", 249_999, True),
+            charts.Portion("none", 0, True),
+            charts.Portion("r & s", 1, True),
         ]
     )
     kept, short, rare = rects(svg)

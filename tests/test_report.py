@@ -204,7 +204,7 @@ def test_repeated_documents_are_not_counted_as_kept_twice(tmp_path):
     once = manifest.documents["kept"] - held_out
     assert splits["train"].num_documents == 2 * once
     assert f">train {once}<" in section(page, "Where the documents went")
-    assert f"{once} training documents are in the set {2 * once} times" in page
+    assert f"{once} training documents {2 * once} times" in page
     assert f"<td>{once}</td><td>{2 * once}</td>" in section(page, "Splits")
 
 
@@ -282,7 +282,7 @@ def test_examples_without_masks_are_explained(tmp_path, eval_fraction):
     )
     examples = section(page, "20 examples")
     masks = section(page, "Masks: asked and found")
-    assert "The training rows are whole" in masks
+    assert "The training rows have no masks" in masks
     if eval_fraction:
         assert "From eval: the training rows hold no masks" in examples
         assert examples.count('class="mask"') > 20
@@ -302,7 +302,9 @@ def test_a_packed_dataset_shows_what_packing_saves_and_how_documents_lie(
     after = f"{train.padding_fraction:.1%}"
     assert f"<b>{after}</b>padding, {before} if not packed" in page
     assert f"<td>{after}</td><td>{before}</td>" in section(page, "Splits")
-    assert f"With one document a row, {before}" in section(page, "Lengths")
+    assert f"With one document in each row, {before}" in section(
+        page, "Lengths"
+    )
     drawn = histograms(page)
     num_documents = sum(
         int(name) * count
@@ -314,14 +316,14 @@ def test_a_packed_dataset_shows_what_packing_saves_and_how_documents_lie(
     )
 
 
-def test_pairs_have_a_histogram_for_each_part(tmp_path):
+def test_pairs_have_a_histogram_for_each_segment(tmp_path):
     write_text(tmp_path, num_documents=60)
     drawn = histograms(make_page(tmp_path, rows={"pairing": "nsp"}))
     train = manifests.read(f"{tmp_path}/set").splits["train"]
     assert set(drawn) == {
         "tokens of an example",
-        "tokens of the first part",
-        "tokens of the second part",
+        "tokens of the first segment",
+        "tokens of the second segment",
         "predictions in an example",
     }
     for counts in drawn.values():
@@ -365,7 +367,7 @@ def test_the_earlier_of_two_near_duplicates_is_not_called_kept(built):
     assert "kept" not in shown
     assert "<small>earlier: b</small>" in shown
     assert "<small>dropped: c</small>" in shown
-    assert "which was dropped too if it is like one before it" in shown
+    assert "The earlier document was dropped too if" in shown
 
 
 def test_records_of_another_builder_have_a_page(make_dataset):
@@ -388,7 +390,9 @@ def test_an_incomplete_dataset_is_refused(built, tmp_path):
     config = report.ReportConfig(
         data_dir=f"{tmp_path}/set", output_file=f"{tmp_path}/report.html"
     )
-    with pytest.raises(errors.UserError, match="vocab.txt: sha256"):
+    with pytest.raises(
+        errors.UserError, match="vocab.txt: the vocabulary has sha256"
+    ):
         report.main(config)
 
 

@@ -1,9 +1,9 @@
-"""Writes one HTML page about a built set: what it holds, and why.
+"""Writes one HTML page about a dataset: its content and its origin.
 
     python -m tfrecord_builders.report --data_dir=records \
         --output_file=report.html
 
-The page is self-contained: it opens without a network, and no script runs.
+The page needs no network and runs no script.
 """
 
 import dataclasses
@@ -17,16 +17,24 @@ from tfrecord_builders.reporting import page, statistics
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportConfig(options.Options):
-    data_dir: str = options.option("Folder of the set.")
+    """The options of the report."""
+
+    data_dir: str = options.option("Folder of the dataset.")
     output_file: str = options.option("The page to write.", "report.html")
     num_examples: int = options.option(
-        "Examples to read for the statistics, evenly from all training shards.",
+        "Examples to read for the statistics, the same number from each "
+        "training shard.",
         20_000,
         at_least=1,
     )
 
 
-def main(config):
+def main(config: ReportConfig) -> None:
+    """Writes the page.
+
+    Raises:
+      UserError: if the dataset is incomplete, or a shard cannot be read.
+    """
     manifest = manifests.read(config.data_dir)
     manifests.check_dataset(config.data_dir, manifest)
     vocab = vocabulary.read(f"{config.data_dir}/{vocabulary.FILE_NAME}")

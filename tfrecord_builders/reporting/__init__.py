@@ -1,1 +1,1 @@
-"""What the report shows of a dataset: its statistics, charts and page."""
+"""The report about a dataset: its statistics, charts and page."""
