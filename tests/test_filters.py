@@ -1,5 +1,6 @@
 """Quality filters drop bad documents and keep prose of any script."""
 
+import collections
 import random
 import sys
 
@@ -65,7 +66,7 @@ def plain_shares(tokens):
     for n in range(2, 11):
         ngrams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
         if n < 5:
-            top = max(map(ngrams.count, ngrams))
+            top = max(collections.Counter(ngrams).values())
             shares[n] = n * top / len(tokens) if top > 1 else 0
         else:
             seen, covered = set(), set()
