@@ -24,7 +24,7 @@ from tfrecord_builders.tokens import sentences, tokenization
 
 _UNIT_BYTES = 1 << 24
 _MIN_FREQUENCY = 2
-# Share of the text whose characters are in the vocabulary.
+# Share of all characters in the text that single-character tokens cover.
 _CHARACTER_COVERAGE = 0.9999
 # Maximum share of single characters in the vocabulary; the rest is for longer
 # pieces.

@@ -20,7 +20,7 @@ MAX_CHARS = 1 << 20
 SHINGLE_WORDS = 5
 # There are no letters after the last assigned ideograph.
 _NUM_CODE_POINTS = 0x323B0
-# Flags of a character. _ALONE: each character is a word of its own.
+# Flags of a character. _ALONE: the character is a word of its own.
 _IN_WORD, _ALONE, _LETTER, _VISIBLE = 1, 2, 4, 8
 _UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -261,7 +261,6 @@ def _lower_case() -> np.ndarray:
     for i in range(_NUM_CODE_POINTS):
         if len(lower := chr(i).lower()) == 1:
             lower_case[i] = ord(lower)
-    # The small sigma has another form at the end of a word; the capital has
-    # not.
+    # The small sigma has a second form for the end of words.
     lower_case[ord("ς")] = ord("σ")
     return lower_case

@@ -70,7 +70,8 @@ def _pair_next(bounds, documents, capacity, rng):
     num_documents = len(documents) - 1
     num_pairs = num_cut = num_unpaired = 0
     # The last sentence of a document is always paired with another document.
-    # In return, other pairs become actual ones, so that half of all pairs are.
+    # To make up for this, fewer of the other pairs are random, so that half of
+    # all pairs have the actual next segment.
     owed_actual = 0.0
     for document in range(num_documents):
         first, stop = documents[document], documents[document + 1]

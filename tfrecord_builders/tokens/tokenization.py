@@ -8,7 +8,7 @@ with it. `tensorflow_text.FastBertTokenizer` alone gives other ids: with lower
 case it also applies compatibility folding ("½" -> "1⁄2", "ﬁ" -> "fi", "ß" ->
 "ss", "№" -> "no"), it replaces invisible characters such as the soft hyphen by
 a space, and it limits the bytes of a word instead of its characters. So text
-is normalized here first. Three differences to HuggingFace remain:
+is normalized here first. Three differences from HuggingFace remain:
 
 *   Special tokens in the text, such as "[MASK]", are plain characters here
     ("[", "mask", "]"). HuggingFace gives the ids of the special tokens, so
@@ -23,7 +23,7 @@ is normalized here first. Three differences to HuggingFace remain:
 import functools
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -91,7 +91,7 @@ class Tokenizer:
     def tokenize_words(
         self, sentences: list[str], split_words: Callable[[str], list[str]]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Tokenizes sentences, and finds words that have no spaces between.
+        """Tokenizes sentences, and finds words without spaces between them.
 
         Args:
           split_words: splits a text into words: see `segmentation.load`.
@@ -99,8 +99,8 @@ class Tokenizer:
         Returns:
           ids, splits: as from `tokenize`.
           is_continuation: bool [T], true for ideographs that belong to the
-            word of the token before. Tokens that begin with "##" belong to it
-            too, but are false here.
+            word of the token before. Tokens that begin with "##" are false,
+            because the token itself says so.
 
         Raises:
           ValueError: if the words, joined, are not the text.
@@ -143,7 +143,7 @@ def _strip(text: str, is_lower_case: bool) -> str:
     if not is_lower_case:
         return _classes().control.sub("", text)
     text = unicodedata.normalize("NFD", text)
-    # str.lower has a special sigma for the end of words; BERT has not.
+    # str.lower has a special sigma for the end of words; BERT has none.
     return _classes().control_or_accent.sub("", text).replace("Σ", "σ")
 
 
@@ -250,7 +250,7 @@ def _classes() -> _Classes:
     return _Classes()
 
 
-def _any_of(characters: Iterable[str]) -> re.Pattern[str]:
+def _any_of(characters: Sequence[str]) -> re.Pattern[str]:
     """A regular expression that is fast in text with few such characters."""
     # For a character of the first plane `re` looks into a table; for others it
     # tries each range. So only a second step tries the ranges of the others.

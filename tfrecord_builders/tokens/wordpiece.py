@@ -208,7 +208,7 @@ def _tokenize(text, is_plain_N, classes, tables, settings, others):
 
 
 @numba_jit.compiled
-def _tokenize_sentence(  # noqa: PLR0913 (a loop's state)
+def _tokenize_sentence(  # noqa: PLR0913 (the state of a loop)
     text, at, classes, tables, settings, hashing, ids
 ):
     """Tokenizes the sentence at `at` into `ids`.
