@@ -51,7 +51,7 @@ RECIPES     ?= $(wildcard recipes/*.flags)
 ACCELERATOR ?= v5litepod-8
 
 .PHONY: help install pretrain sample vocabulary tfrecords train evaluate \
-        export compile-check test torch beam compile lint format clean
+        export compile-check test test-all torch beam compile lint format clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -63,7 +63,8 @@ help:
 	@echo "make train       pretrain, or go on             -> $(MODEL_DIR)"
 	@echo "make evaluate    measure on the test split      -> $(MODEL_DIR)"
 	@echo "make export      write HuggingFace weights      -> $(EXPORT_DIR)"
-	@echo "make test        run the tests   make lint   make clean"
+	@echo "make test        run the fast tests"
+	@echo "make test-all    run all tests   make lint   make clean"
 	@echo "make compile-check  does a step fit on $(ACCELERATOR)? Each of"
 	@echo "                 recipes/*.flags, or without them BERT-base's at 128"
 	@echo "                 and at 512 tokens; minutes each, and no TPU"
@@ -165,12 +166,20 @@ test: $(INSTALLED)-test
 	@$(BIN)/python -c 'import torch' 2>/dev/null || echo \
 	  "Not checked: that PyTorch loads the exported weights (make torch)."
 	@$(BIN)/python -c 'import apache_beam' 2>/dev/null || echo \
-	  "Not checked: the builder on Apache Beam (make beam)."
+	  "Not checked: the builder's engine for Apache Beam (make beam)."
+	@$(BIN)/python -c 'import jax' 2>/dev/null || echo \
+	  "Not checked: the TPUs' attention kernel (make compile)."
+	$(BIN)/python -m pytest -m "not slow"
+
+# The tests that `test` leaves out, after those that it runs.
+test-all: test
+	@$(BIN)/python -c 'import apache_beam' 2>/dev/null || echo \
+	  "Not checked: a whole build on Apache Beam (make beam)."
 	@$(BIN)/python -c 'import jax, libtpu' 2>/dev/null || echo \
 	  "Not checked: what TPUs are given, computed and compiled (make compile)."
 	@command -v chromium >/dev/null || echo \
 	  "Not checked: that the report opens in a browser (no chromium here)."
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m slow
 
 lint: $(INSTALLED)-test
 	$(BIN)/ruff check .

@@ -40,3 +40,11 @@ def test_compile_check_takes_the_recipes_or_else_bert_base(tmp_path):
     plan = would_run("compile-check", RECIPES="a.flags b.flags", **variables)
     assert "for recipe in a.flags b.flags" in plan
     assert "--seq_length" not in plan
+
+
+def test_all_tests_are_the_fast_ones_and_then_the_slow_ones(tmp_path):
+    plan = would_run("test-all", VENV=tmp_path / "venv")
+    fast, slow = 'pytest -m "not slow"', "pytest -m slow"
+    assert plan.count(fast) == plan.count(slow) == 1
+    assert plan.index(fast) < plan.index(slow)
+    assert would_run("test", VENV=tmp_path / "venv").count("pytest -m") == 1
