@@ -18,6 +18,7 @@ pytest.importorskip("apache_beam")
 # noqa: E402
 
 
+@pytest.mark.slow
 def test_beam_s_worker_processes_write_the_same_bytes(tmp_path):
     builds.write_vocabulary(f"{tmp_path}/vocab.txt")
     builds.write_news(f"{tmp_path}/news-1.jsonl", 60)

@@ -23,6 +23,7 @@ from tfrecord_builders.quality import minhash
 from tfrecord_builders.stages import sampling
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairing", ["none", "nsp"])
 def test_the_number_of_workers_changes_no_byte(text, pairing):
     sets = []
@@ -297,6 +298,7 @@ def test_only_files_of_the_build_are_removed_from_a_finished_dataset(
     assert files.read_text(mine) == "years"
 
 
+@pytest.mark.slow
 def test_a_second_build_in_the_same_folder_is_refused(text):
     first = subprocess.Popen(
         command(text, "--num_workers=1"), stderr=subprocess.DEVNULL
@@ -315,6 +317,7 @@ def test_a_second_build_in_the_same_folder_is_refused(text):
     assert first.wait() == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_gives_one_line_and_the_next_run_continues(text):
     # A small file system of its own, if the system allows it.
     program = (
@@ -389,6 +392,7 @@ def run(text, *flags):
     return subprocess.run(command(text, *flags), capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_summary_and_a_progress_bar(text):
     done = run(text, "--eval_fraction=0.1", "--test_fraction=0.1")
     assert done.returncode == 0, done.stderr
@@ -411,6 +415,7 @@ def test_the_command_prints_a_summary_and_a_progress_bar(text):
     assert "[MASK]→" in shown.stdout
 
 
+@pytest.mark.slow
 def test_each_mistake_is_one_line_and_exit_code_2(text):
     shutil.copy(f"{text}/vocab.txt", f"{text}/short.txt")
     files.write_text(f"{text}/short.txt", "[PAD]\n[UNK]\n")
@@ -431,6 +436,7 @@ def test_each_mistake_is_one_line_and_exit_code_2(text):
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_corrupt_file_fails_alone_and_is_read_after_it_is_repaired(text):
     builds.write_news(f"{text}/news-3.jsonl", seed=2)
     content = gzip.compress(files.read_bytes(f"{text}/news-3.jsonl"))

@@ -112,6 +112,7 @@ def printed(capsys):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_run_s_step_is_compiled_for_one_replica_of_the_slice(
     make_check, make_dataset, capsys
@@ -380,6 +381,7 @@ def test_options_that_contradict_each_other_are_refused_before_compiling(
     assert not calls
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_training_s_flag_file_is_read_and_a_mistake_is_one_line(tmp_path):
     flags = tmp_path / "my.flags"

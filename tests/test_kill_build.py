@@ -17,6 +17,8 @@ import tensorflow as tf
 from helpers import builds
 from tfrecord_builders import build
 
+pytestmark = pytest.mark.slow
+
 NUM_SEEDS = int(os.environ.get("KILL_BUILD_SEEDS", "4"))
 # Worker processes take seconds to start.
 NUM_SEEDS_OF_WORKERS = max(1, NUM_SEEDS // 4)

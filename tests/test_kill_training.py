@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+pytestmark = pytest.mark.slow
+
 NUM_SEEDS = int(os.environ.get("KILL_SEEDS", "1"))
 NUM_KILLS = 1 if NUM_SEEDS == 1 else 2  # of each run
 TOTAL_STEPS = 40

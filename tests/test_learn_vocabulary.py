@@ -78,6 +78,7 @@ def test_the_text_is_covered(corpus):
     assert len(np.unique(ids)) > 0.8 * vocab.size
 
 
+@pytest.mark.slow
 def test_every_process_learns_the_same_bytes(corpus, tmp_path):
     """The order inside the trainer changes from process to process."""
     outputs = [tmp_path / f"vocab-{i}.txt" for i in range(3)]

@@ -485,6 +485,7 @@ def run_chromium(address, folder):
     return asked[True], console, files.read_bytes(screenshot)
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_chromium_opens_the_page_and_the_page_asks_for_nothing(
     built, browse, tmp_path
@@ -502,6 +503,7 @@ def test_chromium_opens_the_page_and_the_page_asks_for_nothing(
         README_PICTURE.write_bytes(picture)
 
 
+@pytest.mark.slow
 @needs_chromium
 @pytest.mark.parametrize(
     "broken, asked_for",

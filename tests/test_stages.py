@@ -32,6 +32,7 @@ def documents_of(example):
     ]
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_no_byte_of_a_packed_dataset(text):
     options = {"packing": True, "masking": "span"}
     one, manifest = built(text, "one", num_workers=1, **options)
@@ -235,7 +236,7 @@ def test_an_error_in_rows_names_the_files_of_the_rows(text, monkeypatch):
 def test_shards_too_large_for_a_worker_are_refused(text):
     small = {"unit_mb": 0.005, "min_document_chars": 1}
     with pytest.raises(
-        errors.UserError, match="a worker holds a shard"
+        errors.UserError, match="a worker holds a whole shard"
     ) as told:
         built(text, num_shards=2, **small)
     (num_shards,) = re.findall(r"at least num_shards=(\d+)", str(told.value))

@@ -166,6 +166,7 @@ def test_only_mains_read_flags():
             assert "options.run(" not in path.read_text(), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["local", "beam"])
 def test_a_builder_s_worker_loads_no_training_stack(engine):
     if engine == "beam":
@@ -187,6 +188,7 @@ def test_a_builder_s_worker_loads_no_training_stack(engine):
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_only_the_beam_engine_imports_beam():
     program = (
         "import sys; import tfrecord_builders.build; "

@@ -13,6 +13,8 @@ from helpers import datasets, tpu_programs
 pytest.importorskip("jax")
 pytest.importorskip("libtpu")
 
+pytestmark = pytest.mark.slow
+
 NUM_REPLICAS = 4
 # So many rows that their saved values do not fit into fast memory.
 NUM_ROWS = 512
