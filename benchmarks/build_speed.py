@@ -1,20 +1,19 @@
-"""The builder beside tf-models-official's create_pretraining_data.
+"""Compares the builder with tf-models-official's create_pretraining_data.
 
     python benchmarks/build_speed.py                        # ratio to the peer
-    python benchmarks/build_speed.py --measure=workers      # 2 workers to 1
+    python benchmarks/build_speed.py --measure=workers      # 2 workers or 1
     python benchmarks/build_speed.py --measure=memory --megabytes=1000
 
-Both run as whole processes on the same text, one sentence a line, with the
-same vocabulary, pinned to the same core. Seconds are those of the processor,
-so that other processes on it do not count. What a process needs before it
-reads a byte is measured on a text of a few lines and taken off. Rounds go in
-turn, ours several times in each; the medians are printed. The peer neither
-filters documents nor looks for near duplicates, so ours runs without these and
-with them.
+Both run as whole processes on the same text, with one sentence on each line
+and the same vocabulary, and on the same core. The benchmark counts CPU
+seconds, so other processes on the core do not matter. It measures the start-up
+of a process on a text of a few lines and subtracts it. The programs take turns
+in each round; our builder runs several times in a round. The benchmark prints
+medians. The peer does not filter documents and does not look for near
+duplicates, so our builder runs once without these steps and once with them.
 
-The text is made of real documents: runs of sentences are drawn from the
-embedded sample (or `--input`) until there are enough, so that no document is
-a copy of another.
+The text consists of random sequences of sentences from real documents: from
+the embedded sample, or from `--input`. So no document is a copy of another.
 """
 
 import dataclasses
@@ -36,11 +35,12 @@ from tfrecord_builders.sources import documents
 from tfrecord_builders.tokens import sentences
 
 _SENTENCES_PER_DOCUMENT = 5, 60
-# What our builder does beyond the peer's work, and can leave out.
+# Options that switch off the steps that the peer does not have.
 _SAME_WORK = "--filters=none", "--near_duplicate_threshold=0"
-# As the peer writes.
+# The peer writes one file.
 _ONE_FILE = "--num_shards=1"
-# In a round: our work takes less than starting does, in whose noise it drowns.
+# Runs in a round: our work takes less time than the start-up, so a single run
+# would have more noise than signal.
 _RUNS_OF_OURS = 3
 
 
@@ -50,17 +50,19 @@ class BenchmarkConfig:
         "What to compare or show.", "peer"
     )
     input: str = options.option(
-        "Text to draw from, a document a block; default: the sample.", ""
+        "Text to draw sentences from, documents as blocks; default: the "
+        "sample.",
+        "",
     )
     vocab_file: str = options.option(
-        "Vocabulary; default: one of 8,000 learned from the text.", ""
+        "Vocabulary; default: 8,000 tokens, learned from the text.", ""
     )
-    megabytes: float = options.option("Size of the text to build from.", 10.0)
-    rounds: int = options.option("Rounds, in turn.", 3)
+    megabytes: float = options.option("Size of the input text.", 10.0)
+    rounds: int = options.option("Number of rounds.", 3)
     seq_length: int = options.option("S.", 128)
     max_predictions_per_seq: int = options.option("P.", 20)
     masking: Literal["token", "whole_word"] = options.option(
-        "Both know these two.", "token"
+        "Kind of masking; both programs have these two.", "token"
     )
 
 
@@ -81,7 +83,7 @@ def main(config):
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """The text, the vocabulary and the two commands."""
+    """The text, the vocabulary, and the commands of both programs."""
 
     config: BenchmarkConfig
     folder: str
@@ -100,7 +102,7 @@ class Bench:
             f"--input={self.folder}/{text}",
             "--text_layout=blocks",
             f"--vocab_file={self.vocab_file}",
-            f"--output_dir={self.folder}/set",
+            f"--output_dir={self.folder}/dataset",
             f"--num_workers={num_workers}",
             f"--seq_length={self.config.seq_length}",
             "--pairing=nsp",
@@ -128,9 +130,9 @@ class Bench:
         ]
 
     def run(self, command, cores):
-        """What a command, pinned to some cores, took: a `Run`."""
-        shutil.rmtree(f"{self.folder}/set", ignore_errors=True)
-        started, used = time.monotonic(), _seconds_of_children()
+        """Runs a command on the given cores and returns its `Run`."""
+        shutil.rmtree(f"{self.folder}/dataset", ignore_errors=True)
+        started, used = time.monotonic(), _cpu_seconds_of_children()
         done = subprocess.run(
             command,
             capture_output=True,
@@ -141,18 +143,20 @@ class Bench:
             raise RuntimeError(done.stderr[-2000:])
         return Run(
             time.monotonic() - started,
-            _seconds_of_children() - used,
+            _cpu_seconds_of_children() - used,
             done.stdout,
         )
 
 
 class Run(NamedTuple):
+    """Times and output of one command."""
+
     wall_seconds: float
-    seconds: float  # the processor's
+    cpu_seconds: float
     output: str
 
 
-def _seconds_of_children():
+def _cpu_seconds_of_children():
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -189,7 +193,7 @@ def _prepare(config, folder):
 
 
 def _read(source, pattern, layout):
-    """The documents as lists of sentences."""
+    """Reads documents as lists of sentences."""
     config = documents.SourceConfig(
         source=(source,), input=(pattern,), text_layout=layout
     )
@@ -203,7 +207,7 @@ def _read(source, pattern, layout):
 
 
 def _write_text(real, path, num_bytes):
-    """Writes documents made of runs of sentences of real documents."""
+    """Writes documents that consist of sentences of real documents."""
     rng = random.Random(0)
     with open(path, "w", encoding="utf-8") as file:
         while file.tell() < num_bytes:
@@ -231,13 +235,13 @@ def _compare_with_peer(bench):
         for name, command in commands.items():
             for _ in range(1 if name == "peer" else _RUNS_OF_OURS):
                 run = bench.run(command("text.txt"), core)
-                whole[name].append(run.seconds)
+                whole[name].append(run.cpu_seconds)
                 start_up[name].append(
-                    bench.run(command("few.txt"), core).seconds
+                    bench.run(command("few.txt"), core).cpu_seconds
                 )
                 print(
                     f"  round {number + 1}: {name} {whole[name][-1]:.1f} s, "
-                    f"of a few lines {start_up[name][-1]:.1f} s",
+                    f"start-up {start_up[name][-1]:.1f} s",
                     flush=True,
                 )
     (stages,) = re.findall(r"\((extract .*)\)", run.output)
@@ -256,10 +260,10 @@ def _compare_with_peer(bench):
 
 
 def _compare_workers(bench):
-    """Of wall time, what the text beyond its first third takes.
+    """Compares the wall time for all the text after its first third.
 
-    A few lines would not do for the start: of them all workers have never
-    been started at once.
+    The time for the first third contains the start-up and is subtracted. A
+    few lines are not enough for that: they do not start all workers at once.
     """
     cores = os.sched_getaffinity(0)
     _take_third(f"{bench.folder}/text.txt", f"{bench.folder}/third.txt")
@@ -291,7 +295,7 @@ def _take_third(path, third_path):
 def _show_memory(bench):
     cores = os.sched_getaffinity(0)
     seconds = bench.run(bench.ours("text.txt", 2), cores).wall_seconds
-    # Of the largest process among the builder and its workers.
+    # The peak of the largest process: the builder or one of its workers.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     print(
         f"{bench.num_bytes / 1e9:.2f} GB in {seconds:.0f} s with 2 workers: "

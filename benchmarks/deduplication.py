@@ -1,19 +1,21 @@
-"""Recall, precision and speed of near-duplicate removal on planted copies.
+"""Measures recall, precision and speed of near-duplicate removal.
 
     python benchmarks/deduplication.py
     python benchmarks/deduplication.py --source=jsonl --input='news/*.jsonl'
 
-For each edit rate every document gets one copy in which that share of its
-words is replaced, left out or doubled, at random; one more kind of copy lacks
-a fifth of the document at its end. The copies follow the documents, and what
-the builder's own functions would drop is compared with the true Jaccard
-similarities of the sets of shingles:
+The benchmark makes a copy of every document for each edit rate. That share of
+the copy's words is replaced, removed or doubled at random. For one more kind
+of copy the last fifth of the document is removed. The copies come after the
+documents. The builder's own functions link similar documents, and the
+benchmark compares these links with the true Jaccard similarities of the
+shingles:
 
-    recall     of the pairs at the threshold or above it, those found
-    precision  of the pairs that are linked, those at the threshold or above
+    recall     share of the pairs at or above the threshold that are found
+    precision  share of the linked pairs that are at or above the threshold
 
-A pair is linked by estimates that deviate by about 0.04, so that what is
-linked in vain lies just below the threshold: the table also says how far.
+The builder links a pair by an estimate of its similarity. The estimate has a
+deviation of about 0.04, so wrong links are just below the threshold. The table
+also shows the lowest similarity of a linked pair.
 """
 
 import dataclasses
@@ -38,16 +40,16 @@ _WORD = re.compile(r"[^\W_]+")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
     deduplication: minhash.DeduplicationConfig
-    source: str = options.option("As the builder's.", "text")
+    source: str = options.option("As in the builder.", "text")
     input: tuple[str, ...] = options.option(
-        "Text to plant copies in; default: the embedded sample.", ()
+        "Text to copy; default: the embedded sample.", ()
     )
     edit_rate: tuple[float, ...] = options.option(
-        "Shares of the words that are changed.",
+        "Shares of the words to change.",
         (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1),
     )
-    max_documents: int = options.option("Documents to take.", 5000)
-    seed: int = options.option("Of the edits.", 0)
+    max_documents: int = options.option("Documents to copy at most.", 5000)
+    seed: int = options.option("Seed of the edits.", 0)
 
 
 def main(config):
@@ -71,7 +73,8 @@ def main(config):
     print(
         f"{'all':>8}{'':26}{found / max(1, true):8.1%}"
         f"{right / max(1, linked):11.1%}"
-        f"   ({nearly / max(1, linked):.1%} at most {_NEARLY} below)"
+        f"   ({nearly / max(1, linked):.1%} at most {_NEARLY} below the "
+        "threshold)"
     )
 
 
@@ -103,10 +106,10 @@ def _read(config):
             for item, _ in documents.read(span, source)
             if isinstance(item, documents.Document) and len(item.text) >= 100
         ]
-    # What is a duplicate before anything is planted would blur the counts.
-    _, numbers = _links(config, texts)
-    repeated = {later for later, _ in numbers}
-    texts = [text for i, text in enumerate(texts) if i not in repeated]
+    # Duplicates among the original documents would blur the counts.
+    _, duplicates = _links(config, texts)
+    dropped = {later for later, _ in duplicates}
+    texts = [text for i, text in enumerate(texts) if i not in dropped]
     return texts[: config.max_documents]
 
 
@@ -118,20 +121,20 @@ def _show_speed(config, texts, num_bytes):
             f"{seconds / len(texts) * 1e6:8.1f} us a document"
         )
 
-    word_hashes.Words(texts[:1])  # Tables are made once.
+    word_hashes.Words(texts[:1])  # The first call makes tables.
     batches = list(_batches(texts))
     started = time.perf_counter()
     found = [word_hashes.Words(batch) for batch in batches]
-    for its_words in found:
-        its_words.shingles_W  # noqa: B018 (computed when asked for)
+    for batch_words in found:
+        batch_words.shingles_W  # noqa: B018 (a property that is computed)
     show("words and shingles", started)
     started = time.perf_counter()
     for text in texts:
         minhash.digest(text)
     show("digests (exact)", started)
     started = time.perf_counter()
-    for its_words in found:
-        minhash.sign(its_words, config.deduplication)
+    for batch_words in found:
+        minhash.sign(batch_words, config.deduplication)
     show("MinHash and bands (near)", started)
     num_bands = config.deduplication.bands.num_bands
     per_document = 8 * num_bands + minhash.FINGERPRINT_BYTES
@@ -142,7 +145,12 @@ def _show_speed(config, texts, num_bytes):
 
 
 def _show_rate(config, originals, rate):
-    """Prints a line: (found, true pairs, right, nearly right, all links)."""
+    """Prints a line of the table.
+
+    Returns:
+      Counts: pairs found, true pairs, right links, links at most `_NEARLY`
+      below the threshold, all links.
+    """
     rng = random.Random(f"{config.seed} {rate}")
     copies = [_edit(text, rate, rng) for text in originals]
     texts = originals + copies
@@ -184,13 +192,13 @@ def _show_rate(config, originals, rate):
 
 
 def _links(config, texts):
-    """({linked pair}, {(document, first of its component)})."""
-    parts = [
+    """Returns {linked pair} and {(document, first of its component)}."""
+    signed = [
         minhash.sign(word_hashes.Words(batch), config.deduplication)
         for batch in _batches(texts)
     ]
     bands_NK, prints = (
-        np.concatenate(each) for each in zip(*parts, strict=True)
+        np.concatenate(arrays) for arrays in zip(*signed, strict=True)
     )
     pairs = set()
     for keys in bands_NK.T:
@@ -237,7 +245,7 @@ def _edit(text, rate, rng):
 
 
 def _shingles(text):
-    """The set that the Jaccard similarity is defined on, in plain Python."""
+    """The shingles of a text, in plain Python as a check of the builder."""
     found = _WORD.findall(text.lower())
     size = word_hashes.SHINGLE_WORDS
     return {tuple(found[i : i + size]) for i in range(len(found))}

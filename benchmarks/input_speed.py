@@ -1,15 +1,16 @@
-"""The input pipeline alone: what a core parses, and what a TPU host eats.
+"""Compares the speed of the input pipeline with the needs of a TPU host.
 
     python benchmarks/input_speed.py
 
-For S = 128 and 512, plain, packed, and masked while training: the training
-pipeline runs over a set of random rows with nothing behind it. Seconds are
-those of the processor, over all threads, so that examples/s are those of one
-core whatever else the machine does. Variants go in turn; medians are printed.
+The training pipeline reads a dataset of random rows, and nothing consumes its
+batches. It does so for S = 128 and 512, plain, packed, and with dynamic
+masking. The benchmark counts CPU seconds over all threads, so the examples/s
+are those of one core, and other processes do not matter. The variants take
+turns; the benchmark prints medians.
 
-Beside it, from `mfu.py` and `mfu.py`: how many examples/s a v5e host
-with eight chips consumes when BERT-base trains at 50 % MFU, and how many cores
-of this machine that takes.
+It also prints how many examples/s a v5e host with eight chips needs when
+BERT-base trains at 50 % MFU (by `mfu.py`), and how many cores of this machine
+can deliver them.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ from bert_pretrain.data import (
     records,
     vocabulary,
 )
-from bert_pretrain.telemetry import mfu
+from bert_pretrain.telemetry import accelerators, mfu
 
 _VARIANTS = "plain", "packed", "masking"
 _SEQ_LENGTHS = 128, 512
@@ -40,12 +41,12 @@ _MFU = 0.5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    num_rows: int = options.option("Rows of each set.", 16_384)
-    num_shards: int = options.option("Files of each set.", 16)
+    num_rows: int = options.option("Rows of each dataset.", 16_384)
+    num_shards: int = options.option("Files of each dataset.", 16)
     batch_size: int = options.option("Rows in a batch.", 256)
-    epochs: int = options.option("Passes over the set in a round.", 1)
-    rounds: int = options.option("Rounds, in turn.", 3)
-    vocab_size: int = options.option("Tokens.", 30522)
+    epochs: int = options.option("Passes over the dataset in a round.", 1)
+    rounds: int = options.option("Number of rounds.", 3)
+    vocab_size: int = options.option("Tokens in the vocabulary.", 30522)
 
 
 def main(config):
@@ -55,13 +56,13 @@ def main(config):
             for variant in _VARIANTS:
                 data_dir = f"{folder}/{seq_length}-{variant}"
                 tf.io.gfile.makedirs(data_dir)
-                manifest = _write_set(config, data_dir, seq_length, variant)
+                manifest = _write_dataset(config, data_dir, seq_length, variant)
                 cases[seq_length, variant] = data_dir, manifest
         seconds = {case: [] for case in cases}
         for _ in range(config.rounds):
             for case, (data_dir, manifest) in cases.items():
                 seconds[case].append(
-                    _seconds(config, data_dir, manifest, case[1])
+                    _cpu_seconds(config, data_dir, manifest, case[1])
                 )
     print(
         f"{'S':>4}  {'variant':8}{'examples/s a core':>18}"
@@ -69,17 +70,17 @@ def main(config):
     )
     for (seq_length, variant), values in seconds.items():
         speed = config.num_rows * config.epochs / statistics.median(values)
-        wanted = _consumption(config, seq_length)
+        needed = _consumption(config, seq_length)
         print(
-            f"{seq_length:4}  {variant:8}{speed:18,.0f}{wanted:26,.0f}"
-            f"{wanted / speed:8.2f}"
+            f"{seq_length:4}  {variant:8}{speed:18,.0f}{needed:26,.0f}"
+            f"{needed / speed:8.2f}"
         )
     for seq_length in _SEQ_LENGTHS:
         print(_arithmetic(config, seq_length))
 
 
-def _seconds(config, data_dir, manifest, variant):
-    """The processor's time for the epochs' batches."""
+def _cpu_seconds(config, data_dir, manifest, variant):
+    """The CPU seconds for the batches of all epochs."""
     batches = input_pipeline.train_batches(
         tf.distribute.get_strategy(),
         data_dir,
@@ -104,14 +105,14 @@ def _flops_per_example(config, seq_length):
 
 
 def _consumption(config, seq_length):
-    """Examples/s of a host with the chips named above."""
-    peak = mfu.find_tpu(_HOST).bfloat16 * _CHIPS
+    """The examples/s that a host with `_CHIPS` chips needs."""
+    peak = accelerators.find_tpu(_HOST).bfloat16 * _CHIPS
     return _MFU * peak / _flops_per_example(config, seq_length)
 
 
 def _arithmetic(config, seq_length):
     per_example = _flops_per_example(config, seq_length)
-    chip = mfu.find_tpu(_HOST)
+    chip = accelerators.find_tpu(_HOST)
     return (
         f"S={seq_length}: {_CHIPS} chips x {chip.bfloat16 / 1e12:.0f} TFLOP/s "
         f"x {_MFU:.0%} / {per_example / 1e9:.1f} GFLOP an example = "
@@ -132,8 +133,8 @@ def _masking(manifest):
     )
 
 
-def _write_set(config, data_dir, seq_length, variant):
-    """A set of random rows, full, of records as long as real ones."""
+def _write_dataset(config, data_dir, seq_length, variant):
+    """Writes random rows without padding; records have realistic sizes."""
     rng = np.random.default_rng(0)
     is_packed = variant == "packed"
     num_predictions = seq_length * 20 // 128
@@ -147,7 +148,7 @@ def _write_set(config, data_dir, seq_length, variant):
     features["attention_mask"][:] = 1
     features["input_ids"][:] = rng.integers(5, config.vocab_size, shape)
     if is_packed:
-        # Four documents a row.
+        # Four documents in each row.
         features["document_ids"][:] = (
             1 + np.arange(seq_length) * 4 // seq_length
         )

@@ -1,11 +1,11 @@
-"""What a resume costs the input pipeline, after few epochs and after many.
+"""Measures the cost of a resume in the input pipeline.
 
-    python benchmarks/resume_cost.py                       # a set of noise
+    python benchmarks/resume_cost.py                       # a random dataset
     python benchmarks/resume_cost.py --data_dir=records
 
-For each number of epochs that lie behind, in a process of its own: seconds to
-the first batch, the growth of the process's memory until then, and the
-records that were passed over, which lie in one group of shards.
+The benchmark resumes after different numbers of epochs, each in a process of
+its own. It prints the seconds to the first batch, the growth of the process's
+memory in that time, and the number of records that the pipeline skips.
 """
 
 import dataclasses
@@ -27,9 +27,11 @@ _STEPS_AHEAD = 10_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    data_dir: str = options.option("A set; default: one of noise.", "")
+    data_dir: str = options.option("A dataset; default: random rows.", "")
     global_batch_size: int = options.option("Examples in a step.", 256)
-    epochs: int = options.option("One number of epochs only.", -1)
+    epochs: int = options.option(
+        "Measure only this number of epochs; -1: several.", -1
+    )
 
 
 def main(config):
@@ -40,8 +42,10 @@ def main(config):
         data_dir = config.data_dir
         if not data_dir:
             data_dir = folder
-            _write_noise(data_dir, num_shards=64, num_rows=1000, width=128)
-        print("epochs  to the first batch  memory  records passed over")
+            _write_random_rows(
+                data_dir, num_shards=64, num_rows=1000, width=128
+            )
+        print("epochs  to the first batch  memory  records skipped")
         for epochs in _EPOCHS:
             subprocess.run(
                 [
@@ -59,7 +63,7 @@ def main(config):
 def _measure(config):
     manifest = manifests.read(config.data_dir)
     split = manifest.splits[records.TRAIN]
-    # Half an epoch further, since a resume seldom meets an epoch's start.
+    # Half an epoch more, because most resumes are in the middle of an epoch.
     first = int((config.epochs + 0.5) * split.num_examples)
     examples = range(first, first + _STEPS_AHEAD * config.global_batch_size)
     strategy = tf.distribute.get_strategy()
@@ -76,24 +80,24 @@ def _measure(config):
     next(iter(batches))
     seconds = time.perf_counter() - start
     memory = _resident_bytes() - earlier
-    segments = input_pipeline.plan(
+    plans = input_pipeline.plan(
         [shard.num_examples for shard in split.shards], 0, examples, 0, 1
     )
-    skipped = sum(int(segment.skips[0]) for segment in segments)
+    skipped = sum(int(stream_plan.skips[0]) for stream_plan in plans)
     print(
         f"{config.epochs:6,}  {seconds:17.2f} s  {memory / 1e6:3.0f} MB  "
-        f"{skipped:,} of {split.num_examples:,} in {len(segments)} shards",
+        f"{skipped:,} of {split.num_examples:,} in {len(plans)} shards",
         flush=True,
     )
 
 
 def _resident_bytes():
-    # Not the peak, which importing TensorFlow has set.
+    # Not the peak: the import of TensorFlow has already set a higher one.
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def _write_noise(data_dir, num_shards, num_rows, width):
+def _write_random_rows(data_dir, num_shards, num_rows, width):
     rng = np.random.default_rng(0)
     num_predictions = 20
     widths = {"S": width, "1": 1, "P": num_predictions}

@@ -1,25 +1,25 @@
-"""One training step beside the peers', on the same text, in one run.
+"""Compares one training step with the peers' steps, on the same text.
 
-    python benchmarks/train_speed.py                         # full rows
-    python benchmarks/train_speed.py --rows=news             # news, S = 512
-    python benchmarks/train_speed.py --profile               # where ours goes
+    python benchmarks/train_speed.py                     # rows without padding
+    python benchmarks/train_speed.py --rows=news         # news, S = 512
+    python benchmarks/train_speed.py --profile           # profile of our step
 
 ours       bert_pretrain's trainer
-official   tf-models-official's BertPretrainerV2 under its masked-LM task
-hf         TFBertForMaskedLM as HuggingFace's language-modeling-tpu example
-           trains it: scores at all positions, Keras fit
+official   tf-models-official's BertPretrainerV2 with its masked-LM task
+hf         TFBertForMaskedLM as in HuggingFace's language-modeling-tpu example:
+           scores at all positions, Keras fit
 torch      PyTorch's BertForMaskedLM, fused AdamW, autocast
 
 All have dropout 0.1, decoupled weight decay and gradients clipped to norm 1.
-A peer runs as it is, and compiled (XLA, torch.compile); its faster setting
-counts. Each setting runs in a process of its own, which builds its step once
-and then waits; the rounds go to the processes in turn, so that whatever else
-the machine does hits all alike. The medians are printed, in tokens a second,
-and in tokens that are not padding.
+A peer runs without and with compilation (XLA, torch.compile); its faster
+setting counts. Each setting has its own process, which builds the step once
+and then waits. In each round the processes take turns, so other load on the
+machine affects all of them alike. The benchmark prints medians: all tokens per
+second, and tokens per second without padding.
 
---rows=full: rows without padding, of random tokens. --rows=news: the peers
-get a document a row, as their builders make them, padded; ours are packed. As
-many rows a step for all.
+--rows=full: random tokens without padding. --rows=news: rows for the peers
+hold one document and padding, as the peers' builders make them; our rows are
+packed. All settings have the same number of rows in a step.
 """
 
 import collections
@@ -52,43 +52,44 @@ SETTINGS = (
     "torch+compile",
 )
 _PRECISIONS = "bfloat16", "float32"
-# What a setting's process may take to start, compiling included.
+# Time limit for the start of a process, with compilation.
 _START_SECONDS = 400
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
     precision: tuple[str, ...] = options.option(
-        "Of the matrix products.", _PRECISIONS
+        "Precisions of the matrix products.", _PRECISIONS
     )
-    settings: tuple[str, ...] = options.option("Which to run.", SETTINGS)
+    settings: tuple[str, ...] = options.option("Settings to run.", SETTINGS)
     rows: Literal["full", "news"] = options.option(
         "Random rows without padding, or documents.", "full"
     )
     input: str = options.option(
-        "News, a document a line; default: those of the embedded sample.", ""
+        "News, one document on each line; default: the embedded sample.", ""
     )
     vocab_file: str = options.option(
-        "Vocabulary of the news; default: one of 8,000 learned from it.", ""
+        "Vocabulary of the news; default: 8,000 tokens, learned from the news.",
+        "",
     )
     num_layers: int = options.option("Layers.", 4)
-    hidden_size: int = options.option("Hidden size; a head is 64 wide.", 256)
+    hidden_size: int = options.option("Hidden size; each head has 64.", 256)
     vocab_size: int = options.option("Rows of the embedding table.", 30522)
     batch_size: int = options.option(
-        "Rows in a step; 0: 4,096 tokens, padding included.", 0
+        "Rows in a step; 0: rows for 4,096 tokens, with padding.", 0
     )
-    seq_length: int = options.option("S; 0: 128, and 512 for news.", 0)
+    seq_length: int = options.option("S; 0: 128, or 512 for news.", 0)
     max_predictions_per_seq: int = options.option("P; 0: 15.6 % of S.", 0)
-    rounds: int = options.option("Rounds, in turn.", 5)
-    steps: int = options.option("Steps of a round, each with its batch.", 4)
+    rounds: int = options.option("Number of rounds.", 5)
+    steps: int = options.option("Steps in a round, each with its own batch.", 4)
     profile: bool = options.option(
-        "Instead: the operations of our step, by the time they take.", False
+        "Print the operations of our step by their times instead.", False
     )
     serve: str = options.option(
-        "Run this setting on --serve_rows; for the program itself.", ""
+        "For internal use: run this setting on --serve_rows.", ""
     )
-    serve_rows: str = options.option("A file of rows, for --serve.", "")
-    serve_precision: str = options.option("The precision, for --serve.", "")
+    serve_rows: str = options.option("File of rows for --serve.", "")
+    serve_precision: str = options.option("Precision for --serve.", "")
 
     @property
     def width(self):
@@ -153,14 +154,14 @@ def _start(name, precision, folder):
         stderr=subprocess.PIPE,
         text=True,
     )
-    # What it says is read to the end, lest it wait for a reader.
+    # A full pipe would block the child, so a thread reads all of it.
     lines = collections.deque(maxlen=5)
     threading.Thread(
         target=lambda: lines.extend(child.stderr), daemon=True
     ).start()
     timer = threading.Timer(_START_SECONDS, child.kill)
     timer.start()
-    for line in child.stdout:  # Libraries print too.
+    for line in child.stdout:  # Libraries print other lines.
         if line == "ready\n":
             timer.cancel()
             return child
@@ -181,7 +182,7 @@ def _report(config, precision, seconds, num_tokens):
         f"{config.num_predictions} predictions, vocabulary "
         f"{config.vocab_size}; median of {config.rounds} rounds of "
         f"{config.steps} steps\n"
-        f"{'':16}{'ms/step':>8}{'tokens/s':>10}{'not padding':>13}  ratios"
+        f"{'':16}{'ms/step':>8}{'tokens/s':>10}{'no padding':>13}  ratios"
     )
     all_tokens = config.steps * config.num_rows * config.width
     speeds, ratios = {}, {}
@@ -194,8 +195,8 @@ def _report(config, precision, seconds, num_tokens):
         )
         if name != "ours" and "ours" in speeds:
             ratios[name] = speeds["ours"] / speeds[name]
-            # Neighbours in time share what else the machine did.
-            each = [
+            # Steps of the same round had the same other load on the machine.
+            round_ratios = [
                 speeds["ours"]
                 / speeds[name]
                 * (theirs / median)
@@ -204,22 +205,23 @@ def _report(config, precision, seconds, num_tokens):
             ]
             line += (
                 f"  ours is {ratios[name]:.2f} x as fast "
-                f"(rounds: {min(each):.2f} to {max(each):.2f})"
+                f"(rounds: {min(round_ratios):.2f} to "
+                f"{max(round_ratios):.2f})"
             )
         print(line, flush=True)
     if ratios:
         fastest = min(ratios, key=ratios.get)
         print(
             f"Against the fastest peer ({fastest}): {ratios[fastest]:.2f} x "
-            "the tokens that are not padding.",
+            "the tokens without padding.",
             flush=True,
         )
 
 
 def _profile(config, path):
-    """Prints the operations of our step, by the sum of their times.
+    """Prints the operations of our step by the sum of their times.
 
-    Operations run side by side, so the sum exceeds the step's time.
+    Operations run in parallel, so the sum exceeds the time of the step.
     """
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
@@ -239,14 +241,13 @@ def _profile(config, path):
             for event in itertools.chain(
                 *(line.events for line in plane.lines)
             ):
-                # An operation's name and its kind.
                 name = plane.event_metadata[event.metadata_id].name
                 kind = _kind(name)
                 if kind:
                     seconds[kind] += event.duration_ps / 1e12
                     counts[kind] += 1
         total = sum(seconds.values())
-        print(f"\n{precision}, {config.rows} rows: ms a step, share, number")
+        print(f"\n{precision}, {config.rows} rows: ms a step, share, count")
         for kind, value in seconds.most_common(20):
             print(
                 f"  {kind:36}{1e3 * value / config.steps:8.1f}"
@@ -255,7 +256,7 @@ def _profile(config, path):
 
 
 def _kind(event_name):
-    """The kind of operation that an event of a trace is, or None."""
+    """The kind of operation of an event in a trace; None for other events."""
     if event_name == "ThunkExecutor::Execute":
         return "compiled chains (kernels.py)"
     name, _, kind = event_name.rpartition(":")
@@ -266,7 +267,7 @@ def _kind(event_name):
 
 
 def _serve(config):
-    """Builds one setting's step, then runs a round for each line read."""
+    """Builds the step of one setting, then runs a round for each input line."""
     sys.argv = sys.argv[:1]
     system, _, compiled = config.serve.partition("+")
     rows = _read_rows(config.serve_rows)
@@ -279,20 +280,20 @@ def _serve(config):
             "hf": _hf_step,
             "torch": _torch_step,
         }[system](config, precision, rows, bool(compiled))
-    step(config.steps)  # Compiles, and fills the optimizer's state.
+    step(config.steps)  # Compiles, and makes the optimizer's state.
     print("ready", flush=True)
     for _ in sys.stdin:
-        step(1)  # Meanwhile the others have had the processor's caches.
+        step(1)  # Fills the processor's caches after other processes.
         started = time.perf_counter()
         step(config.steps)
         print(time.perf_counter() - started, flush=True)
 
 
 def _rows(config, folder):
-    """Features of a round's batches, [steps, rows, ...] each.
+    """Makes the features of the batches in a round, [steps, rows, ...] each.
 
     Returns:
-      Those for "ours" and for "theirs".
+      The features by name, for "ours" and for "theirs".
     """
     if config.rows == "full":
         rows = _random_rows(config)
@@ -325,7 +326,7 @@ def _random_rows(config):
 
 
 def _news(config, folder):
-    """Paths of the documents, one a line, and of their vocabulary."""
+    """Returns the paths of the news, a document a line, and the vocabulary."""
     news, vocab_file = config.input, config.vocab_file
     if not news:
         from tfrecord_builders import fetch_sample
@@ -362,11 +363,11 @@ def _build_rows(config, folder, news, vocab_file, packing):  # noqa: PLR0913
     )
     num_rows = config.steps * config.num_rows
     num_built = manifest.splits[records.TRAIN].num_examples
-    # Rows are shuffled; where there are too few, they come again.
-    places = np.arange(num_rows) % num_built
+    # The rows are shuffled. If there are too few, they are repeated.
+    indexes = np.arange(num_rows) % num_built
     return {
         name: np.concatenate([batch[name] for batch in batches])[
-            places
+            indexes
         ].reshape(config.steps, config.num_rows, *batches[0][name].shape[1:])
         for name in batches[0]
     }
@@ -401,10 +402,10 @@ def _bert_config(config):
 
 
 def _dense_labels(rows):
-    """Labels [..., S] as HuggingFace takes them: -100 where none is."""
+    """Labels [..., S] for HuggingFace: -100 without a prediction."""
     ids = np.where(rows["masked_lm_weights"] > 0, rows["masked_lm_ids"], -100)
     labels = np.full(rows["input_ids"].shape, -100, np.int64)
-    # Unused slots point at position 0, which is never masked.
+    # Unused slots have position 0, which is never masked.
     np.put_along_axis(labels, rows["masked_lm_positions"], ids, axis=-1)
     return labels
 
@@ -526,13 +527,16 @@ def _official_step(config, precision, rows, compiled):
 
     def step(steps):
         run(iterator, tf.constant(steps))
-        bert_model.weights[0][0, 0].numpy()  # Waits.
+        bert_model.weights[0][0, 0].numpy()  # Waits for the device.
 
     return step
 
 
 def _stand_in_for_pkg_resources():
-    """Gives tensorflow_hub the one name it uses, gone since setuptools 82."""
+    """Replaces a module that tensorflow_hub needs and setuptools 82 removed.
+
+    tensorflow_hub uses only `parse_version`.
+    """
     if importlib.util.find_spec("pkg_resources") is None:
         module = types.ModuleType("pkg_resources")
         module.parse_version = version.parse

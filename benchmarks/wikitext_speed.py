@@ -1,16 +1,17 @@
-"""Our extraction of text from wikitext beside mwparserfromhell's strip_code.
+"""Compares our wikitext extraction with mwparserfromhell's strip_code.
 
     python benchmarks/wikitext_speed.py
     python benchmarks/wikitext_speed.py --input=enwiki-part.xml.bz2
 
-Both get the markup of the same articles, those that the builder keeps of a
-dump, in this process; seconds are those of the processor, rounds go in turn,
-and medians are printed. What they give is compared article by article:
+Both get the markup of the same articles, which are those that the builder
+keeps of a dump, and both run in this process. The benchmark counts CPU
+seconds. The functions take turns in each round; the benchmark prints medians.
+It compares their texts article by article:
 
-    words   of all that one gives, those that the other gives as well, each as
-            often as it stands there; and of those that strip_code gives where
-            it gets no tables, notes and so on, which ours leaves out
-    marks   what is left of the markup, for each MB of the text
+    words   share of the words in one text that the other text has too, with
+            repetitions; also for strip_code on markup without tables, notes
+            and so on, which our extraction removes on purpose
+    marks   remaining pieces of markup in each MB of text
 """
 
 import collections
@@ -35,8 +36,8 @@ _NUM_SHOWN = 15
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
     input: str = options.option("A dump; default: the embedded sample.", "")
-    megabytes: float = options.option("Wikitext to take at most.", 20.0)
-    rounds: int = options.option("Rounds, in turn.", 5)
+    megabytes: float = options.option("Wikitext to read at most.", 20.0)
+    rounds: int = options.option("Number of rounds.", 5)
 
 
 def main(config):
@@ -72,12 +73,12 @@ def main(config):
     _show_words("strip_code", texts["strip_code"], texts["ours"])
     _show_words("ours", texts["ours"], texts["strip_code"])
     prose = [_strip_code(_cut(*article), None) for article in articles]
-    _show_words("strip_code, of prose alone", prose, texts["ours"])
+    _show_words("strip_code, only prose", prose, texts["ours"])
     _show_marks(texts)
 
 
 def _read(config):
-    """(markup, syntax) of each article, as the builder hands them over."""
+    """(markup, syntax) of each article, as `wikitext.to_text` gets them."""
     articles, num_bytes = [], 0
 
     def take(markup, syntax):
@@ -107,10 +108,10 @@ def _strip_code(markup, syntax):
 
 
 def _cut(markup, syntax):
-    """Markup without what ours leaves out on purpose, whole.
+    """Removes the markup that our extraction removes on purpose.
 
-    So what is cut here is not put to the test: end sections, headings, notes,
-    galleries, formulas, tables, images with their captions.
+    The comparison does not cover this markup: end sections, headings, notes,
+    galleries, formulas, tables, and images with their captions.
     """
     text = wikitext_blocks.cut_comments(markup)
     text = wikitext_blocks.cut_sections(text)
@@ -119,32 +120,33 @@ def _cut(markup, syntax):
     return wikitext.cut_unseen_links(text, syntax)
 
 
-def _show_words(name, mine, others):
-    """Prints how many of the words of some texts others have as well."""
-    total, alone = 0, collections.Counter()
-    for text, other in zip(mine, others, strict=True):
+def _show_words(name, texts, others):
+    """Prints the share of words in some texts that the other texts have."""
+    total, missing = 0, collections.Counter()
+    for text, other in zip(texts, others, strict=True):
         words = collections.Counter(_WORD.findall(text))
         total += words.total()
-        alone += words - collections.Counter(_WORD.findall(other))
+        missing += words - collections.Counter(_WORD.findall(other))
     frequent = ", ".join(
-        f"{word} {count:,}" for word, count in alone.most_common(_NUM_SHOWN)
+        f"{word} {count:,}" for word, count in missing.most_common(_NUM_SHOWN)
     )
     print(
-        f"{name}: {total:,} words, of which the other has "
-        f"{1 - alone.total() / total:.1%}, but not {frequent}"
+        f"{name}: {total:,} words; the other has "
+        f"{1 - missing.total() / total:.1%} of them; most frequent missing "
+        f"words: {frequent}"
     )
 
 
 def _show_marks(texts):
     print(f"{'marks a MB of text':20}" + "".join(f"{m:>9}" for m in _MARKS))
-    for name, mine in texts.items():
-        megabytes = sum(len(text.encode()) for text in mine) / 1e6
+    for name, extracted in texts.items():
+        megabytes = sum(len(text.encode()) for text in extracted) / 1e6
+        counts = [
+            sum(text.count(mark) for text in extracted) for mark in _MARKS
+        ]
         print(
             f"{name:20}"
-            + "".join(
-                f"{sum(text.count(mark) for text in mine) / megabytes:9.1f}"
-                for mark in _MARKS
-            )
+            + "".join(f"{count / megabytes:9.1f}" for count in counts)
         )
 
 
