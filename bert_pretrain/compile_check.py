@@ -104,7 +104,7 @@ class Config(options.Options):
         "Prints one JSON object instead of tables.", False
     )
     rows: RowsConfig
-    training: training_config.TrainingConfig = options.part(
+    training: training_config.TrainingConfig = options.nested(
         data_dir="", model_dir="", total_steps=1_000_000
     )
 

@@ -1,10 +1,9 @@
-"""A config dataclass <-> absl flags.
+"""Options: a config dataclass <-> absl flags.
 
-A config is a frozen dataclass, an `Options`, that lies beside what it
-configures. Each of its fields is declared with `option` and becomes one flag of
-the same name; the bounds that are declared with it are checked when the config
-is made. A config may hold other configs; their fields become flags of the same,
-flat, command line.
+A config is a frozen dataclass, a subclass of `Options`. Each of its fields is
+declared with `option` and becomes a flag of the same name. The bounds that are
+declared with an option are checked when the config is made. A config may hold
+other configs; their fields become flags of the same, flat command line.
 """
 
 import dataclasses
@@ -14,14 +13,18 @@ import re
 import sys
 import types
 import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from absl import app, flags
 
-from bert_pretrain import errors
+from bert_pretrain import errors, help_page
 
-# But of no "/" or "gs://".
+# Not the slashes of "/" or "gs://".
 _LAST_SLASHES = re.compile(r"(?<=[^:/])/+$")
-_INTERRUPTED = 130  # as shells say it: 128 and the number of the signal
+_INTERRUPTED = 130  # as shells report it: 128 + the signal's number
+# How people ask for help; absl's own pages sort by the alphabet.
+_HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort", "-?"}
 _COMPARE = {
     "at_least": operator.ge,
     "above": operator.gt,
@@ -32,7 +35,7 @@ _COMPARE = {
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """What a number may be; None stands for no bound."""
+    """The bounds of a number; None is no bound."""
 
     at_least: float | None = None
     above: float | None = None
@@ -43,32 +46,39 @@ class Bounds:
         """What is wrong with the value, or None if nothing is."""
         if isinstance(value, float) and not math.isfinite(value):
             return "must be a finite number"
-        limits = {k: v for k, v in vars(self).items() if v is not None}
+        limits = self._limits()
         if all(_COMPARE[name](value, limit) for name, limit in limits.items()):
             return None
         if limits == {"at_least": 0}:
             return "must not be negative"
         if limits == {"above": 0}:
             return "must be positive"
-        return "must be " + " and ".join(
+        return f"must be {self.in_words()}"
+
+    def in_words(self) -> str:
+        """The bounds for a help page; empty if there are none."""
+        return " and ".join(
             f"{name.replace('_', ' ')} {limit}"
-            for name, limit in limits.items()
+            for name, limit in self._limits().items()
         )
+
+    def _limits(self) -> dict[str, float]:
+        return {k: v for k, v in vars(self).items() if v is not None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """The base of every config.
 
-    One that relates its options to one another does so in a `__post_init__` of
-    its own, which calls this one first.
+    A config that checks its options against one another has a `__post_init__`
+    of its own, which calls this one first.
 
     Raises:
-      UserError: if the value of an option is out of its bounds, or is no
+      UserError: if the value of an option is out of its bounds, or is not a
         finite number.
     """
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             bounds = field.metadata.get("bounds", Bounds())
             value = getattr(self, field.name)
@@ -84,24 +94,24 @@ class Options:
 
 
 def option(  # noqa: PLR0913 (one keyword for each bound)
-    help_text,
-    default=dataclasses.MISSING,
+    help_text: str,
+    default: Any = dataclasses.MISSING,
     *,
-    at_least=None,
-    above=None,
-    at_most=None,
-    below=None,
-    usual="",
-    changes_result=True,
-):
-    """Declares a config field; one without a default is a required flag.
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    usual: str = "",
+    changes_result: bool = True,
+) -> Any:
+    """Declares a field of a config; without a default, the flag is required.
 
     Args:
-      at_least, above, at_most, below: the bounds of a number, or of each of
-        several.
-      usual: a value to try instead of one that is out of bounds, in words.
-      changes_result: whether what is made depends on it, and not only where,
-        when and on what it is made: see `changes`.
+      at_least, above, at_most, below: the bounds of a number, or of each
+        number of several.
+      usual: a remedy for a value that is out of bounds, in words.
+      changes_result: whether the result depends on it, and not only the place,
+        the time or the machine; see `changes`.
     """
     return dataclasses.field(
         default=default,
@@ -114,41 +124,45 @@ def option(  # noqa: PLR0913 (one keyword for each bound)
     )
 
 
-def part(**defaults):
+def nested(**defaults: Any) -> Any:
     """Declares a field that holds another config.
 
     Args:
-      defaults: of options of that config, or of its parts, which ask for a
-        value elsewhere but need none here.
+      defaults: for options of that config, or of the configs in it, that are
+        required elsewhere but not here.
     """
     return dataclasses.field(metadata={"defaults": defaults})
 
 
-def unknown_flags(flag, value):
-    """Declares a field that takes the flags nobody knows, as they stand.
+def unknown_flags(flag: str, value: str) -> Any:
+    """Declares a field that collects unknown flags as they were written.
 
-    They are errors unless the option `flag` has this `value`.
+    Unknown flags are errors unless the option `flag` has this `value`.
     """
     return dataclasses.field(
         default=(), metadata={"takes_unknown_if": (flag, value)}
     )
 
 
-def run(main, config_class):
+def run(main: Callable[[Any], int | None], config_class: type) -> None:
     """Runs `main(config)` with the config that the command line gives.
 
-    A wrong flag or a `UserError` ends the program with one line on standard
-    error and exit code 2.
+    What `main` returns is the exit code. A wrong flag or a `UserError` ends
+    the program with one line on standard error and exit code 2.
     """
     define_flags(config_class)
 
-    def parse(argv):
+    def parse(argv: list[str]) -> list[str]:
+        if not _HELP.isdisjoint(argv[1:]):
+            description = sys.modules["__main__"].__doc__ or argv[0]
+            print(help_page.render(description, config_class), end="")
+            sys.exit(0)
         try:
             return _parse(argv, config_class)
         except flags.Error as error:
             sys.exit(_complain(f"{error} (--help lists the options)"))
 
-    def guarded(argv):
+    def guarded(argv: list[str]) -> int | None:
         try:
             for argument in argv[1:]:
                 if not argument.startswith("--"):
@@ -166,28 +180,32 @@ def run(main, config_class):
     app.run(guarded, flags_parser=parse)
 
 
-def _parse(argv, config_class):
-    """Parses the flags; returns the program and what is left to the config."""
+def _parse(argv: list[str], config_class: type) -> list[str]:
+    """Parses the flags; returns the program and the flags left unparsed."""
     left = flags.FLAGS(argv, known_only=True)
     for field, _ in _fields(config_class):
         if condition := field.metadata.get("takes_unknown_if"):
             flag, value = condition
             if flags.FLAGS[flag].value == value:
                 return left
-    # Only to say what is wrong: flags that repeat would be doubled.
+    # Parsed again only for its error message: flags that may be repeated
+    # would be doubled.
     return flags.FLAGS(argv) if left[1:] else left
 
 
-def _complain(error):
+def _complain(error: Exception) -> int:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return errors.EXIT_CODE
 
 
-def define_flags(config_class, defaults=types.MappingProxyType({})):
-    """Defines one flag for each option of `config_class` and its parts.
+def define_flags(
+    config_class: type,
+    defaults: Mapping[str, Any] = types.MappingProxyType({}),
+) -> None:
+    """Defines one flag for each option of `config_class`, nested ones too.
 
     Args:
-      defaults: see `part`.
+      defaults: see `nested`.
     """
     for field, kind in _fields(config_class):
         if dataclasses.is_dataclass(kind):
@@ -196,15 +214,17 @@ def define_flags(config_class, defaults=types.MappingProxyType({})):
             _define_flag(field, kind, defaults.get(field.name, field.default))
 
 
-def tidy(name, value):
-    """A value as it is used: of a folder (`*_dir`) without slashes behind it,
-    since files are named in it, and gs://a//b is not gs://a/b."""
+def tidy(name: str, value: Any) -> Any:
+    """The value of an option; a folder's (`*_dir`) without slashes at its end.
+
+    Names of files are appended to it, and gs://a//b is not gs://a/b.
+    """
     if name.endswith("_dir") and value:
         return _LAST_SLASHES.sub("", value)
     return value
 
 
-def from_flags(config_class, unknown=()):
+def from_flags(config_class: type, unknown: tuple[str, ...] = ()) -> Any:
     """Builds `config_class` from the values of the flags."""
     return config_class(
         **{
@@ -218,8 +238,8 @@ def from_flags(config_class, unknown=()):
     )
 
 
-def to_dict(config):
-    """The config as plain values that JSON holds, its parts nested."""
+def to_dict(config: Any) -> dict[str, Any]:
+    """The config as plain values for JSON; configs in it are nested."""
     return {
         field.name: to_dict(value)
         if dataclasses.is_dataclass(value)
@@ -229,8 +249,8 @@ def to_dict(config):
     }
 
 
-def from_dict(config_class, values):
-    """The inverse of `to_dict`; an option that is missing gets its default."""
+def from_dict(config_class: type, values: Mapping[str, Any]) -> Any:
+    """The inverse of `to_dict`; a missing option gets its default."""
     arguments = {}
     for field, kind in _fields(config_class):
         if field.name not in values:
@@ -246,17 +266,20 @@ def from_dict(config_class, values):
     return config_class(**arguments)
 
 
-def changes(config_class, before, after):
-    """What would change the result: (name, value before, value after) each.
+def changes(
+    config_class: type, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yields the options that change the result: name, old and new value.
 
     Args:
-      before, after: as `to_dict` makes them; an option that is missing has
-        its default, since it came later.
+      before, after: from `to_dict`. A missing option has its default: it did
+        not exist yet.
     """
     for field, kind in _fields(config_class):
         if dataclasses.is_dataclass(kind):
-            parts = [values.get(field.name, {}) for values in (before, after)]
-            yield from changes(kind, *parts)
+            yield from changes(
+                kind, before.get(field.name, {}), after.get(field.name, {})
+            )
         elif field.metadata.get("changes_result", True):
             default = (
                 None
@@ -270,28 +293,30 @@ def changes(config_class, before, after):
                 yield field.name, old, new
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _fields(config_class):
+def _fields(
+    config_class: type,
+) -> Iterator[tuple[dataclasses.Field, Any]]:
     kinds = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         yield field, kinds[field.name]
 
 
-def _unwrap(kind):
-    """Splits a field's type into (the type of one value, may it repeat)."""
+def _unwrap(kind: Any) -> tuple[Any, bool]:
+    """Splits a field's type into (the type of one value, may it repeat?)."""
     if isinstance(kind, types.UnionType):  # `int | None`: a flag may be unset.
         (kind,) = (
-            part for part in typing.get_args(kind) if part is not types.NoneType
+            one for one in typing.get_args(kind) if one is not types.NoneType
         )
     if typing.get_origin(kind) is tuple:
         return typing.get_args(kind)[0], True
     return kind, False
 
 
-_DEFINE = {
+_DEFINE: Mapping[tuple[Any, bool], Callable[..., Any]] = {
     (str, False): flags.DEFINE_string,
     (int, False): flags.DEFINE_integer,
     (float, False): flags.DEFINE_float,
@@ -302,7 +327,7 @@ _DEFINE = {
 }
 
 
-def _define_flag(field, kind, default):
+def _define_flag(field: dataclasses.Field, kind: Any, default: Any) -> None:
     required = default is dataclasses.MISSING
     if required:
         default = None
@@ -325,8 +350,8 @@ def _define_flag(field, kind, default):
         _DEFINE[scalar, repeats](field.name, default, help_text, **common)
 
 
-def _from_flag(name, kind):
+def _from_flag(name: str, kind: Any) -> Any:
     value = flags.FLAGS[name].value
     if _unwrap(kind)[1]:
-        return tuple(tidy(name, part) for part in value or ())
+        return tuple(tidy(name, one) for one in value or ())
     return tidy(name, value)

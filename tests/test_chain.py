@@ -6,12 +6,13 @@ import safetensors.numpy
 from bert_pretrain import evaluate, export, files, summary, train
 from bert_pretrain.checkpoints import (
     checkpoint_saver,
+    exporting,
     model_directory,
     trained_model,
 )
 from bert_pretrain.data import manifests
 from bert_pretrain.model import bert_model, weights
-from bert_pretrain.training import schedule, training_config
+from bert_pretrain.training import evaluation, schedule, training_config
 from helpers import builds
 from tfrecord_builders import build
 
@@ -48,21 +49,21 @@ def test_packed_rows_of_text_become_a_model_on_paths_that_are_not_local(
             model_dir=f"{folder}/model", checkpoint_every_steps=10
         ),
     )
-    assert train.train(run) == 0
+    assert train.main(run) == 0
     results = files.read_json(
         f"{folder}/model/{model_directory.TRAIN_RESULTS_NAME}"
     )
     start, end = results["start"], results["end"]
     assert end["masked_lm_loss"] < start["masked_lm_loss"]
-    evaluate.evaluate(
-        evaluate.Config(
+    evaluate.main(
+        evaluation.EvaluateConfig(
             data_dir=config.output_dir,
             model_dir=f"{folder}/model",
             split="test",
         )
     )
     export.main(
-        export.ExportConfig(
+        exporting.ExportConfig(
             model_dir=f"{folder}/model", output_dir=f"{folder}/export"
         )
     )

@@ -1,4 +1,4 @@
-"""The model directory: what comes back out of it."""
+"""Checkpoints: saved, restored, damaged and refused."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ from bert_pretrain.training import optimizer, schedule, train_state
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """A run's options, as far as this file sees them."""
+    """The options of a run that these tests need."""
 
     seed: int = options.option("", 0)
     num_loops: int = options.option("", 0, changes_result=False)
@@ -58,9 +58,9 @@ def make_state(make_dataset):
 
 
 def save_steps(saver, state, *steps):
-    """Saves at each step, with weights that tell it."""
+    """Saves at each step; the weights hold the number of the step."""
     for step in steps:
-        state.adam.iterations.assign(step)
+        state.optimizer.iterations.assign(step)
         state.num_examples.assign(10 * step)
         bias = state.bert.mlm.predictions.bias
         bias.assign(tf.fill(bias.shape, float(step)))
@@ -70,7 +70,7 @@ def save_steps(saver, state, *steps):
 
 def restored_step(config, state):
     """The step that a new process resumes at; its weights are checked."""
-    state.adam.iterations.assign(-1)
+    state.optimizer.iterations.assign(-1)
     if not checkpoint_saver.Saver(config, state).restore():
         return None
     assert state.bert.mlm.predictions.bias.numpy()[0] == state.step
@@ -79,11 +79,11 @@ def restored_step(config, state):
 
 
 @pytest.mark.parametrize("pairing", ["none", "nsp"])
-def test_a_saved_model_comes_back(make_state, tmp_path, pairing):
+def test_a_saved_model_is_restored(make_state, tmp_path, pairing):
     config, state = make_state(tmp_path / "model", pairing)
     for i, variable in enumerate(state.bert.weights):
         variable.assign_add(tf.ones_like(variable) * (i + 1))
-    state.adam.iterations.assign(7)
+    state.optimizer.iterations.assign(7)
     saver = checkpoint_saver.Saver(config, state)
     saver.save()
     saver.close()
@@ -98,9 +98,13 @@ def test_a_saved_model_comes_back(make_state, tmp_path, pairing):
         np.testing.assert_array_equal(ours, theirs, err_msg=ours.name)
 
 
-def test_the_whole_state_comes_back(make_state, tmp_path):
+def test_the_whole_state_is_restored(make_state, tmp_path):
     config, state = make_state(tmp_path / "model")
-    variables = [*state.bert.weights, *state.adam.variables, state.num_examples]
+    variables = [
+        *state.bert.weights,
+        *state.optimizer.variables,
+        state.num_examples,
+    ]
     rng = np.random.default_rng(0)
     for variable in variables:
         variable.assign(
@@ -109,7 +113,7 @@ def test_the_whole_state_comes_back(make_state, tmp_path):
     expected = [variable.numpy() for variable in variables]
     saver = checkpoint_saver.Saver(config, state)
     saver.save()
-    # While it may still be written: it must not see this.
+    # The checkpoint may still be in writing, and must not get these values.
     for variable in variables:
         variable.assign(tf.zeros_like(variable))
     saver.close()
@@ -118,7 +122,7 @@ def test_the_whole_state_comes_back(make_state, tmp_path):
         np.testing.assert_array_equal(variable, value, err_msg=variable.name)
 
 
-def test_the_newest_checkpoints_are_kept_and_the_best_apart(
+def test_the_newest_checkpoints_are_kept_and_so_is_the_best(
     make_state, tmp_path
 ):
     config, state = make_state(tmp_path / "model", keep_checkpoints=2)
@@ -129,7 +133,7 @@ def test_the_newest_checkpoints_are_kept_and_the_best_apart(
     saver.close()
     assert steps_in(tmp_path / "model") == {3, 4}
     assert steps_in(tmp_path / "model" / "best") == {2}
-    # A process that goes on knows what was best.
+    # A process that resumes knows the best loss.
     saver = checkpoint_saver.Saver(config, state)
     saver.save_if_best(1.5)
     saver.save_if_best(float("nan"))
@@ -142,14 +146,14 @@ def test_the_newest_checkpoints_are_kept_and_the_best_apart(
     assert tf.train.latest_checkpoint(config.model_dir).endswith("/ckpt-4")
 
 
-def test_the_best_may_be_of_an_earlier_step_after_going_back(
+def test_after_a_rollback_the_best_may_be_of_an_earlier_step(
     make_state, tmp_path, capsys
 ):
     config, state = make_state(tmp_path / "model")
     saver = checkpoint_saver.Saver(config, state)
     save_steps(saver, state, 1)
     for step, loss in (4, 2.0), (3, 1.0):
-        state.adam.iterations.assign(step)
+        state.optimizer.iterations.assign(step)
         saver.save_if_best(loss)
         saver.go_back()
     saver.close()
@@ -157,7 +161,7 @@ def test_the_best_may_be_of_an_earlier_step_after_going_back(
     assert "warning" not in capsys.readouterr().err
 
 
-def test_values_are_not_read_again_to_tell_what_is_whole(
+def test_a_checkpoint_is_checked_without_reading_its_values(
     make_state, tmp_path, monkeypatch
 ):
     config, state = make_state(tmp_path / "model")
@@ -172,7 +176,7 @@ def test_values_are_not_read_again_to_tell_what_is_whole(
 
 
 def steps_in(folder):
-    """Steps of the files there, which must be those of whole checkpoints."""
+    """The steps of the checkpoints in a folder; all must be complete."""
     names = {path.name for path in folder.glob("ckpt-*")}
     steps = {int(name.split(".")[0].split("-")[1]) for name in names}
     assert names == {
@@ -183,7 +187,7 @@ def steps_in(folder):
     return steps
 
 
-def test_it_is_saved_by_steps_or_by_minutes_but_not_while_updates_fail(
+def test_checkpoints_follow_steps_or_minutes_but_not_while_updates_fail(
     make_state, tmp_path, monkeypatch
 ):
     config, state = make_state(
@@ -197,13 +201,13 @@ def test_it_is_saved_by_steps_or_by_minutes_but_not_while_updates_fail(
     saver = checkpoint_saver.Saver(config, state)
 
     def reach(step, earlier):
-        state.adam.iterations.assign(step)
+        state.optimizer.iterations.assign(step)
         saver.save_if_due(earlier)
         saver.close()
         return steps_in(tmp_path / "model")
 
     assert reach(9, 6) == set()
-    assert reach(12, 9) == {12}  # 10 lay between
+    assert reach(12, 9) == {12}  # step 10 is passed
     now += 119
     assert reach(15, 12) == {12}
     now += 1
@@ -217,7 +221,7 @@ def test_it_is_saved_by_steps_or_by_minutes_but_not_while_updates_fail(
     assert reach(21, 20) == {12, 19, 20}  # a minute after the last
 
 
-def test_a_directory_in_memory_will_do(make_state):
+def test_a_directory_may_be_in_memory(make_state):
     config, state = make_state("ram://models/first")
     saver = checkpoint_saver.Saver(config, state)
     save_steps(saver, state, 0, 1)
@@ -291,13 +295,13 @@ def tear_json(folder):
         tear_json,
     ],
 )
-def test_a_torn_checkpoint_is_named_and_the_one_before_is_used(
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     make_state, tmp_path, capsys, spoil
 ):
     folder = tmp_path / "model"
     config, state = make_state(folder)
     save_steps(checkpoint_saver.Saver(config, state), state, 1, 2, 3)
-    # TensorFlow's own file is not relied on.
+    # Nothing depends on TensorFlow's own file.
     (folder / "checkpoint").write_text("torn")
     spoil(folder)
     capsys.readouterr()
@@ -305,13 +309,13 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_is_used(
     warning = capsys.readouterr().err
     assert warning.startswith("warning: ") and "ckpt-3" in warning
     assert trained_model.restore(config.model_dir).step == 2
-    # Coming to the same step again mends it.
+    # The checkpoint is replaced when the run comes to its step again.
     save_steps(checkpoint_saver.Saver(config, state), state, 3)
     assert steps_in(folder) == {1, 2, 3}
     assert restored_step(config, state) == 3
 
 
-def test_a_run_begins_anew_only_if_no_checkpoint_was_ever_whole(
+def test_a_run_starts_over_only_if_no_checkpoint_was_ever_complete(
     make_state, tmp_path, capsys
 ):
     folder = tmp_path / "model"
@@ -324,13 +328,13 @@ def test_a_run_begins_anew_only_if_no_checkpoint_was_ever_whole(
         spoil(folder)
         with pytest.raises(errors.UserError, match="none of them is whole"):
             restored_step(config, state)
-    # Nothing was lost with the first one of all.
+    # A checkpoint of step 0 holds nothing that is worth an error.
     for path in folder.glob("ckpt-3.*"):
         path.rename(folder / path.name.replace("ckpt-3", "ckpt-0"))
     assert restored_step(config, state) is None
 
 
-def test_what_cannot_be_read_now_is_not_taken_for_torn(
+def test_a_checkpoint_that_cannot_be_read_now_is_not_called_damaged(
     make_state, tmp_path, monkeypatch
 ):
     config, state = make_state(tmp_path / "model")
@@ -345,7 +349,7 @@ def test_what_cannot_be_read_now_is_not_taken_for_torn(
         restored_step(config, state)
 
 
-def test_a_failure_to_write_is_made_good_or_ends_the_run(
+def test_a_failed_write_is_a_warning_if_the_next_works_and_else_an_error(
     make_state, tmp_path, capsys, monkeypatch
 ):
     folder = tmp_path / "model"
@@ -374,7 +378,7 @@ def test_a_failure_to_write_is_made_good_or_ends_the_run(
     assert restored_step(config, state) == 3
 
 
-def test_going_back_passes_over_steps_that_were_not_applied(
+def test_a_rollback_goes_behind_steps_whose_updates_failed(
     make_state, tmp_path
 ):
     config, state = make_state(tmp_path / "model")
@@ -385,17 +389,19 @@ def test_going_back_passes_over_steps_that_were_not_applied(
     saver.go_back()
     assert state.step == 2
     assert state.bad_steps_in_row.numpy() == 0
-    # Nor would the next process find it.
+    # The next process does not find step 3 either.
     assert steps_in(tmp_path / "model") == {1, 2}
 
 
-def test_one_to_go_back_to_is_kept_while_updates_fail(make_state, tmp_path):
+def test_a_checkpoint_to_go_back_to_is_kept_while_updates_fail(
+    make_state, tmp_path
+):
     config, state = make_state(tmp_path / "model", keep_checkpoints=1)
     saver = checkpoint_saver.Saver(config, state)
     save_steps(saver, state, 1, 2)
     for num_bad, step in enumerate((3, 4), start=1):
         state.bad_steps_in_row.assign(num_bad)
-        save_steps(saver, state, step)  # as an interruption does
+        save_steps(saver, state, step)  # an interruption saves too
         assert steps_in(tmp_path / "model") == {2, step}
         saver.save_if_best(1.0)
     assert not (tmp_path / "model" / "best").exists()
@@ -405,7 +411,7 @@ def test_one_to_go_back_to_is_kept_while_updates_fail(make_state, tmp_path):
     assert steps_in(tmp_path / "model") == {5}
 
 
-def test_what_was_gone_back_to_is_not_written_again(
+def test_a_checkpoint_is_not_written_again_after_a_rollback_to_it(
     make_state, tmp_path, monkeypatch
 ):
     config, state = make_state(tmp_path / "model", keep_checkpoints=1)
@@ -413,7 +419,7 @@ def test_what_was_gone_back_to_is_not_written_again(
     save_steps(saver, state, 1)
     saver.go_back()
     state.num_examples.assign(50)
-    # If it were, somebody who kills the process now would leave none.
+    # Else a kill during this write would leave no checkpoint.
     monkeypatch.setattr(checkpoint_files, "finish", None)
     saver.save()
     saver.close()
@@ -435,11 +441,13 @@ def test_changed_options_are_refused_by_name_unless_allowed(
         make_state(folder, seed=5)
     make_state(folder, seed=5, allow_changed_options=True)
     assert "seed=4, this run asks for 5" in capsys.readouterr().err
-    # From now on it is this run's.
+    # From now on the directory has the new options.
     make_state(folder, seed=5)
 
 
-def test_the_architecture_is_huggingface_s_config(make_state, tmp_path):
+def test_the_architecture_is_saved_as_huggingface_s_config(
+    make_state, tmp_path
+):
     config, _ = make_state(tmp_path / "model", "nsp")
     values = json.loads(
         (pathlib.Path(config.model_dir) / "config.json").read_text()
@@ -450,6 +458,6 @@ def test_the_architecture_is_huggingface_s_config(make_state, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["checkpoint_every_steps", "keep_checkpoints"])
-def test_options_that_cannot_be_are_refused(name):
+def test_impossible_options_are_refused(name):
     with pytest.raises(errors.UserError, match=f"{name}=0"):
         checkpoint_saver.CheckpointConfig(model_dir="m", **{name: 0})

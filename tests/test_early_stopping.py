@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bert_pretrain.training import early_stopping
+from bert_pretrain.training import training_loop
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from bert_pretrain.training import early_stopping
         ([3.0, 9.0, 9.0, 9.0], 0, False),
     ],
 )
-def test_a_run_ends_after_so_many_losses_that_are_no_lower(
+def test_a_run_ends_after_so_many_evaluations_without_a_lower_loss(
     losses, patience, expected
 ):
-    assert early_stopping.is_due(losses, patience) == expected
+    assert training_loop.is_stopping_early(losses, patience) == expected

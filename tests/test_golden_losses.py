@@ -1,7 +1,7 @@
-"""The first losses of a small run: what computes the same keeps them.
+"""The first losses of a small run stay as they are recorded.
 
-A change that moves them on purpose records them anew, and says why in the
-file's "reason".
+A change that moves them on purpose records them again, and gives the reason in
+the file's "reason".
 """
 
 import json
@@ -15,7 +15,7 @@ from bert_pretrain.model import bert_model
 from bert_pretrain.training import schedule, training_config
 
 GOLDEN = pathlib.Path(__file__).with_name("golden_losses.json")
-# Processors differ in the last bits, and twenty steps let them grow.
+# Processors differ in the last bits, and twenty steps magnify the difference.
 RELATIVE_TOLERANCE = 2e-4
 
 
@@ -44,7 +44,7 @@ def test_the_first_losses_are_as_they_were(make_dataset, tmp_path):
             model_dir=str(tmp_path / "model")
         ),
     )
-    assert train.train(config) == 0
+    assert train.main(config) == 0
     log = (tmp_path / "model" / model_directory.LOG_NAME).read_text()
     records = [json.loads(line) for line in log.splitlines()]
     losses = {

@@ -11,14 +11,17 @@ import pytest
 
 from bert_pretrain import errors, options
 
-PROGRAM = textwrap.dedent("""
+PROGRAM = textwrap.dedent('''
+    """A program."""
     import dataclasses
     from typing import Literal
     from bert_pretrain import errors, options
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Part:
-        seq_length: int = options.option("Tokens of a row.", 128)
+        """Rows."""
+
+        seq_length: int = options.option("Tokens of a row.", 128, at_least=2)
         kinds: tuple[Literal["a", "b"], ...] = options.option("Kinds.", ("a",))
         width: int = options.option("Required, but not here.")
 
@@ -29,7 +32,9 @@ PROGRAM = textwrap.dedent("""
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config:
-        part: Part = options.part(width=7)
+        """What is written."""
+
+        part: Part = options.nested(width=7)
         output_dir: str = options.option("Where to write.")
         rate: float | None = options.option("A rate.", None)
         is_fast: bool = options.option("Whether to hurry.", False)
@@ -44,7 +49,7 @@ PROGRAM = textwrap.dedent("""
 
     if __name__ == "__main__":
         options.run(main, Config)
-""")
+''')
 
 
 def run(tmp_path, *arguments):
@@ -114,10 +119,27 @@ def test_each_wrong_command_line_gives_one_line_and_exit_code_2(tmp_path):
         assert not done.stdout
 
 
-def test_help_shows_the_options(tmp_path):
-    done = run(tmp_path, "--help")
-    assert "--seq_length: Tokens of a row." in done.stdout
-    assert "--output_dir: Where to write." in done.stdout
+def test_help_shows_the_options_by_topic_with_their_defaults(tmp_path):
+    for flag in ("--help", "-h", "--helpfull"):
+        done = run(tmp_path, "--output_dir=x", flag)
+        assert done.returncode == 0, done.stderr
+        page = done.stdout
+        assert page.startswith("A program.\n\nWhat is written\n")
+        assert "  --output_dir=FOLDER  (required)\n      Where to" in page
+        assert "  --[no]is_fast  (default no)\n      Whether" in page
+        assert "  --runner=a|b  (default a)\n" in page
+        before, rows = page.split("\n\nRows\n")
+        assert "--seq_length=N  (default 128; at least 2)\n" in rows
+        assert "--kinds=a|b  (default a; may be repeated)\n" in rows
+        # Required elsewhere, but not here.
+        assert "--width=N  (default 7)\n" in rows
+        assert "--seq_length" not in before
+
+
+def test_a_wrong_flag_names_the_nearest_one(tmp_path):
+    done = run(tmp_path, "--output_dir=x", "--seqlength=64")
+    assert done.returncode == 2
+    assert "Did you mean: seq_length" in done.stderr
 
 
 def test_a_defect_of_the_program_keeps_its_traceback(tmp_path):

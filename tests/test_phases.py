@@ -1,4 +1,4 @@
-"""The phases of a run, as its options and a file give them."""
+"""The phases of a run, from its options and a file."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_a_run_without_a_file_is_one_phase(read):
     assert phases.describe([phase]) == []
 
 
-def test_what_an_entry_does_not_name_stays_as_it_was(read):
+def test_an_entry_keeps_what_it_does_not_name(read):
     first, second, third = read(
         """
         - from_step: 60
@@ -65,19 +65,19 @@ def test_what_an_entry_does_not_name_stays_as_it_was(read):
     assert first.masking is None
     assert second.peak_learning_rate == 1e-3
     assert third.peak_learning_rate == 5e-5
-    # These are of one phase, not of those after it.
+    # These belong to one phase, not to the phases after it.
     assert (second.warmup_steps, second.reset_optimizer) == (5, True)
     assert (third.warmup_steps, third.reset_optimizer) == (0, False)
 
 
-def test_a_step_belongs_to_the_phase_that_it_is_in(read):
+def test_each_step_has_its_phase(read):
     run = read("[{from_step: 60, data_dir: S2}, {from_step: 90}]")
     at = {step: phases.at_step(run, step).from_step for step in (0, 59, 60, 99)}
     assert at == {0: 0, 59: 0, 60: 60, 99: 60 + 30}
-    assert [phases.set_start(run, phase) for phase in run] == [0, 60, 60]
+    assert [phases.dataset_start(run, phase) for phase in run] == [0, 60, 60]
 
 
-def test_a_description_names_the_sets_by_what_is_in_them(read):
+def test_a_description_identifies_datasets_by_their_content(read):
     (entry,) = phases.describe(read("[{from_step: 60, data_dir: S2}]"))
     assert len(entry.pop("set")) == 64
     assert entry == {
@@ -97,7 +97,7 @@ def test_a_description_names_the_sets_by_what_is_in_them(read):
         ("a: [", "not YAML"),
         ("from_step: 3", "expected a list of phases"),
         ("[{global_batch_size: 3}]", "phase 1: has no from_step"),
-        ("[{from_step: 3, seed: 4}]", "'seed' is nothing that can change"),
+        ("[{from_step: 3, seed: 4}]", "'seed' cannot change"),
         ("[{from_step: x}]", "from_step='x' is not of the type int"),
         ("[{from_step: 5, global_batch_size: 2.5}]", "not of the type int"),
         ("[{from_step: 5, masked_fraction: much}]", "not of the type float"),
@@ -114,7 +114,7 @@ def test_a_description_names_the_sets_by_what_is_in_them(read):
             "[{from_step: 5, data_dir: S2, masked_fraction: 2}]",
             "masked_fraction=2.0 must be above 0",
         ),
-        # It would hide what the options say, from the log too.
+        # It would replace the options without a trace in the log.
         ("[{from_step: 0, global_batch_size: 2}]", "options say how it begins"),
         ("[{from_step: -3}]", "from_step=-3 must be at least 1"),
         ("[{from_step: 5, warmup_steps: -3}]", "warmup_steps=-3 must not be"),
@@ -124,18 +124,20 @@ def test_a_description_names_the_sets_by_what_is_in_them(read):
         ("[{from_step: 5, from_step: 6}]", "'from_step' is there twice"),
     ],
 )
-def test_a_file_that_cannot_be_is_refused(read, text, message):
+def test_an_impossible_file_is_refused(read, text, message):
     with pytest.raises(errors.UserError, match=message):
         read(text)
 
 
-def test_a_slash_behind_a_folder_makes_no_other_set_of_it(read):
+def test_a_slash_behind_a_folder_makes_no_other_dataset(read):
     first, second = read("[{from_step: 5, data_dir: S1/}]")
     assert second.data_dir == first.data_dir
-    assert phases.set_start([first, second], second) == 0
+    assert phases.dataset_start([first, second], second) == 0
 
 
-def test_a_phase_with_fixed_masks_may_follow_one_with_a_rate_of_its_own(read):
+def test_a_phase_with_fixed_masks_may_follow_one_with_its_own_masking_rate(
+    read,
+):
     text = """
         - from_step: 50
           data_dir: S2

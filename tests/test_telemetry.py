@@ -1,6 +1,5 @@
-"""Rates and the line of progress."""
+"""Rates, the line of progress, and the log."""
 
-import io
 import json
 import math
 import types
@@ -9,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 from bert_pretrain.telemetry import console, memory, metrics_log, train_progress
-from bert_pretrain.training import trainer
 
 OUTPUT = {
     "masked_lm_loss": 6.5,
@@ -19,17 +17,14 @@ OUTPUT = {
 }
 
 
-def run_loops(loops, stream, peak=None, budget=math.inf, values=OUTPUT):
-    """Passes (step reached, steps, examples, seconds) through a Progress.
+def run_loops(loops, peak=None, budget=math.inf, values=OUTPUT):
+    """Reports loops (step reached, steps, examples, seconds) to a progress.
 
-    A tenth of the time is waiting, and of each example 100 tokens are used.
+    A tenth of the time is waiting, and each example has 100 tokens.
     """
-    clock = types.SimpleNamespace(seconds_left=budget)
-    fake = types.SimpleNamespace(state=types.SimpleNamespace(clock=clock))
-    progress = train_progress.TrainProgress(fake, 100, 128, stream, peak)
+    progress = train_progress.TrainProgress(100, 128, peak)
     for step, num_steps, num_examples, seconds in loops:
-        fake.state.step = step
-        fake.last_loop = trainer.Loop(
+        loop = train_progress.Loop(
             num_steps,
             num_examples,
             seconds,
@@ -37,16 +32,15 @@ def run_loops(loops, stream, peak=None, budget=math.inf, values=OUTPUT):
             input_seconds=seconds / 10,
         )
         output = dict(values)
-        progress(output)
+        progress.report(loop, step, budget, output)
     return progress, output
 
 
-def test_a_line_tells_the_step_the_rates_and_the_time_left():
-    stream = io.StringIO()
-    _, output = run_loops([(10, 10, 320, 40.0), (20, 10, 320, 8.0)], stream)
-    first, second = stream.getvalue().splitlines()
+def test_a_line_shows_the_step_the_rates_and_the_time_left(capsys):
+    _, output = run_loops([(10, 10, 320, 40.0), (20, 10, 320, 8.0)])
+    first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("step 10/100 loss 6.500 accuracy 0.250 lr 1.00e-03")
-    assert "left" not in first  # its rate is that of compiling
+    assert "left" not in first  # its rate includes compilation
     assert "40 examples/s 5,120 tokens/s | 10% waiting for input" in second
     assert second.endswith("1:04 left")  # 80 steps of 0.8 seconds
     assert output["examples_per_second"] == pytest.approx(40)
@@ -54,31 +48,29 @@ def test_a_line_tells_the_step_the_rates_and_the_time_left():
     assert output["tokens_per_second_without_padding"] == pytest.approx(4000)
     assert output["input_wait_share"] == pytest.approx(0.1)
     assert output["seconds_left"] == pytest.approx(64)
-    assert "mfu" not in output  # since no peak is known
+    assert "mfu" not in output  # no peak is known
 
 
-def test_the_use_of_the_accelerators_is_told_where_their_peak_is_known():
-    stream = io.StringIO()
-    _, output = run_loops([(10, 10, 320, 8.0)], stream, peak=100.0)
+def test_the_use_of_the_accelerators_is_shown_if_their_peak_is_known(capsys):
+    _, output = run_loops([(10, 10, 320, 8.0)], peak=100.0)
     assert output["mfu"] == pytest.approx(0.4)
-    assert "5,120 tokens/s MFU 40.0% |" in stream.getvalue()
+    assert "5,120 tokens/s MFU 40.0% |" in capsys.readouterr().out
 
 
 def test_the_time_left_is_no_longer_than_the_budget():
     loops = [(10, 10, 320, 40.0), (20, 10, 320, 8.0)]
-    _, output = run_loops(loops, io.StringIO(), budget=30.0)
+    _, output = run_loops(loops, budget=30.0)
     assert output["seconds_left"] == 30.0
 
 
-def test_the_longest_line_fits_a_screen():
-    stream = io.StringIO()
+def test_the_longest_line_fits_a_screen(capsys):
     values = {**OUTPUT, "next_sentence_accuracy": 0.5}
     loops = [(10, 10, 10**6, 40.0), (20, 10, 10**6, 8.0)]
-    run_loops(loops, stream, peak=1e6, values=values)
-    assert max(map(len, stream.getvalue().splitlines())) < 160
+    run_loops(loops, peak=1e6, values=values)
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 160
 
 
-def test_the_memory_of_host_and_accelerator_is_told(monkeypatch):
+def test_the_memory_of_host_and_accelerator_is_reported(monkeypatch):
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     output = {}
     memory.add_memory(strategy, output)
@@ -93,7 +85,6 @@ def test_the_memory_of_host_and_accelerator_is_told(monkeypatch):
 def test_the_summary_leaves_the_compiling_loop_out_of_the_rates():
     progress, _ = run_loops(
         [(10, 10, 320, 40.0), (20, 10, 320, 8.0), (30, 10, 320, 12.0)],
-        io.StringIO(),
     )
     assert train_progress.summarize([progress.totals()]) == {
         "train_seconds": 60.0,
@@ -105,7 +96,7 @@ def test_the_summary_leaves_the_compiling_loop_out_of_the_rates():
 
 
 def test_a_run_without_loops_has_no_rates():
-    progress = train_progress.TrainProgress(None, 10, 128, io.StringIO())
+    progress = train_progress.TrainProgress(10, 128)
     results = train_progress.summarize([progress.totals()])
     assert results["examples_per_second"] == 0.0
 
@@ -140,7 +131,7 @@ def log_at(path, step, num_examples):
     return state, metrics_log.MetricsLog(str(path), state)
 
 
-def test_who_follows_the_log_gets_each_line_once(tmp_path):
+def test_a_follower_of_the_log_gets_each_line_once(tmp_path):
     lines = []
     state = types.SimpleNamespace(step=1, num_examples=Count(8))
     log = metrics_log.MetricsLog(str(tmp_path / "log"), state, lines.append)
@@ -150,15 +141,15 @@ def test_who_follows_the_log_gets_each_line_once(tmp_path):
     assert len(lines) == 1
 
 
-def test_the_log_keeps_what_need_not_be_done_again(tmp_path):
+def test_the_log_keeps_the_lines_up_to_the_checkpoint(tmp_path):
     path = tmp_path / "metrics.jsonl"
     state, log = log_at(path, 0, 0)
     log.resume(False)
-    log.action("eval")({"loss": 3.0})
+    log.append("eval", {"loss": 3.0})
     for step, loss in (1, 0.1), (2, float("nan")), (3, 0.3):
         state.step, state.num_examples = step, Count(8 * step)
-        log.action("train")({"loss": loss})
-        log.append("train", {"loss": 9.0})  # It is there already.
+        log.append("train", {"loss": loss})
+        log.append("train", {"loss": 9.0})  # The step is already in the log.
     lines = list(map(json.loads, path.read_text().splitlines()))
     assert lines[1] == {
         "kind": "train",
@@ -167,18 +158,18 @@ def test_the_log_keeps_what_need_not_be_done_again(tmp_path):
         "loss": 0.1,
     }
     assert [line["loss"] for line in lines] == [3.0, 0.1, None, 0.3]
-    # Killed while it wrote a line; the checkpoint is older.
+    # The run was killed while it wrote a line; the checkpoint is older.
     path.write_text(path.read_text() + '{"kind": "tr')
     _, log = log_at(path, 2, 16)
     log.resume(True)
     assert [record["step"] for record in log.records] == [0, 1, 2]
     assert list(map(json.loads, path.read_text().splitlines())) == lines[:3]
-    # Nothing was saved: the run begins anew.
+    # Nothing was saved, so the run starts over.
     log.resume(False)
     assert not log.records and not path.read_text()
 
 
-def test_evaluations_of_steps_gone_back_over_do_not_count(tmp_path):
+def test_evaluations_that_a_rollback_undid_do_not_count(tmp_path):
     state = types.SimpleNamespace(num_examples=tf.Variable(0, dtype=tf.int64))
     log = metrics_log.MetricsLog(str(tmp_path / "metrics.jsonl"), state)
 

@@ -1,4 +1,4 @@
-"""Whole runs on TPUs that are not there: they are those of the CPU."""
+"""Whole runs on simulated TPUs equal those on the CPU."""
 
 import contextlib
 import dataclasses
@@ -8,17 +8,19 @@ import signal
 import numpy as np
 import pytest
 
-from bert_pretrain import distribution, evaluate, train
+from bert_pretrain import distribution, train
 from bert_pretrain.tpu import rehearsal
-from bert_pretrain.training import recovery
+from bert_pretrain.training import evaluation, recovery
 from helpers import tpu_programs, training
 
 pytest.importorskip("jax")
 
-# Of float32 numbers that come to 1 at the most, after updates of 3e-3. Found
-# were 6e-8 for nearly all, and 1.2e-6 where the gradient is almost 0.
+pytestmark = pytest.mark.slow
+
+# For float32 numbers up to 1 after updates of 3e-3. Measured: 6e-8 for nearly
+# all, and 1.2e-6 if the gradient is almost 0.
 TOLERANCE = 1e-5
-# What time it took, and what memory, is not the run's.
+# Time and memory are not results of a run.
 OF_THE_MACHINE = ("second", "input_wait", "memory")
 ROUNDED = ("loss", "norm", "perplexity")
 
@@ -29,7 +31,7 @@ def on_cpu(config, num_replicas):
 
 
 def assert_same_run(ours, theirs):
-    """Compares what was logged, and all that the last checkpoint holds."""
+    """Compares the logs and all values of the last checkpoints."""
     logs = training.log_of(ours), training.log_of(theirs)
     for one, other in zip(*logs, strict=True):
         for name, value in other.items():
@@ -49,11 +51,11 @@ def assert_same_run(ours, theirs):
 
 
 def train_on(place, config):
-    """(The exit code, what the TPUs were given.)"""
+    """(The exit code, the programs that the TPUs got.)"""
     if place == "CPUs":
-        return train.train(on_cpu(config, 2)), None
+        return train.main(on_cpu(config, 2)), None
     with rehearsal.on_absent_tpus(2) as tpus:
-        return train.train(config), tpus
+        return train.main(config), tpus
 
 
 def test_a_run_moves_between_tpus_and_cpus_and_stays_the_same(
@@ -64,7 +66,7 @@ def test_a_run_moves_between_tpus_and_cpus_and_stays_the_same(
     monkeypatch,
     capsys,
 ):
-    """Each way, through bad steps, going back, and a phase of its own."""
+    """Both ways, through bad steps, a rollback and another phase."""
     second = make_dataset("second", pairing="nsp", masking="none")
     phases = tmp_path / "phases.yaml"
     phases.write_text(
@@ -96,16 +98,16 @@ def test_a_run_moves_between_tpus_and_cpus_and_stays_the_same(
             )
             assert train_on(first, run)[0] == 75
         assert (
-            "back from step 4 to 2, passing over the examples 8 to 15"
+            "back from step 4 to 2, skipping the examples 8 to 15"
             in capsys.readouterr().err
         )
         code, tpus = train_on(other, run)
         assert code == 0
         runs.append(run)
     assert_same_run(*runs)
-    # All that TPUs are given in a phase. There is a sum for each gradient,
-    # however many parts it is added up of, one for all else, and two for what
-    # weighs the objectives.
+    # All programs of a phase, with their sums: one for each gradient, with or
+    # without accumulation, one for all else, and two for the counts that weigh
+    # the objectives.
     weights = [n for n in training.saved_values(run) if n.startswith("model/")]
     assert tpu_programs.num_sums(tpus) == {
         "Trainer._replica_step": [len(weights) + 1 + 2],
@@ -116,13 +118,13 @@ def test_a_run_moves_between_tpus_and_cpus_and_stays_the_same(
         "RunningSums._replica_gather": [1, 1],
     }
 
-    evaluation = evaluate.Config(
+    evaluate_config = evaluation.EvaluateConfig(
         data_dir=second, model_dir=run.saving.model_dir, split="test"
     )
     told = []
     for place in (rehearsal.on_absent_tpus(2), contextlib.nullcontext()):
         with place:
-            evaluate.evaluate(evaluation)
+            evaluation.evaluate(evaluate_config)
         told.append(training.evaluated(run)["test"])
     for name, value in told[1].items():
         if not any(part in name for part in OF_THE_MACHINE):
@@ -143,11 +145,11 @@ def test_four_tpus_of_two_hosts_do_what_a_cpu_does(make_dataset, tmp_path):
             },
         )
 
-    # Two: a process has collectives of one size. Without dropout, it does not
-    # matter how many there are.
+    # Two replicas, because a process has collectives of one size. Without
+    # dropout their number does not matter.
     expected = on_cpu(config("cpu"), 2)
-    assert train.train(expected) == 0
+    assert train.main(expected) == 0
     run = config("tpu")
     with rehearsal.on_absent_tpus(4, num_hosts=2):
-        assert train.train(run) == 0
+        assert train.main(run) == 0
     assert_same_run(run, expected)

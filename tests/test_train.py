@@ -1,4 +1,4 @@
-"""The training program: resuming, refusing, and what it leaves behind."""
+"""The training program: resuming, refusing, and the files it writes."""
 
 import collections
 import dataclasses
@@ -22,11 +22,12 @@ from bert_pretrain.training import recovery, trainer, training_config
 from helpers import training, wandb_files
 
 
+@pytest.mark.slow
 def test_an_interrupted_and_a_crashed_run_end_as_an_undisturbed_one(
     make_config, monkeypatch, capsys
 ):
     whole = make_config(model_dir="whole")
-    assert train.train(whole) == 0
+    assert train.main(whole) == 0
     expected = training.saved_values(whole)
 
     config = make_config(whole.data_dir)
@@ -35,14 +36,14 @@ def test_an_interrupted_and_a_crashed_run_end_as_an_undisturbed_one(
             training.disturb(
                 patch, step, lambda n=number: os.kill(os.getpid(), n)
             )
-            assert train.train(config) == code
+            assert train.main(config) == code
         assert f"step {step} is saved" in capsys.readouterr().err
     with monkeypatch.context() as patch:
-        # In the action, thus before the checkpoint of step 8 is written.
+        # It crashes in the action, before the checkpoint of step 8 is written.
         training.disturb(patch, 8, training.crash)
         with pytest.raises(RuntimeError, match="power cut"):
-            train.train(config)
-    assert train.train(config) == 0
+            train.main(config)
+    assert train.main(config) == 0
     assert capsys.readouterr().out.count("resuming at step 4") == 2
 
     training.assert_same(training.saved_values(config), expected)
@@ -51,38 +52,39 @@ def test_an_interrupted_and_a_crashed_run_end_as_an_undisturbed_one(
         assert results[0][part] == results[1][part]
 
 
-def test_who_is_to_be_killed_saves_and_leaves_the_evaluation(
+def test_a_run_that_gets_sigterm_saves_and_skips_the_evaluation(
     make_config, monkeypatch
 ):
     whole = make_config(model_dir="whole", total_steps=8, eval_every_steps=4)
-    assert train.train(whole) == 0
+    assert train.main(whole) == 0
     config = make_config(whole.data_dir, total_steps=8, eval_every_steps=4)
     with monkeypatch.context() as patch:
         training.disturb(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert train.train(config) == 75
+        assert train.main(config) == 75
     assert list(training.logged(config, "eval", "masked_lm_loss")) == [0]
     assert not pathlib.Path(
         f"{config.saving.model_dir}/{model_directory.TRAIN_RESULTS_NAME}"
     ).exists()
-    assert train.train(config) == 0
+    assert train.main(config) == 0
     for kind in ("eval", "train"):
         assert training.logged(
             config, kind, "masked_lm_loss"
         ) == training.logged(whole, kind, "masked_lm_loss")
 
 
-def test_a_run_goes_on_with_another_number_of_replicas(
+@pytest.mark.slow
+def test_a_run_continues_with_another_number_of_replicas(
     make_config, monkeypatch
 ):
     plain = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     whole = make_config(model_dir="whole", bert=plain)
-    assert train.train(whole) == 0
+    assert train.main(whole) == 0
     config = make_config(whole.data_dir, bert=plain)
     with monkeypatch.context() as patch:
         training.disturb(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert train.train(config) == 75
+        assert train.main(config) == 75
     devices = distribution.DistributionConfig(num_cpu_replicas=2)
-    assert train.train(dataclasses.replace(config, devices=devices)) == 0
+    assert train.main(dataclasses.replace(config, devices=devices)) == 0
     # Other examples would have other losses.
     for name in ("masked_lm_loss", "num_examples", "num_predictions"):
         assert training.logged(config, "train", name) == pytest.approx(
@@ -94,7 +96,7 @@ def test_a_run_leaves_results_logs_and_a_directory_that_explains_itself(
     make_config, capsys
 ):
     config = make_config(total_steps=4, eval_every_steps=2)
-    assert train.train(config) == 0
+    assert train.main(config) == 0
     folder = pathlib.Path(config.saving.model_dir)
     results = training.results_of(config)
     assert results["step"] == 4
@@ -164,6 +166,7 @@ def logged_names(folder):
     }
 
 
+@pytest.mark.slow
 def test_a_run_can_be_followed_and_traced(make_config, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -173,7 +176,7 @@ def test_a_run_can_be_followed_and_traced(make_config, monkeypatch):
         trace=profiling.ProfilingConfig(profile_steps="3:4"),
         tracking=wandb_log.WandbConfig(wandb="a-project"),
     )
-    assert train.train(config) == 0
+    assert train.main(config) == 0
     folder = pathlib.Path(config.saving.model_dir)
     log = training.log_of(config)
     assert [record["step"] for record in log] == [0, 2, 4, 5, 8, 8]
@@ -200,22 +203,24 @@ def test_a_run_can_be_followed_and_traced(make_config, monkeypatch):
         for line in plane.lines
         for event in line.events
     )
-    # Of our step, each product is there twice: two steps were traced.
+    # Each product of our step comes twice, because two steps were traced.
     products = [name for name in names if "BatchMatMul" in name]
     assert products and {names[name] for name in products} == {2}
 
 
+@pytest.mark.slow
 def test_a_finished_run_only_evaluates_again(make_config, capsys):
     config = make_config(total_steps=2)
-    train.train(config)
+    train.main(config)
     assert "step 2/2" in capsys.readouterr().out
     before = training.saved_values(config)
-    assert train.train(config) == 0
+    assert train.main(config) == 0
     assert "step 2/2" not in capsys.readouterr().out
     training.assert_same(training.saved_values(config), before)
 
 
-def test_another_batch_size_goes_on_at_the_same_example(
+@pytest.mark.slow
+def test_a_run_with_another_batch_size_continues_at_the_same_example(
     make_config, monkeypatch, capsys
 ):
     served = []
@@ -230,16 +235,16 @@ def test_another_batch_size_goes_on_at_the_same_example(
 
     monkeypatch.setattr(trainer.Trainer, "_replica_step", replica_step)
     whole = make_config(model_dir="whole", total_steps=6)
-    train.train(whole)
+    train.main(whole)
     expected = served.copy()
     served.clear()
     config = make_config(whole.data_dir, total_steps=6)
     with monkeypatch.context() as patch:
         training.disturb(patch, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert train.train(config) == 75
-    assert train.train(training.allowing(config, global_batch_size=4)) == 0
+        assert train.main(config) == 75
+    assert train.main(training.allowing(config, global_batch_size=4)) == 0
     assert "global_batch_size=8, this run asks for 4" in capsys.readouterr().err
-    assert len(set(expected)) == 29  # it goes through an epoch's end
+    assert len(set(expected)) == 29  # the run passes the end of an epoch
     assert served == expected[: 2 * 8 + 4 * 4]
 
 
@@ -259,19 +264,19 @@ def recovering(make_config, data_dir, max_rollbacks, **values):
     )
 
 
-def test_a_run_passes_over_data_that_spoils_its_updates(
+@pytest.mark.slow
+def test_a_run_skips_data_that_spoils_its_updates(
     make_config, make_dataset_of_rows, capsys
 ):
-    # The examples 8 to 15 are those of one loop.
+    # The examples 8 to 15 belong to one loop.
     without = make_dataset_of_rows("without", [*range(8), *range(16, 24)])
     expected = recovering(make_config, without, 0, model_dir="without")
-    assert train.train(expected) == 0
+    assert train.main(expected) == 0
     spoilt = make_dataset_of_rows("spoilt", range(24), spoilt=range(8, 16))
     config = recovering(make_config, spoilt, 1)
-    assert train.train(config) == 0
+    assert train.main(config) == 0
     assert (
-        "back from step 4 to 2, passing over the examples 8 to 15 (rollback "
-        "1 of 1)"
+        "back from step 4 to 2, skipping the examples 8 to 15 (rollback 1 of 1)"
     ) in capsys.readouterr().err
     training.assert_same(
         training.saved_values(config),
@@ -292,7 +297,8 @@ def test_a_run_passes_over_data_that_spoils_its_updates(
     assert bad == [None, 0, 2, None, 0, 0, None]
 
 
-def test_what_is_passed_over_may_begin_a_set(
+@pytest.mark.slow
+def test_the_skipped_data_may_be_the_start_of_a_dataset(
     make_config, make_dataset_of_rows, tmp_path, capsys
 ):
     first = make_dataset_of_rows("first", range(24))
@@ -313,11 +319,11 @@ def test_what_is_passed_over_may_begin_a_set(
 
     without = make_dataset_of_rows("without", range(8, 24))
     expected = phased("expected", without, 0)
-    assert train.train(expected) == 0
+    assert train.main(expected) == 0
     spoilt = make_dataset_of_rows("spoilt", range(24), spoilt=range(8))
     config = phased("actual", spoilt, 1)
-    assert train.train(config) == 0
-    assert "back from step 4 to 2, passing over the examples 8 to 15" in (
+    assert train.main(config) == 0
+    assert "back from step 4 to 2, skipping the examples 8 to 15" in (
         capsys.readouterr().err
     )
     training.assert_same(
@@ -327,13 +333,14 @@ def test_what_is_passed_over_may_begin_a_set(
     )
 
 
-def test_a_run_that_cannot_recover_says_what_to_look_at(
+@pytest.mark.slow
+def test_a_run_that_cannot_recover_says_what_to_check(
     make_config, make_dataset_of_rows, capsys
 ):
     data_dir = make_dataset_of_rows("spoilt", range(24), spoilt=range(4, 24))
     config = recovering(make_config, data_dir, 2)
-    for _ in range(2):  # Run again, it does the same.
-        assert train.train(config) == recovery.DIVERGED_CODE
+    for _ in range(2):  # A second run ends in the same way.
+        assert train.main(config) == recovery.DIVERGED_CODE
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith("error: stopped at step ")
         assert "2 updates in a row were not finite, after 2 rollbacks" in error
@@ -365,14 +372,14 @@ def no_manifest(data_dir):
     [
         (truncate, "train-00001-of-00003.tfrecord: .* truncated"),
         (other_vocabulary, "vocab.txt: sha256"),
-        (no_manifest, "holds no finished set"),
+        (no_manifest, "holds no finished dataset"),
     ],
 )
-def test_a_spoilt_set_is_refused(make_config, spoil, message):
+def test_a_damaged_dataset_is_refused(make_config, spoil, message):
     config = make_config()
     spoil(config.data_dir)
     with pytest.raises(errors.UserError, match=message):
-        train.train(config)
+        train.main(config)
 
 
 @pytest.mark.parametrize(
@@ -382,22 +389,23 @@ def test_a_spoilt_set_is_refused(make_config, spoil, message):
         ({"train": (0, 0)}, "train split holds no example"),
     ],
 )
-def test_a_set_without_examples_is_refused(
+def test_a_dataset_without_examples_is_refused(
     make_config, make_dataset, options_of_set, message
 ):
     with pytest.raises(errors.UserError, match=message):
-        train.train(make_config(make_dataset(**options_of_set)))
+        train.main(make_config(make_dataset(**options_of_set)))
 
 
 def test_rows_longer_than_the_positions_are_refused(make_config, make_dataset):
     config = make_config(make_dataset(seq_length=32))
     with pytest.raises(errors.UserError, match="32 exceeds .* 24"):
-        train.train(config)
+        train.main(config)
 
 
+@pytest.mark.slow
 def test_another_run_s_directory_is_refused(make_config, make_dataset):
     config = make_config(total_steps=1)
-    train.train(config)
+    train.main(config)
     best = pathlib.Path(config.saving.model_dir) / model_directory.BEST
     assert (best / "ckpt-1.json").exists()
     for message, other in {
@@ -425,7 +433,7 @@ def test_another_run_s_directory_is_refused(make_config, make_dataset):
         ),
     }.items():
         with pytest.raises(errors.UserError, match=message):
-            train.train(other)
+            train.main(other)
 
 
 @pytest.mark.parametrize(
@@ -437,12 +445,13 @@ def test_another_run_s_directory_is_refused(make_config, make_dataset):
         ({"seed": 2**31}, "seed=2147483648"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused(make_config, values, message):
+def test_an_impossible_option_is_refused(make_config, values, message):
     with pytest.raises(errors.UserError, match=message):
         make_config(**values)
 
 
-def test_the_command_line_answers_a_mistake_in_one_line(make_dataset, tmp_path):
+@pytest.mark.slow
+def test_a_mistake_on_the_command_line_gives_one_line(make_dataset, tmp_path):
     run = subprocess.run(
         [
             sys.executable,

@@ -112,7 +112,9 @@ def forward(
       The sums of each objective, by its name.
     """
     trained = of_model(bert)
-    positions = [objective.positions(batch) for objective in trained]
+    # Last objective first: the dropout masks of the last layer depend on the
+    # order, and runs that began with this one resume.
+    positions = [objective.positions(batch) for objective in reversed(trained)]
     states_BQH = encoder.encode(
         bert,
         batch,
@@ -128,7 +130,9 @@ def forward(
     )
     return {
         objective.name: objective.sums(bert, batch, of_objective)
-        for objective, of_objective in zip(trained, states, strict=True)
+        for objective, of_objective in zip(
+            trained, reversed(states), strict=True
+        )
     }
 
 

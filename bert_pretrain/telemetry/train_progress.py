@@ -1,18 +1,33 @@
 """The progress of a run: its rates, and a line for each loop and evaluation."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
+from bert_pretrain.model import objectives
 from bert_pretrain.telemetry import console
 
-# Waiting for input that is less than this is no news.
+# A smaller share of time that is spent waiting for input is not printed.
 _NOTABLE_WAIT = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """How much one loop of training did, and how long it took."""
+
+    num_steps: int
+    num_examples: int
+    seconds: float
+    longest_bad_row: int = 0  # steps in a row whose update was left out
+    num_tokens: int = 0  # without padding
+    input_seconds: float = 0.0  # in which the host waited for batches
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Totals:
-    """Of the loops of a phase: all of them, then without what compiled."""
+    """The sums over the loops of a phase."""
 
     train_seconds: float
+    # The rest without the first loop, which compiles.
     seconds: float
     input_seconds: float
     num_examples: int
@@ -21,35 +36,39 @@ class Totals:
 
 
 class TrainProgress:
-    """Adds rates to a loop's output and prints a line of progress.
-
-    An `orbit.Action`; orbit itself writes the output to TensorBoard after.
-    """
+    """Adds rates to the output of a loop, and prints a line of progress."""
 
     def __init__(
         self,
-        trainer,
-        total_steps,
-        tokens_per_example,
-        stream,
-        peak_examples_per_second=None,
-    ):
+        total_steps: int,
+        tokens_per_example: int,
+        peak_examples_per_second: float | None = None,
+    ) -> None:
         """Prepares it.
 
         Args:
           tokens_per_example: with padding.
           peak_examples_per_second: what the accelerators could compute if
-            they did nothing else; None if nobody knows.
+            they did nothing else; None if that is not known.
         """
-        self._trainer = trainer
         self._total_steps = total_steps
         self._tokens_per_example = tokens_per_example
-        self._stream = stream
         self._peak = peak_examples_per_second
-        self._loops = []
+        self._loops: list[Loop] = []
 
-    def __call__(self, output):
-        loop = self._trainer.last_loop
+    def report(
+        self,
+        loop: Loop,
+        step: int,
+        seconds_left: float,
+        output: dict[str, float],
+    ) -> None:
+        """Adds the rates of the newest loop to `output`, and prints a line.
+
+        Args:
+          step: that the loop has reached.
+          seconds_left: of the time budget; infinite without one.
+        """
         self._loops.append(loop)
         rate = loop.num_examples / loop.seconds
         output["examples_per_second"] = rate
@@ -60,47 +79,45 @@ class TrainProgress:
         if self._peak is not None:
             output["mfu"] = rate / self._peak
         output["input_wait_share"] = loop.input_seconds / loop.seconds
-        # The first loop compiles, so its rate tells nothing.
+        # The first loop compiles, so its rate says nothing about the others.
         if len(self._loops) > 1:
-            output["seconds_left"] = self._seconds_left()
-        print(self._line(output), file=self._stream, flush=True)
-
-    def _seconds_left(self):
-        loop, state = self._loops[-1], self._trainer.state
-        by_steps = (self._total_steps - state.step) * (
-            loop.seconds / loop.num_steps
-        )
-        return min(by_steps, state.clock.seconds_left)
-
-    def _line(self, output):
-        values = " ".join(
-            f"{short} {output[name]:.3f}"
-            for name, short in (
-                ("masked_lm_loss", "loss"),
-                ("masked_lm_accuracy", "accuracy"),
-                ("next_sentence_accuracy", "next sentence"),
+            output["seconds_left"] = min(
+                (self._total_steps - step) * loop.seconds / loop.num_steps,
+                seconds_left,
             )
-            if name in output
+        print(self._line(step, output), flush=True)
+
+    def _line(self, step: int, output: Mapping[str, float]) -> str:
+        values = " ".join(
+            f"{label} {output[f'{objective.name}_{metric}']:.3f}"
+            for objective in objectives.OBJECTIVES
+            for metric, label in objective.labels.items()
+            if f"{objective.name}_{metric}" in output
         )
-        parts = [
-            f"step {self._trainer.state.step}/{self._total_steps} {values} "
-            f"lr {output['learning_rate']:.2e}",
+        rates = (
             f"{output['examples_per_second']:,.0f} examples/s "
-            f"{output['tokens_per_second']:,.0f} tokens/s",
-        ]
+            f"{output['tokens_per_second']:,.0f} tokens/s"
+        )
         if "mfu" in output:
-            parts[-1] += f" MFU {output['mfu']:.1%}"
+            rates += f" MFU {output['mfu']:.1%}"
+        columns = [
+            f"step {step}/{self._total_steps} {values} "
+            f"lr {output['learning_rate']:.2e}",
+            rates,
+        ]
         if output["input_wait_share"] >= _NOTABLE_WAIT:
-            parts.append(f"{output['input_wait_share']:.0%} waiting for input")
-        parts.append(
+            columns.append(
+                f"{output['input_wait_share']:.0%} waiting for input"
+            )
+        columns.append(
             f"{console.format_duration(output['seconds_left'])} left"
             if "seconds_left" in output
             else "compiled"
         )
-        return " | ".join(parts)
+        return " | ".join(columns)
 
-    def totals(self):
-        """The `Totals` of the loops."""
+    def totals(self) -> Totals:
+        """The sums over the loops so far."""
         timed = self._loops[1:] or self._loops
         num_examples = sum(loop.num_examples for loop in timed)
         return Totals(
@@ -113,17 +130,13 @@ class TrainProgress:
         )
 
 
-def summarize(totals):
-    """Rates of this process's training.
+def summarize(totals: Sequence[Totals]) -> dict[str, float]:
+    """The rates of a process's training over all its phases."""
 
-    Args:
-      totals: the `Totals` of each of its phases.
-    """
+    def total(name: str) -> float:
+        return sum(getattr(of_phase, name) for of_phase in totals)
 
-    def total(name):
-        return sum(getattr(part, name) for part in totals)
-
-    def rate(name):
+    def rate(name: str) -> float:
         return total(name) / (total("seconds") or 1)
 
     return {
@@ -137,19 +150,9 @@ def summarize(totals):
     }
 
 
-class EvalLine:
-    """Prints a line for each evaluation; an `orbit.Action`."""
-
-    def __init__(self, state, stream):
-        self._state = state
-        self._stream = stream
-
-    def __call__(self, output):
-        values = " ".join(
-            f"{name} {value:.4f}" for name, value in output.items()
-        )
-        print(
-            f"eval at step {self._state.step}: {values}",
-            file=self._stream,
-            flush=True,
-        )
+def print_evaluation(step: int, evaluation: Mapping[str, float]) -> None:
+    """Prints the line of an evaluation."""
+    values = " ".join(
+        f"{name} {value:.4f}" for name, value in evaluation.items()
+    )
+    print(f"eval at step {step}: {values}", flush=True)

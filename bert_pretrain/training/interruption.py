@@ -1,42 +1,45 @@
-"""Signals that ask a run to end, and the exit code that answers each."""
+"""Signals that ask a run to end, and the exit code for each."""
 
 import contextlib
 import signal
+import types
+from collections.abc import Callable, Iterator
 
-# SIGINT as shells report it. SIGTERM is how machines that are taken away say
-# so; 75 is EX_TEMPFAIL of sysexits.h: "try again", hence: start me again.
+# Shells report SIGINT as 130. A machine that is taken away sends SIGTERM; 75
+# is EX_TEMPFAIL of sysexits.h, "try again": start the command again.
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
 
 
 class Interrupted(Exception):
-    """Somebody wants the run to end; it is between two loops."""
+    """The run was asked to end, between two loops."""
 
-    def __init__(self, code):
-        super().__init__(code)
+    def __init__(self, code: int, message: str = "") -> None:
+        """Takes the exit code, and where the run is saved, in words."""
+        super().__init__(message)
         self.code = code
 
 
 @contextlib.contextmanager
-def watching():
+def watching() -> Iterator[Callable[[], None]]:
     """Yields a function that raises `Interrupted` once a signal has come.
 
-    A loop cannot be left in its middle: its step and its weights would be of
+    A run cannot be left inside a loop, where step and weights belong to
     different times. A second SIGINT ends the process at once.
     """
-    received = []
+    received: list[int] = []
 
-    def receive(number, frame):
+    def receive(number: int, frame: types.FrameType | None) -> None:
         received.append(number)
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
 
-    def check():
+    def raise_if_asked() -> None:
         if received:
-            raise Interrupted(CODES[received[0]])
+            raise Interrupted(CODES[signal.Signals(received[0])])
 
     earlier = {number: signal.signal(number, receive) for number in CODES}
     try:
-        yield check
+        yield raise_if_asked
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)

@@ -1,10 +1,12 @@
-"""AdamW or LAMB, and its update, left out where it would spoil the weights.
+"""AdamW or LAMB, and an update that is left out if it would spoil the weights.
 
-A step whose loss or gradient is not finite counts as a step, and its examples
-as consumed, but weights and the optimizer's moments stay as they were.
+A step with a loss or gradient that is not finite counts as a step, and its
+examples count as consumed, but the weights and the optimizer's moments stay as
+they were.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import tensorflow as tf
@@ -12,9 +14,10 @@ import tf_keras
 from official.modeling import optimization
 
 from bert_pretrain import options
+from bert_pretrain.training import schedule
 
-# Parts of variable names: decaying these gains nothing (Devlin et al. 2019),
-# and LAMB does not scale their updates (You et al. 2020, section 3).
+# Variables with these words in their names are not decayed (Devlin et al.
+# 2019), and LAMB does not scale their updates (You et al. 2020, section 3).
 _NOT_DECAYED = ("bias", "LayerNorm")
 
 
@@ -44,66 +47,33 @@ class OptimizerConfig(options.Options):
     )
 
 
-def build(config, learning_rate, variables):
+def build(
+    config: OptimizerConfig,
+    learning_rate: schedule.Schedule,
+    variables: Sequence[tf.Variable],
+) -> tf_keras.optimizers.Optimizer:
     """Builds the optimizer with its state for `variables`.
 
-    It does not clip: the trainer does, once, after reducing over replicas.
-
-    Args:
-      learning_rate: a function of the step, see `schedule.Schedule`.
+    The optimizer does not clip. The trainer does, once, after it has reduced
+    the gradients over the replicas.
     """
     factory = optimization.OptimizerFactory(
         optimization.OptimizationConfig(_describe(config))
     )
-    adam = factory.build_optimizer(
+    optimizer = factory.build_optimizer(
         learning_rate, use_legacy_optimizer=config.optimizer == "lamb"
     )
     # The state must exist before a checkpoint is restored into it.
-    if _is_legacy(adam):
-        adam._create_all_weights(variables)
+    if _is_legacy(optimizer):
+        optimizer._create_all_weights(variables)
     else:
-        adam.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
-        adam.build(variables)
-    return adam
+        optimizer.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
+        optimizer.build(variables)
+    return optimizer
 
 
-def apply(adam, gradients, variables):
-    """Updates the variables, on gradients that are already reduced."""
-    pairs = zip(gradients, variables, strict=True)
-    if _is_legacy(adam):
-        adam.apply_gradients(pairs, experimental_aggregate_gradients=False)
-    else:
-        adam.apply_gradients(pairs, skip_gradients_aggregation=True)
-
-
-def count(adam):
-    """Counts a step that has no update."""
-    if not _is_legacy(adam):
-        adam._compute_current_learning_rate()
-    adam.iterations.assign_add(1)
-
-
-def last_learning_rate(adam):
-    """The rate of the newest step."""
-    rate = adam.learning_rate
-    if callable(rate):  # LAMB's gives the schedule itself.
-        rate = rate(adam.iterations.numpy() - 1)
-    return float(rate.numpy())
-
-
-def reset(adam):
-    """Forgets the means of gradients and squares; the step stays."""
-    for variable in adam.variables():
-        if variable.shape.rank:
-            variable.assign(tf.zeros_like(variable))
-
-
-def _is_legacy(adam):
-    return isinstance(adam, tf_keras.optimizers.legacy.Optimizer)
-
-
-def _describe(config):
-    """The config in tf-models-official's terms."""
+def _describe(config: OptimizerConfig) -> dict:
+    """The config in the words of tf-models-official."""
     common = {
         "beta_1": config.beta_1,
         "beta_2": config.beta_2,
@@ -129,20 +99,25 @@ def _describe(config):
     }
     return {
         "optimizer": optimizers[config.optimizer],
-        # The factory wants one; what is used is given to it as an object.
+        # The factory requires one. The real one is given to it as an object.
         "learning_rate": {"type": "constant"},
     }
 
 
-def is_finite(norm, losses):
-    """Whether the gradients' global norm and all the losses are numbers.
+def is_finite(norm: tf.Tensor, losses: Sequence[tf.Tensor]) -> tf.Tensor:
+    """bool []: whether the gradients' global norm and all losses are finite.
 
-    A gradient may be finite where the loss is not, hence both.
+    The gradient can be finite although the loss is not, so both are checked.
     """
     return tf.reduce_all(tf.math.is_finite(tf.stack([norm, *losses])))
 
 
-def apply_if(is_good, adam, gradients, variables):
+def apply_if(
+    is_good: tf.Tensor,
+    optimizer: tf_keras.optimizers.Optimizer,
+    gradients: Sequence[tf.Tensor],
+    variables: Sequence[tf.Variable],
+) -> None:
     """Updates the variables if `is_good`; call it in a replica's context.
 
     Args:
@@ -150,20 +125,49 @@ def apply_if(is_good, adam, gradients, variables):
       gradients: already reduced over the replicas.
     """
 
-    def update():
-        apply(adam, gradients, variables)
+    def update() -> None:
+        apply(optimizer, gradients, variables)
 
     if isinstance(tf.distribute.get_strategy(), tf.distribute.MirroredStrategy):
-        _apply_and_undo(is_good, adam, variables, update)
+        _apply_and_undo(is_good, optimizer, variables, update)
     else:
-        tf.cond(is_good, update, lambda: count(adam))
+        tf.cond(is_good, update, lambda: _count(optimizer))
 
 
-def _apply_and_undo(is_good, adam, variables, update):
-    """Its replicas meet in the update, which they cannot in a branch."""
+def apply(
+    optimizer: tf_keras.optimizers.Optimizer,
+    gradients: Sequence[tf.Tensor],
+    variables: Sequence[tf.Variable],
+) -> None:
+    """Updates the variables with gradients that are already reduced."""
+    pairs = zip(gradients, variables, strict=True)
+    if _is_legacy(optimizer):
+        optimizer.apply_gradients(pairs, experimental_aggregate_gradients=False)
+    else:
+        optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+
+
+def _count(optimizer: tf_keras.optimizers.Optimizer) -> None:
+    """Counts a step that has no update."""
+    if not _is_legacy(optimizer):
+        optimizer._compute_current_learning_rate()
+    optimizer.iterations.assign_add(1)
+
+
+def _apply_and_undo(
+    is_good: tf.Tensor,
+    optimizer: tf_keras.optimizers.Optimizer,
+    variables: Sequence[tf.Variable],
+    update: Callable[[], None],
+) -> None:
+    """Updates, then puts the old values back unless `is_good`.
+
+    The replicas of a MirroredStrategy synchronize during the update, which
+    TensorFlow does not allow inside a branch.
+    """
     changed = [
         *variables,
-        *(v for v in adam.variables() if v is not adam.iterations),
+        *(v for v in optimizer.variables() if v is not optimizer.iterations),
     ]
     before = [tf.identity(variable) for variable in changed]
     update()
@@ -178,3 +182,22 @@ def _apply_and_undo(is_good, adam, variables, update):
             )
 
     tf.distribute.get_replica_context().merge_call(undo, args=(is_good, before))
+
+
+def last_learning_rate(optimizer: tf_keras.optimizers.Optimizer) -> float:
+    """The learning rate of the newest step."""
+    rate = optimizer.learning_rate
+    if callable(rate):  # LAMB gives the schedule itself.
+        rate = rate(optimizer.iterations.numpy() - 1)
+    return float(rate.numpy())
+
+
+def reset(optimizer: tf_keras.optimizers.Optimizer) -> None:
+    """Sets the means of gradients and squares to zero; the step stays."""
+    for variable in optimizer.variables():
+        if variable.shape.rank:
+            variable.assign(tf.zeros_like(variable))
+
+
+def _is_legacy(optimizer: tf_keras.optimizers.Optimizer) -> bool:
+    return isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer)

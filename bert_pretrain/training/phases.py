@@ -1,29 +1,36 @@
 """The phases of a run: from which step on what is trained, and how.
 
-A run has one step counter and one schedule. Its options say how it begins; a
+A run has one step counter and one schedule. Its options say how it begins. A
 file, a YAML list, says what changes at which later step:
 
     - from_step: 90_000
       data_dir: gs://bucket/records-512
       global_batch_size: 256
 
-What an entry does not name stays as it was in the phase before; a
-`masked_fraction` that is null is the set's own again. Weights, the
-optimizer's state and the step are carried over; `reset_optimizer` alone makes
-an exception.
+What an entry does not name stays as it was in the phase before. A
+`masked_fraction` of null is the dataset's own again. Weights, the step and the
+optimizer's state are carried over, except that `reset_optimizer` clears the
+latter.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import yaml
 
 from bert_pretrain import errors, files, options
-from bert_pretrain.data import dynamic_masking, manifests, records
+from bert_pretrain.data import (
+    dynamic_masking,
+    manifests,
+    records,
+    vocabulary,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A part of a run, in which nothing changes but the learning rate."""
+    """A stretch of a run in which only the learning rate changes."""
 
     from_step: int
     until_step: int
@@ -31,15 +38,14 @@ class Phase:
     global_batch_size: int
     accumulation_steps: int
     masked_fraction: float | None
-    masking: dynamic_masking.Masking | None  # of sets that the trainer masks
+    masking: dynamic_masking.Masking | None  # if the trainer masks
     peak_learning_rate: float
-    warmup_steps: int = 0  # of this phase, beside the run's
+    warmup_steps: int = 0  # of this phase, besides the run's own
     reset_optimizer: bool = False
     manifest: manifests.Manifest
 
 
-# What an entry may name, and the type; what counts for one phase only is not
-# passed on to the next.
+# What an entry may name, with its type.
 _KEYS = {
     "from_step": int,
     "data_dir": str,
@@ -50,6 +56,7 @@ _KEYS = {
     "warmup_steps": int,
     "reset_optimizer": bool,
 }
+# Of these the next phase inherits nothing.
 _OWN = ("warmup_steps", "reset_optimizer")
 _BOUNDS = {
     "from_step": options.Bounds(at_least=1),
@@ -62,9 +69,12 @@ _BOUNDS = {
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that comes twice, of which YAML takes the last."""
+    """Refuses a key that comes twice; YAML would take the last one."""
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Any, Any]:
+        """The mapping of a node, if its keys differ."""
         keys = [self.construct_object(key, deep) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
@@ -75,19 +85,26 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read(path, beginning, total_steps, manifests=None):
+def read(
+    path: str,
+    beginning: Mapping[str, Any],
+    total_steps: int,
+    known_manifests: Mapping[str, manifests.Manifest] | None = None,
+) -> list[Phase]:
     """The phases of a run, in order.
 
     Args:
       path: of the file; "" for a run of one phase.
-      beginning: the values of `Phase` that the run's options give.
-      manifests: by folder, of sets that are not to be read.
+      beginning: the fields of the first phase that the run's options give.
+      known_manifests: by folder, of datasets that should not be read.
 
     Raises:
       UserError: naming the entry that is wrong.
     """
     entries = [{"from_step": 0, **beginning}, *_entries(path)]
-    values, manifests, phases = {}, dict(manifests or {}), []
+    values: dict[str, Any] = {}
+    found = dict(known_manifests or {})
+    phases: list[Phase] = []
     untils = [entry["from_step"] for entry in entries[1:]] + [total_steps]
     for entry, until in zip(entries, untils, strict=True):
         if entry["from_step"] >= until:
@@ -99,16 +116,16 @@ def read(path, beginning, total_steps, manifests=None):
         own = {name: entry[name] for name in _OWN if name in entry}
         values |= {k: v for k, v in entry.items() if k not in own}
         data_dir = values["data_dir"]
-        if data_dir not in manifests:
-            manifests[data_dir] = _read_set(data_dir)
+        if data_dir not in found:
+            found[data_dir] = _read_dataset(data_dir)
         phases.append(
             Phase(
                 **values,
                 **own,
                 until_step=until,
-                manifest=manifests[data_dir],
-                masking=dynamic_masking.of_set(
-                    data_dir, manifests[data_dir], values["masked_fraction"]
+                manifest=found[data_dir],
+                masking=dynamic_masking.of_dataset(
+                    data_dir, found[data_dir], values["masked_fraction"]
                 ),
             )
         )
@@ -116,8 +133,8 @@ def read(path, beginning, total_steps, manifests=None):
     return phases
 
 
-def describe(phases):
-    """What changes, as plain values: the sets by what is in them."""
+def describe(phases: Sequence[Phase]) -> list[dict[str, Any]]:
+    """What later phases change, as plain values; datasets by their digest."""
     return [
         {name: getattr(phase, name) for name in _KEYS if name != "data_dir"}
         | {"set": files.sha256(f"{phase.data_dir}/{manifests.MANIFEST_NAME}")}
@@ -125,21 +142,21 @@ def describe(phases):
     ]
 
 
-def at_step(phases, step):
+def at_step(phases: Sequence[Phase], step: int) -> Phase:
     """The phase that the step after `step` steps belongs to."""
     return next(p for p in reversed(phases) if p.from_step <= step)
 
 
-def set_start(phases, phase):
-    """The step at which the set of a phase was begun."""
+def dataset_start(phases: Sequence[Phase], phase: Phase) -> int:
+    """The step at which the run began with the dataset of a phase."""
     return next(p for p in phases if p.data_dir == phase.data_dir).from_step
 
 
-def _entries(path):
+def _entries(path: str) -> list[dict[str, Any]]:
     if not path:
         return []
     try:
-        # A safe loader, too: it makes plain values only.
+        # A subclass of the safe loader, which makes plain values only.
         entries = yaml.load(files.read_text(path), _Loader)  # noqa: S506
     except yaml.YAMLError as error:
         raise errors.UserError(
@@ -152,20 +169,20 @@ def _entries(path):
     return [_entry(path, number, entry) for number, entry in enumerate(entries)]
 
 
-def _entry(path, number, entry):
+def _entry(path: str, number: int, entry: Any) -> dict[str, Any]:
     place = f"{path}: phase {number + 1}"
     if not isinstance(entry, dict) or "from_step" not in entry:
         raise errors.UserError(f"{place}: has no from_step.")
     if unknown := [name for name in entry if name not in _KEYS]:
         raise errors.UserError(
-            f"{place}: {unknown[0]!r} is nothing that can change; "
+            f"{place}: {unknown[0]!r} cannot change in a phase; "
             f"{', '.join(_KEYS)} can."
         )
-    values = {}
+    values: dict[str, Any] = {}
     for name, value in entry.items():
         kind = _KEYS[name]
         try:
-            # YAML takes 5e-5, which has no point, for a string.
+            # YAML reads 5e-5, which has no point, as a string.
             if name == "masked_fraction" and value is None:
                 values[name] = None
                 continue
@@ -193,7 +210,7 @@ def _entry(path, number, entry):
     return values
 
 
-def _read_set(data_dir):
+def _read_dataset(data_dir: str) -> manifests.Manifest:
     manifest = manifests.read(data_dir)
     manifests.check_dataset(data_dir, manifest)
     for name in (records.TRAIN, records.EVAL):
@@ -201,7 +218,7 @@ def _read_set(data_dir):
         if split is None or not split.num_examples:
             raise errors.UserError(
                 f"{data_dir}: the {name} split holds no example; build the "
-                "set with more text"
+                "dataset with more text"
                 + (
                     "."
                     if name == records.TRAIN
@@ -211,30 +228,36 @@ def _read_set(data_dir):
     return manifest
 
 
-def _check(phases, path):
+def _check(phases: Sequence[Phase], path: str) -> None:
     first = phases[0].manifest
-    seen = []
+    seen: list[str] = []
     for phase in phases:
         place = f"{path}: the phase from_step={phase.from_step}"
-        for name in ("pairing", "vocab_sha256"):
-            values = getattr(first, name), getattr(phase.manifest, name)
-            if values[0] != values[1]:
-                raise errors.UserError(
-                    f"{place}: {phase.data_dir} has {name}={values[1]!r}, the "
-                    f"run began with {values[0]!r}; one model cannot learn "
-                    "both."
-                )
+        if phase.manifest.pairing != first.pairing:
+            raise errors.UserError(
+                f"{place}: {phase.data_dir} has pairing="
+                f"{phase.manifest.pairing!r}, the run began with "
+                f"{first.pairing!r}; one model cannot learn both."
+            )
+        vocabulary.check_same(
+            f"{place}: {phase.data_dir}",
+            phase.manifest.vocab_sha256,
+            first.vocab_sha256,
+            expected_by="the first phase",
+            remedy="give a dataset that was built with the first phase's "
+            "vocabulary",
+        )
         if phase.data_dir in seen[:-1]:
             raise errors.UserError(
                 f"{place}: {phase.data_dir} was left in an earlier phase; "
-                "phases of a set must follow one another, since its examples "
-                "would begin anew."
+                "phases of one dataset must follow one another, since its "
+                "examples would begin anew."
             )
         if phase.data_dir not in seen:
             seen.append(phase.data_dir)
         if phase.reset_optimizer and phase.warmup_steps < 1:
             raise errors.UserError(
-                f"{place}: reset_optimizer needs warmup_steps, since first "
-                "updates on empty moments are several times too large late in "
-                "a run."
+                f"{place}: reset_optimizer needs warmup_steps: late in a run, "
+                "the first updates with empty moments are several times too "
+                "large."
             )

@@ -1,27 +1,29 @@
-"""What a run does when its updates fail: go back, pass over data, or stop."""
+"""What a run does if its updates fail: it goes back, skips data, or stops."""
 
 import dataclasses
 
 from bert_pretrain import errors, options
-from bert_pretrain.training import optimizer
+from bert_pretrain.checkpoints import checkpoint_saver
+from bert_pretrain.telemetry import metrics_log, train_progress
+from bert_pretrain.training import optimizer, train_state
 
 DIVERGED_CODE = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecoveryConfig(options.Options):
-    """How much a run bears."""
+    """How many failures a run tolerates."""
 
     max_bad_steps: int = options.option(
         "Steps in a row with a loss or gradient that is not finite (their "
         "updates are left out) after which the run goes back to the last "
-        "good checkpoint and passes over the examples since.",
+        "good checkpoint and skips the examples since.",
         10,
         changes_result=False,
         at_least=1,
     )
     max_rollbacks: int = options.option(
-        "How many times a run may do so; then it stops.",
+        "How many times a run may go back; then it stops.",
         3,
         changes_result=False,
         at_least=0,
@@ -29,67 +31,70 @@ class RecoveryConfig(options.Options):
 
 
 class Diverged(Exception):
-    """Going back has not helped."""
+    """Updates kept failing although the run went back."""
 
 
 class Recovery:
     """Takes a run back to its last good checkpoint."""
 
-    def __init__(self, config, bert_trainer, saver, log):
+    def __init__(
+        self,
+        config: RecoveryConfig,
+        state: train_state.TrainState,
+        saver: checkpoint_saver.Saver,
+        log: metrics_log.MetricsLog,
+    ) -> None:
         self._config = config
-        self._trainer = bert_trainer
+        self._state = state
         self._saver = saver
-        self._log = log  # a `metrics_log.MetricsLog`
+        self._log = log
 
-    def go_back_if_needed(self, batches_after_going_back):
+    def go_back_if_needed(self, loop: train_progress.Loop) -> bool:
         """Goes back if too many updates in a row failed in the last loop.
 
-        What is passed over are the examples from those of the checkpoint to
-        those of the loop's end.
-
-        Args:
-          batches_after_going_back: makes the batches that follow on the
-            state's `num_examples`, once all else is as it was.
+        The examples from the checkpoint to the end of the loop are skipped:
+        `num_examples` is where it was, all else is as the checkpoint has it.
 
         Returns:
-          Whether it went back.
+          Whether it went back; the trainer then needs batches from
+          `num_examples` on.
 
         Raises:
-          Diverged: if it has done so too often.
+          Diverged: if the run has gone back too often.
         """
-        if self._trainer.last_loop.longest_bad_row < self._config.max_bad_steps:
+        if loop.longest_bad_row < self._config.max_bad_steps:
             return False
-        state = self._trainer.state
+        state = self._state
         failed_step, stop = state.step, int(state.num_examples.numpy())
         num_rollbacks = int(state.num_rollbacks.numpy())
         if num_rollbacks >= self._config.max_rollbacks:
-            raise Diverged(self._advice(failed_step, num_rollbacks))
+            raise Diverged(self._advice(loop))
         self._log.append("rollback", {})
         self._saver.go_back()
         start = int(state.num_examples.numpy())
         state.num_examples.assign(stop)
         state.num_rollbacks.assign(num_rollbacks + 1)
-        self._trainer.train_dataset = batches_after_going_back()
         errors.warn(
-            f"{self._config.max_bad_steps} updates in a row were not "
-            f"finite; back from step {failed_step:,} to {state.step:,}, "
-            f"passing over the examples {start:,} to {stop - 1:,} (rollback "
+            f"{self._config.max_bad_steps} updates in a row were not finite; "
+            f"back from step {failed_step:,} to {state.step:,}, skipping the "
+            f"examples {start:,} to {stop - 1:,} (rollback "
             f"{num_rollbacks + 1} of {self._config.max_rollbacks})."
         )
         return True
 
-    def _advice(self, step, num_rollbacks):
-        state, loop = self._trainer.state, self._trainer.last_loop
+    def _advice(self, loop: train_progress.Loop) -> str:
+        state = self._state
         stop = int(state.num_examples.numpy())
-        rate = optimizer.last_learning_rate(state.adam)
+        rate = optimizer.last_learning_rate(state.optimizer)
         return (
-            f"stopped at step {step:,}: {self._config.max_bad_steps} updates "
-            f"in a row were not finite, after {num_rollbacks} rollbacks. Look "
-            f"at the learning rate (it was {rate:.2e}: a lower "
-            "--peak_learning_rate, more --warmup_steps), at the data (the "
-            f"loop read the training examples {stop - loop.num_examples:,} to "
-            f"{stop - 1:,} of the run's order), and at the precision "
-            "(--precision=float32). The last good checkpoint stands: the same "
-            "command with --allow_changed_options and new values, or a larger "
-            "--max_rollbacks, goes on from it."
+            f"stopped at step {state.step:,}: {self._config.max_bad_steps} "
+            "updates in a row were not finite, after "
+            f"{int(state.num_rollbacks.numpy())} rollbacks. Check the learning "
+            f"rate (it was {rate:.2e}; try a lower --peak_learning_rate or "
+            "more --warmup_steps), the data (the loop read the training "
+            f"examples {stop - loop.num_examples:,} to {stop - 1:,} of the "
+            "run's order), and the precision (--precision=float32). The last "
+            "good checkpoint is kept: the same command with "
+            "--allow_changed_options and new values, or a larger "
+            "--max_rollbacks, continues from it."
         )

@@ -1,6 +1,8 @@
-"""What an update of the weights changes, and a checkpoint holds."""
+"""The state of a run: what an update changes, and what a checkpoint holds."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -10,33 +12,34 @@ from bert_pretrain.training import schedule
 
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """What an update changes, and a checkpoint holds."""
+    """All variables of a run; each counter is an int64 scalar."""
 
     bert: tf_keras.Model
-    variables: list  # of `bert`, those that are trained
-    adam: tf_keras.optimizers.Optimizer
-    num_examples: tf.Variable  # int64 [], consumed by the run
-    num_predictions: tf.Variable  # int64 [], masked tokens learned from
-    set_start: tf.Variable  # int64 [], num_examples when the set was begun
-    phase_start: tf.Variable  # int64 [], step at which the phase was begun
-    bad_steps_in_row: tf.Variable  # int64 [], up to now
-    num_rollbacks: tf.Variable  # int64 [], see recovery.py
+    variables: Sequence[tf.Variable]  # of `bert`, those that are trained
+    optimizer: tf_keras.optimizers.Optimizer
+    num_examples: tf.Variable  # consumed by the run
+    num_predictions: tf.Variable  # masked tokens that the run learned from
+    dataset_start: tf.Variable  # num_examples when the dataset was begun
+    phase_start: tf.Variable  # step at which the phase was begun
+    bad_steps_in_row: tf.Variable  # the newest steps that were left out
+    num_rollbacks: tf.Variable  # see recovery.py
     clock: schedule.Clock
 
     @property
-    def step(self):
-        return int(self.adam.iterations.numpy())
+    def step(self) -> int:
+        """The number of updates so far, the ones left out included."""
+        return int(self.optimizer.iterations.numpy())
 
     @property
-    def saved(self):
-        """Name to what a checkpoint holds under it."""
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint holds, by its name there."""
         return {
             "model": self.bert,
-            "optimizer": self.adam,
-            "step": self.adam.iterations,
+            "optimizer": self.optimizer,
+            "step": self.optimizer.iterations,
             "num_examples": self.num_examples,
             "num_predictions": self.num_predictions,
-            "set_start": self.set_start,
+            "set_start": self.dataset_start,
             "phase_start": self.phase_start,
             "bad_steps_in_row": self.bad_steps_in_row,
             "num_rollbacks": self.num_rollbacks,
@@ -44,17 +47,22 @@ class TrainState:
         }
 
 
-def new_state(bert, adam, variables=None, clock=None):
+def new_state(
+    bert: tf_keras.Model,
+    optimizer: tf_keras.optimizers.Optimizer,
+    variables: Sequence[tf.Variable] | None = None,
+    clock: schedule.Clock | None = None,
+) -> TrainState:
     """The state at step 0; call it in the strategy's scope.
 
     Args:
-      variables: those that `adam` updates; all trainable ones if not given.
-      clock: the one that `adam`'s schedule reads, if it does.
+      variables: those that `optimizer` updates; by default all trainable ones.
+      clock: the one that the optimizer's learning rate follows, if it does.
     """
     return TrainState(
         bert,
         bert.trainable_variables if variables is None else variables,
-        adam,
+        optimizer,
         counter("num_examples"),
         counter("num_predictions"),
         counter("set_start"),
@@ -65,14 +73,17 @@ def new_state(bert, adam, variables=None, clock=None):
     )
 
 
-def counter(name):
+def counter(name: str) -> tf.Variable:
+    """An int64 scalar that every replica counts for itself, all the same.
+
+    A TPU would exchange a synchronized variable between its cores at every
+    step.
+    """
     return tf.Variable(
         0,
         dtype=tf.int64,
         trainable=False,
         name=name,
-        # Each replica counts for itself, and all the same: on a TPU, what is
-        # synchronized when written is sent around at each step.
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
     )

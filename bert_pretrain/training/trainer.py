@@ -1,64 +1,62 @@
-"""One loop of updates: loss, gradients, their reduction, the update.
+"""The trainer: loss, gradients, their sum over replicas, and the update.
 
-A step in words: each replica takes the gradient of the loss summed over its
-predictions; the gradients are summed over the replicas, together with the
-counts, and divided by the predictions of all. So they are the gradient of the
-mean over the global batch, however unequal the shares. They are clipped once,
-and applied. Where its batch is more than a replica can hold, it is computed in
-parts, whose gradients are added up before that one reduction.
+A step in words: each replica takes the gradient of the loss, summed over its
+predictions. The gradients are summed over the replicas, together with the
+counts, and divided by the number of predictions of all replicas. So the result
+is the gradient of the mean over the global batch, however unequal the replicas'
+shares are. It is clipped once, and applied. If a replica cannot hold its share
+of the batch, it computes it in microbatches, and adds their gradients up before
+that one exchange.
 """
 
 import dataclasses
 import math
 import time
+from collections.abc import Mapping, Sequence
 
 import orbit
 import tensorflow as tf
 
 from bert_pretrain.model import objectives, seeding
+from bert_pretrain.telemetry import train_progress
 from bert_pretrain.training import optimizer, running_sums, train_state
 
-
-@dataclasses.dataclass(frozen=True)
-class Loop:
-    """How much one loop did, and in what time."""
-
-    num_steps: int
-    num_examples: int
-    seconds: float
-    longest_bad_row: int = 0  # steps in a row whose update was not applied
-    num_tokens: int = 0  # without padding
-    input_seconds: float = 0.0  # in which the host waited for batches
+Tensors = Mapping[str, tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UpdateConfig:
-    """What an update depends on beside the state and the batch."""
+    """What an update depends on, beside the state and the batch."""
 
     global_batch_size: int
     dtype: tf.DType  # of the matrix products and hidden states
     max_gradient_norm: float  # 0 for no limit
     seed: int  # of the dropout masks, together with the step
-    accumulation_steps: int = 1  # parts that a replica's batch is computed in
-    recompute: bool = False  # a layer's inner values, for the gradient
+    accumulation_steps: int = 1  # microbatches of a replica's share
+    recompute: bool = False  # the inner values of layers, for the gradient
 
 
 class Trainer(orbit.StandardTrainer):
-    """Updates a `State`; many steps inside one `tf.function`."""
+    """Updates a `TrainState`, many steps inside one `tf.function`."""
 
-    def __init__(self, strategy, state, batches, config):
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        state: train_state.TrainState,
+        batches: tf.distribute.DistributedDataset,
+        config: UpdateConfig,
+    ) -> None:
         """Prepares the training; call it outside of the strategy's scope.
 
         Args:
           state: made in that scope.
-          batches: distributed batches of `records.parse`'s features.
+          batches: of the features that `records.parse` gives.
         """
         super().__init__(batches)
         self._strategy = strategy
         self.state = state
         self._config = config
-        # Of the steps whose update was applied; the tokens are all that were
-        # computed.
+        # They count steps whose update was applied, but all tokens.
         names = [
             "steps",
             "gradient_norm",
@@ -68,19 +66,20 @@ class Trainer(orbit.StandardTrainer):
         with strategy.scope():
             self._sums = running_sums.RunningSums(names)
             self._longest_bad_row = train_state.counter("longest_bad_row")
-        # The host's own: one of the strategy's would be counted on the
-        # devices, by a program beside each step.
+        # It belongs to the host. The devices would count a variable of the
+        # strategy's, with one more program beside each step.
         with tf.device("CPU:0"):
             self._input_microseconds = train_state.counter("input_microseconds")
-        self.last_loop = None
+        self.last_loop: train_progress.Loop | None = None
 
-    def train(self, num_steps):
+    def train(self, num_steps: tf.Tensor) -> dict[str, float]:
+        """Trains for `num_steps` steps and returns what is logged of them."""
         start = time.perf_counter()
         self.state.clock.tick()
-        sums = super().train(num_steps)  # Reads the sums, hence waits.
+        sums = super().train(num_steps)  # Reads the sums, so it waits.
         self.state.clock.tick()
         num_steps = int(num_steps)
-        self.last_loop = Loop(
+        self.last_loop = train_progress.Loop(
             num_steps,
             num_steps * self._config.global_batch_size,
             time.perf_counter() - start,
@@ -92,20 +91,34 @@ class Trainer(orbit.StandardTrainer):
             "bad_steps": num_steps - round(sums["steps"])
         }
 
-    def train_loop_begin(self):
+    def train_loop_begin(self) -> None:
+        """Sets the loop's counters to zero."""
         self._begin_loop()
         self._input_microseconds.assign(0)
 
-    def train_step(self, iterator):
+    def train_step(self, iterator: tf.distribute.DistributedIterator) -> None:
+        """One step, traced into the loop."""
         self._strategy.run(
             self._replica_step, args=(self._next_batch(iterator),)
         )
 
-    def train_loop_end(self):
+    def train_loop_end(self) -> dict[str, float]:
+        """Reads the loop's sums over all replicas."""
         return self._sums.read()
 
-    def _summarize(self, sums):
-        """What is told of a loop, from its sums."""
+    # ------------------------------------------------------ between two loops
+
+    @tf.function
+    def _begin_loop(self):
+        # One program. If the host assigned the counters, it would call each
+        # replica once for each of them.
+        self._strategy.run(self._replica_begin)
+
+    def _replica_begin(self):
+        self._sums.reset()
+        self._longest_bad_row.assign(0)
+
+    def _summarize(self, sums: Mapping[str, float]) -> dict[str, float]:
         num_good = sums["steps"]
         output = objectives.means(sums)
         output["num_predictions"] = int(self.state.num_predictions.numpy())
@@ -113,20 +126,36 @@ class Trainer(orbit.StandardTrainer):
         if not num_good:
             output = dict.fromkeys(output, math.nan)
         output["parameter_norm"] = float(self._parameter_norm())
-        output["learning_rate"] = optimizer.last_learning_rate(self.state.adam)
+        output["learning_rate"] = optimizer.last_learning_rate(
+            self.state.optimizer
+        )
         return output
 
-    def _next_batch(self, iterator):
-        """The next batch; notes how long the host had to wait for it.
+    @tf.function
+    def _parameter_norm(self):
+        """The global norm of the trained variables on the first replica."""
+        norms = self._strategy.run(self._replica_norm)
+        return self._strategy.experimental_local_results(norms)[0]
 
-        On accelerators the host runs ahead of the device, which then has work
-        while the host waits: the share is the most that input can cost.
+    def _replica_norm(self):
+        return tf.linalg.global_norm(
+            [tf.convert_to_tensor(v) for v in self.state.variables]
+        )
+
+    # --------------------------------------------------------- inside the loop
+
+    def _next_batch(self, iterator: tf.distribute.DistributedIterator):
+        """The next batch; measures how long the host waits for it.
+
+        With an accelerator the host runs ahead, and the device still has work
+        while the host waits. So this time is an upper bound of what the input
+        costs.
         """
         start = tf.timestamp()
         with tf.control_dependencies([start]):
             batch = next(iterator)
-        # Of the first replica, which is on this host: to ask the others of a
-        # pod takes longer than the answer is worth.
+        # Only the first replica's share, which is on this host: the answer is
+        # not worth a question to the other hosts of a pod.
         values = [
             self._strategy.experimental_local_results(value)[0]
             for value in tf.nest.flatten(batch)
@@ -136,84 +165,69 @@ class Trainer(orbit.StandardTrainer):
         self._input_microseconds.assign_add(tf.cast(1e6 * seconds, tf.int64))
         return batch
 
-    @tf.function
-    def _begin_loop(self):
-        # One program: assigned by the host, each counter on each replica
-        # would take a call of its own.
-        self._strategy.run(self._replica_begin)
-
-    def _replica_begin(self):
-        self._sums.reset()
-        self._longest_bad_row.assign(0)
-
-    @tf.function
-    def _parameter_norm(self):
-        """The global norm of what is trained, as on the first replica."""
-        norms = self._strategy.run(self._replica_norm)
-        return self._strategy.experimental_local_results(norms)[0]
-
-    def _replica_norm(self):
-        return tf.linalg.global_norm(
-            [tf.convert_to_tensor(v) for v in self.state.variables]
-        )
-
-    def _replica_step(self, batch):
+    def _replica_step(self, batch: Tensors) -> None:
+        state = self.state
         replica = tf.distribute.get_replica_context()
-        counts = objectives.num_predictions(self.state.bert, batch)
+        counts = objectives.num_predictions(state.bert, batch)
         sums, gradients = self._accumulate(
             batch, _weights(replica, counts), self._dropout_seed(replica)
         )
-        losses_ = [value for name, value in sums.items() if "loss" in name]
-        # All that replicas tell each other in a step, but for `_weights`.
+        losses = [sums[name] for name in objectives.loss_names(state.bert)]
+        # Apart from `_weights`, the only exchange between replicas in a step.
         gradients, totals = _all_reduce(
-            replica, (gradients, tf.stack([counts["masked_lm"], *losses_]))
+            replica, (gradients, tf.stack([counts["masked_lm"], *losses]))
         )
-        count, *losses_ = tf.unstack(totals)
+        count, *losses = tf.unstack(totals)
         gradients, norm = _divide_and_clip(
             gradients, tf.maximum(count, 1.0), self._config.max_gradient_norm
         )
-        is_good = optimizer.is_finite(norm, losses_)
-        optimizer.apply_if(
-            is_good, self.state.adam, gradients, self.state.variables
-        )
-        self._count_bad_steps(is_good)
-        self.state.num_examples.assign_add(self._config.global_batch_size)
-        self.state.num_predictions.assign_add(
+        is_good = optimizer.is_finite(norm, losses)
+        optimizer.apply_if(is_good, state.optimizer, gradients, state.variables)
+        self._count(batch, sums, norm, count, is_good)
+
+    def _count(self, batch, sums, norm, count, is_good) -> None:
+        """Adds a step to the counters of the run and of the loop."""
+        state = self.state
+        replica = tf.distribute.get_replica_context()
+        in_row = state.bad_steps_in_row
+        in_row.assign(tf.where(is_good, tf.zeros_like(in_row), in_row + 1))
+        longest = self._longest_bad_row
+        longest.assign(tf.maximum(longest, in_row))
+        state.num_examples.assign_add(self._config.global_batch_size)
+        state.num_predictions.assign_add(
             tf.where(is_good, tf.cast(count, tf.int64), 0)
         )
-        # The sums add up over the replicas, where these are the same.
+        # These two are the same on all replicas, whose sums are added up.
         share = 1 / replica.num_replicas_in_sync
         step = {"steps": share, "gradient_norm": norm * share, **sums}
         step = {n: tf.where(is_good, value, 0.0) for n, value in step.items()}
         num_tokens = tf.reduce_sum(batch["attention_mask"])
         self._sums.add({**step, "tokens": num_tokens})
 
-    def _count_bad_steps(self, is_good):
-        in_row = self.state.bad_steps_in_row
-        in_row.assign(tf.where(is_good, tf.zeros_like(in_row), in_row + 1))
-        longest = self._longest_bad_row
-        longest.assign(tf.maximum(longest, in_row))
-
-    def _accumulate(self, batch, weights, dropout_seed):
-        """`_gradients` of a replica's batch, computed in equal parts."""
-        num_parts = self._config.accumulation_steps
-        if num_parts == 1:
-            return self._gradients(batch, weights, dropout_seed)
-        parts = {
+    def _accumulate(self, batch: Tensors, weights: Tensors, seed: tf.Tensor):
+        """`_gradients` of a replica's batch, summed over its microbatches."""
+        num_microbatches = self._config.accumulation_steps
+        if num_microbatches == 1:
+            return self._gradients(batch, weights, seed)
+        microbatches = {
             name: tf.reshape(
                 values,
-                [num_parts, values.shape[0] // num_parts, *values.shape[1:]],
+                [
+                    num_microbatches,
+                    values.shape[0] // num_microbatches,
+                    *values.shape[1:],
+                ],
             )
             for name, values in batch.items()
         }
 
         def add(i, totals):
-            part = self._gradients(
-                {name: values[i] for name, values in parts.items()},
+            of_microbatch = self._gradients(
+                {name: values[i] for name, values in microbatches.items()},
                 weights,
-                seeding.fold_in(dropout_seed, i),
+                seeding.fold_in(seed, i),
             )
-            return i + 1, tf.nest.map_structure(tf.add, totals, part)
+            return i + 1, tf.nest.map_structure(tf.add, totals, of_microbatch)
 
         zeros = (
             {
@@ -223,50 +237,49 @@ class Trainer(orbit.StandardTrainer):
             [tf.zeros(v.shape) for v in self.state.variables],
         )
         _, totals = tf.while_loop(
-            lambda i, totals: i < num_parts,
+            lambda i, totals: i < num_microbatches,
             add,
             (tf.constant(0), zeros),
-            maximum_iterations=num_parts,
+            maximum_iterations=num_microbatches,
         )
         return totals
 
-    def _gradients(self, batch, weights, dropout_seed):
-        """(`flatten`ed sums, gradients of the weighed sum of the losses)."""
+    def _gradients(self, batch: Tensors, weights: Tensors, seed: tf.Tensor):
+        """(`flatten`ed sums, gradients of the weighted sum of the losses)."""
         with tf.GradientTape() as tape:
             sums = objectives.forward(
                 self.state.bert,
                 batch,
                 self._config.dtype,
-                dropout_seed,
+                seed,
                 self._config.recompute,
             )
             loss = tf.add_n(
-                [part.loss * weights[name] for name, part in sums.items()]
+                [
+                    of_objective.loss * weights[name]
+                    for name, of_objective in sums.items()
+                ]
             )
         return objectives.flatten(sums), [
             tf.convert_to_tensor(gradient)
             for gradient in tape.gradient(loss, self.state.variables)
         ]
 
-    def _dropout_seed(self, replica):
+    def _dropout_seed(self, replica: tf.distribute.ReplicaContext) -> tf.Tensor:
         """int32 [2], another one for each step and each replica."""
+        step = tf.cast(self.state.optimizer.iterations, tf.int32)
         return seeding.fold_in(
-            tf.stack(
-                [
-                    self._config.seed,
-                    tf.cast(self.state.adam.iterations, tf.int32),
-                ]
-            ),
+            tf.stack([self._config.seed, step]),
             replica.replica_id_in_sync_group,
         )
 
 
-def _weights(replica, counts):
-    """What a nat of each objective is worth, beside one of the first.
+def _weights(replica: tf.distribute.ReplicaContext, counts: Tensors) -> dict:
+    """The weight of each objective's nats, relative to the first objective.
 
-    The means of the objectives add up, so it is in inverse proportion to the
-    counts of all replicas. Where there is one objective alone its gradient
-    need not wait for these.
+    The loss is the sum of the objectives' means, so the weights are in inverse
+    proportion to the counts over all replicas. If there is only one objective,
+    its gradient need not wait for this exchange.
     """
     first, *others = counts
     if not others:
@@ -279,14 +292,19 @@ def _weights(replica, counts):
     return {name: counts[first] / count for name, count in counts.items()}
 
 
-def _all_reduce(replica, values):
+def _all_reduce(replica: tf.distribute.ReplicaContext, values):
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
-def _divide_and_clip(gradients, divisor, max_norm):
-    """(Gradients divided, then scaled down to the norm; their norm before).
+def _divide_and_clip(
+    gradients: Sequence[tf.Tensor], divisor: tf.Tensor, max_norm: float
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Divides the gradients, and scales them down to the norm `max_norm`.
 
-    In one pass over them, after the one for the norm.
+    Both in one pass over the gradients, after the pass for the norm.
+
+    Returns:
+      (the gradients, their norm before they were scaled down).
     """
     norm = tf.linalg.global_norm(gradients) / divisor
     scale = 1 / divisor

@@ -1,13 +1,15 @@
-"""The recipe of a training run: its options, and what follows from them.
+"""The config of a training run: its options, and what follows from them.
 
-What a run trains, step by step, is made here of its options alone, so that
-others than the run itself can make the same.
+The state and the update of a run are made from its options alone, so that the
+compile check, the rehearsal and the benchmarks make the same.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 from bert_pretrain import distribution, errors, options
 from bert_pretrain.checkpoints import checkpoint_saver
+from bert_pretrain.data import manifests
 from bert_pretrain.model import bert_model
 from bert_pretrain.telemetry import profiling, wandb_log
 from bert_pretrain.training import (
@@ -34,19 +36,19 @@ class TrainingConfig(options.Options):
 
     data_dir: str = options.option(
         "Folder of records and manifest, as tfrecord_builders.build makes it.",
-        changes_result=False,  # its contents do, wherever they lie
+        changes_result=False,  # its contents do
     )
     global_batch_size: int = options.option(
         "Examples in a step, over all replicas.", 256, at_least=1
     )
     accumulation_steps: int = options.option(
-        "Parts that a replica computes its share of the batch in, one after "
-        "the other, to need less memory; the update is the same.",
+        "Microbatches that a replica divides its share of the batch into, to "
+        "need less memory; the update is the same.",
         1,
         at_least=1,
     )
     recompute: bool = options.option(
-        "Keeps only what goes from layer to layer and computes the rest again "
+        "Keep only the values between layers, and compute the others again "
         "for the gradient: less memory, a third more time.",
         False,
     )
@@ -72,8 +74,8 @@ class TrainingConfig(options.Options):
         at_least=0,
     )
     masked_fraction: float | None = options.option(
-        "The share of tokens to predict, for sets built with masking=none; "
-        "the set's if not given.",
+        "The share of tokens to predict, for datasets built with "
+        "masking=none; the dataset's own if not given.",
         None,
         above=0,
         at_most=1,
@@ -85,7 +87,8 @@ class TrainingConfig(options.Options):
         changes_result=False,  # What is in it is compared.
     )
     seed: int = options.option(
-        "Of initial weights, order of examples, dropout and dynamic masks.",
+        "Seed of initial weights, order of examples, dropout and dynamic "
+        "masks.",
         0,
         at_least=0,
         below=2**31,
@@ -109,25 +112,30 @@ class TrainingConfig(options.Options):
             )
 
 
-def plan(config, manifests=None):
+def plan(
+    config: TrainingConfig,
+    known_manifests: Mapping[str, manifests.Manifest] | None = None,
+) -> list[phases.Phase]:
     """The phases that the options and their file ask for.
 
     Args:
-      manifests: see `phases.read`.
+      known_manifests: see `phases.read`.
     """
     beginning = {name: getattr(config, name) for name in _FIRST_PHASE}
     beginning["peak_learning_rate"] = config.schedule.peak_learning_rate
     return phases.read(
-        config.phases, beginning, config.schedule.total_steps, manifests
+        config.phases, beginning, config.schedule.total_steps, known_manifests
     )
 
 
-def longest(plan):
-    """The manifest of the phase whose rows need the most positions."""
+def longest(plan: Sequence[phases.Phase]) -> manifests.Manifest:
+    """The manifest of the phase with the longest rows."""
     return max((phase.manifest for phase in plan), key=lambda m: m.seq_length)
 
 
-def new_state(config, plan):
+def new_state(
+    config: TrainingConfig, plan: Sequence[phases.Phase]
+) -> train_state.TrainState:
     """Model, optimizer and clock at step 0; call it in the strategy's scope."""
     bert = bert_model.build(config.architecture, longest(plan), config.seed)
     variables = bert_model.trained_variables(bert, config.architecture)
@@ -141,12 +149,18 @@ def new_state(config, plan):
         for phase in plan
     ]
     rate = schedule.Schedule(config.schedule, clock, changes)
-    adam = optimizer.build(config.optimization, rate, variables)
-    return train_state.new_state(bert, adam, variables, clock)
+    return train_state.new_state(
+        bert,
+        optimizer.build(config.optimization, rate, variables),
+        variables,
+        clock,
+    )
 
 
-def update_config(config, global_batch_size, accumulation_steps):
-    """What updates depend on beside state and batch, in a phase with these."""
+def update_config(
+    config: TrainingConfig, global_batch_size: int, accumulation_steps: int
+) -> trainer.UpdateConfig:
+    """The config of the updates of a phase with this batch."""
     return trainer.UpdateConfig(
         global_batch_size=global_batch_size,
         dtype=distribution.compute_dtype(config.devices),

@@ -1,10 +1,8 @@
 """What TPUs are given: a small run for each kind of program there is."""
 
-import dataclasses
-
 from bert_pretrain.checkpoints import checkpoint_saver
 from bert_pretrain.telemetry import metrics_log
-from bert_pretrain.training import optimizer, program, training_config
+from bert_pretrain.training import optimizer, training_config, training_loop
 from helpers import training
 
 # Name to (the set's options, the run's); among them all that a program can
@@ -66,21 +64,19 @@ def num_sums(tpus):
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class Parts:
-    """What takes part in a run, as the run itself makes it."""
-
-    trainer: object
-    evaluator: object
-
-
 def parts_of(config, strategy):
     plan = training_config.plan(config)
     with strategy.scope():
         state = training_config.new_state(config, plan)
         saver = checkpoint_saver.Saver(config.saving, state)
     log = metrics_log.MetricsLog(f"{config.saving.model_dir}/log", state)
-    _, run = program.Program(config, plan, strategy, state, saver, log)._enter(
-        plan[0], lambda: None
+    run = training_loop.Run(
+        config=config,
+        plan=plan,
+        strategy=strategy,
+        state=state,
+        saver=saver,
+        log=log,
+        raise_if_asked=lambda: None,
     )
-    return Parts(run.trainer, run.controller.evaluator)
+    return run.enter(plan[0])

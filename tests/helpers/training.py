@@ -62,14 +62,14 @@ def allowing(config, **values):
 
 def disturb(monkeypatch, at_step, act):
     """Calls `act` after the loop that ends at `at_step`."""
-    real = train_progress.TrainProgress.__call__
+    real = train_progress.TrainProgress.report
 
-    def call(self, output):
-        real(self, output)
-        if self._trainer.state.step == at_step:
+    def report(self, loop, step, *rest):
+        real(self, loop, step, *rest)
+        if step == at_step:
             act()
 
-    monkeypatch.setattr(train_progress.TrainProgress, "__call__", call)
+    monkeypatch.setattr(train_progress.TrainProgress, "report", report)
 
 
 def crash():

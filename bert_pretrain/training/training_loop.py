@@ -1,0 +1,574 @@
+"""A training run, told from its beginning to its end.
+
+    train               checks the options, restores the state, reports results
+      Run.train         phase after phase
+        _train_phase    loop after loop, until the phase or the run ends
+          _train_loop   many steps inside one `tf.function`
+
+Loops end at the same steps wherever a process entered the run. After each loop,
+in this order: the run goes back if updates failed, evaluates and saves if that
+is due, and leaves if it is asked to. So everything that is logged for the steps
+of a checkpoint was logged before that checkpoint was saved, and nothing has to
+be logged again. There is one exception: a run that is asked to leave before an
+evaluation leaves this evaluation to the process that resumes.
+
+What is left of a run follows from its state alone: a phase is entered at the
+step and at the example that the state has reached.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import orbit
+import tensorflow as tf
+import transformers
+
+from bert_pretrain import distribution, files, locks, options
+from bert_pretrain.checkpoints import checkpoint_saver, model_directory
+from bert_pretrain.data import input_pipeline, records
+from bert_pretrain.model import attention_kernel, bert_model, objectives
+from bert_pretrain.telemetry import (
+    accelerators,
+    console,
+    memory,
+    metrics_log,
+    mfu,
+    profiling,
+    train_progress,
+    wandb_log,
+)
+from bert_pretrain.training import (
+    evaluator,
+    interruption,
+    optimizer,
+    phases,
+    recovery,
+    train_state,
+    trainer,
+    training_config,
+)
+
+_EVAL_SUMMARIES = "logs/eval"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Results:
+    """What a run has reached, and how fast; train_results.json holds it."""
+
+    step: int
+    start: dict[str, float] | None  # evaluation before the first step
+    end: dict[str, float]  # evaluation after the last step
+    unigram_entropy: float  # nats, of the held-out labels' own frequencies
+    num_examples: int  # consumed by the whole run
+    num_predictions: int  # masked tokens that the whole run learned from
+    # Of this process alone; the rates leave out loops that compiled.
+    train_seconds: float
+    examples_per_second: float
+    tokens_per_second: float
+    tokens_per_second_without_padding: float
+    input_wait_share: float
+    seconds: float
+    peak_memory_bytes: int
+
+
+def train(
+    config: training_config.TrainingConfig,
+    raise_if_asked: Callable[[], None] = lambda: None,
+) -> Results:
+    """Trains to `total_steps`; resumes if `model_dir` holds a checkpoint.
+
+    Args:
+      raise_if_asked: is called between two loops; raises
+        `interruption.Interrupted` if the run should save and end here.
+
+    Raises:
+      UserError: if the options, the dataset or the model directory are wrong.
+      Interrupted: if `raise_if_asked` raised it; the state is saved.
+      Diverged: if updates fail again and again; see recovery.py.
+    """
+    with locks.locked(config.saving.model_dir):
+        return _train(config, raise_if_asked)
+
+
+def _train(
+    config: training_config.TrainingConfig, raise_if_asked: Callable[[], None]
+) -> Results:
+    watch = console.Stopwatch()
+    console.quiet_libraries()
+    model_dir = config.saving.model_dir
+    plan = training_config.plan(config)
+    strategy = distribution.build_strategy(config.devices)
+    _prepare(config, plan, strategy)
+    files.remove_temporary_files(model_dir)
+    with strategy.scope():
+        state = training_config.new_state(config, plan)
+        saver = checkpoint_saver.Saver(config.saving, state)
+        is_restored = saver.restore()
+    with wandb_log.following(
+        config.tracking, model_dir, options.to_dict(config)
+    ) as follow:
+        log = metrics_log.MetricsLog(
+            f"{model_dir}/{model_directory.LOG_NAME}", state, follow
+        )
+        log.resume(is_restored)
+        # They stand again when this process, too, has completed the run.
+        files.remove(f"{model_dir}/{model_directory.TRAIN_RESULTS_NAME}")
+        _announce(config, plan, state, strategy)
+        run = Run(
+            config=config,
+            plan=plan,
+            strategy=strategy,
+            state=state,
+            saver=saver,
+            log=log,
+            raise_if_asked=raise_if_asked,
+        )
+        ending = run.train(is_restored)
+    saver.close()
+    results = _results(state, log, ending, watch)
+    files.write_json(
+        f"{model_dir}/{model_directory.TRAIN_RESULTS_NAME}",
+        dataclasses.asdict(results),
+    )
+    return results
+
+
+def _prepare(
+    config: training_config.TrainingConfig,
+    plan: Sequence[phases.Phase],
+    strategy: tf.distribute.Strategy,
+) -> None:
+    """Checks that all options fit together, and writes them down."""
+    for phase in plan:
+        distribution.check_batch(
+            phase.global_batch_size,
+            strategy.num_replicas_in_sync,
+            phase.accumulation_steps,
+        )
+    model_directory.prepare(
+        training_config.TrainingConfig,
+        options.to_dict(config)
+        | {model_directory.PHASES_NAME: phases.describe(plan)},
+        bert_model.architecture(
+            config.architecture, training_config.longest(plan)
+        ),
+        config.data_dir,
+    )
+
+
+# ------------------------------------------------------------------- the run
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ending:
+    """Where a run has ended."""
+
+    phase: phases.Phase
+    evaluation: dict[str, float]  # the last one
+    totals: list[train_progress.Totals]  # of each phase that was entered
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhaseParts:
+    """What takes part in the loops of one phase."""
+
+    phase: phases.Phase
+    dataset_start_example: int  # examples consumed before this dataset
+    trainer: trainer.Trainer
+    evaluator: evaluator.Evaluator
+    num_eval_steps: int
+    progress: train_progress.TrainProgress
+    profiler: profiling.Profiler
+    train_summaries: orbit.utils.SummaryManager
+    eval_summaries: orbit.utils.SummaryManager
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What all phases of a run share."""
+
+    config: training_config.TrainingConfig
+    plan: Sequence[phases.Phase]
+    strategy: tf.distribute.Strategy
+    state: train_state.TrainState
+    saver: checkpoint_saver.Saver
+    log: metrics_log.MetricsLog
+    raise_if_asked: Callable[[], None]
+
+    def train(self, is_restored: bool) -> _Ending:
+        """Trains to the end of the run, phase by phase.
+
+        Args:
+          is_restored: whether the state is that of a checkpoint.
+        """
+        totals = []
+        while True:
+            phase = phases.at_step(self.plan, self.state.step)
+            parts = self.enter(phase)
+            with (
+                input_pipeline.naming_failures(phase.data_dir, phase.manifest),
+                self._saving_at_an_interruption(),
+                contextlib.closing(parts.profiler),
+            ):
+                if not is_restored and not self.state.step:
+                    self._evaluate(parts)
+                    self.saver.save()
+                evaluation = self._train_phase(parts)
+                self.saver.save()
+                is_complete = self._is_complete(phase)
+                if is_complete and not evaluation:
+                    # The run was finished already, or ended in a rollback.
+                    evaluation = self._evaluate(parts)
+            totals.append(parts.progress.totals())
+            if is_complete:
+                return _Ending(phase, evaluation, totals)
+
+    def _train_phase(self, parts: PhaseParts) -> dict[str, float]:
+        """Trains to the end of a phase, or of the run if that is earlier.
+
+        Returns:
+          The last evaluation; empty if none was made.
+        """
+        state, phase = self.state, parts.phase
+        evaluation: dict[str, float] = {}
+        if self._is_evaluation_due() and not self._is_evaluated():
+            # An interruption came before it.
+            evaluation = self._evaluate_and_keep(parts)
+        # Going back can lead to a step before this phase.
+        while phase.from_step <= state.step < phase.until_step:
+            if self._is_over(phase):
+                break
+            self.raise_if_asked()
+            earlier_step = state.step
+            self._train_loop(parts)
+            if self._go_back_if_needed(parts):
+                evaluation = {}
+                continue
+            is_last = state.step == phase.until_step or self._is_over(phase)
+            if not is_last and self._is_evaluation_due():
+                # A process that will be killed soon has no time to evaluate.
+                self.raise_if_asked()
+            if is_last or self._is_evaluation_due():
+                evaluation = self._evaluate_and_keep(parts)
+            self.saver.save_if_due(earlier_step)
+        return evaluation
+
+    def _train_loop(self, parts: PhaseParts) -> None:
+        """Trains to the next step at which something else may be due."""
+        step = self.state.step
+        stop = self._next_stop(parts)
+        started = time.perf_counter()
+        with parts.profiler.tracing(step, stop):
+            output = parts.trainer.train(tf.constant(stop - step, tf.int32))
+        parts.progress.report(
+            parts.trainer.last_loop,
+            self.state.step,
+            self.state.clock.seconds_left,
+            output,
+        )
+        memory.add_memory(self.strategy, output)
+        self.log.append("train", output)
+        seconds = time.perf_counter() - started
+        parts.train_summaries.write_summaries(
+            {**output, "steps_per_second": (stop - step) / seconds}
+        )
+        parts.train_summaries.flush()
+
+    def _next_stop(self, parts: PhaseParts) -> int:
+        step, until_step = self.state.step, parts.phase.until_step
+        grids = (
+            self.config.steps_per_loop,
+            self.config.eval_every_steps or until_step,
+        )
+        stops = [until_step, *((step // grid + 1) * grid for grid in grids)]
+        # Steps that are traced are in loops of their own.
+        stops += [border for border in parts.profiler.borders if border > step]
+        return min(stops)
+
+    def _go_back_if_needed(self, parts: PhaseParts) -> bool:
+        """Whether the run went back to its last good checkpoint."""
+        failures = recovery.Recovery(
+            self.config.failures, self.state, self.saver, self.log
+        )
+        if not failures.go_back_if_needed(parts.trainer.last_loop):
+            return False
+        # The phase before may have saved the checkpoint, at its end.
+        if self.state.step >= parts.phase.from_step:
+            self._begin(parts.phase, parts.dataset_start_example)
+        parts.trainer.train_dataset = self._batches(parts.phase)
+        return True
+
+    def _evaluate_and_keep(self, parts: PhaseParts) -> dict[str, float]:
+        evaluation = self._evaluate(parts)
+        self.saver.save_if_best(
+            objectives.total_loss(evaluation),
+            phases.dataset_start(self.plan, parts.phase),
+        )
+        return evaluation
+
+    def _evaluate(self, parts: PhaseParts) -> dict[str, float]:
+        """What the weights reach on the held-out split."""
+        started = time.perf_counter()
+        evaluation = {
+            name: float(value)
+            for name, value in parts.evaluator.evaluate(
+                tf.constant(parts.num_eval_steps, tf.int32)
+            ).items()
+        }
+        seconds = time.perf_counter() - started
+        train_progress.print_evaluation(self.state.step, evaluation)
+        self.log.append("eval", evaluation)
+        parts.eval_summaries.write_summaries(
+            {**evaluation, "steps_per_second": parts.num_eval_steps / seconds}
+        )
+        parts.eval_summaries.flush()
+        return evaluation
+
+    @contextlib.contextmanager
+    def _saving_at_an_interruption(self) -> Iterator[None]:
+        try:
+            yield
+        except interruption.Interrupted as interrupted:
+            self.saver.save()
+            self.saver.close()
+            raise interruption.Interrupted(
+                interrupted.code,
+                f"step {self.state.step} is saved in "
+                f"{self.config.saving.model_dir}",
+            ) from None
+
+    # ------------------------------------------------------------ what is due
+
+    def _is_evaluation_due(self) -> bool:
+        every = self.config.eval_every_steps
+        return bool(every) and self.state.step % every == 0
+
+    def _is_evaluated(self) -> bool:
+        """Whether an evaluation of the present step is in the log."""
+        step = self.state.step
+        return any(record["step"] == step for record in self.log.evaluations())
+
+    def _is_complete(self, phase: phases.Phase) -> bool:
+        is_last_step = self.state.step >= self.config.schedule.total_steps
+        return is_last_step or self._is_over(phase)
+
+    def _is_over(self, phase: phases.Phase) -> bool:
+        """Whether the time is used up, or the held-out loss falls no longer.
+
+        The loss does not fall while updates fail either; recovery.py acts
+        then, and the run is not over.
+        """
+        if self.state.clock.is_over:
+            return True
+        if self.state.bad_steps_in_row.numpy():
+            return False
+        # Losses on another dataset do not compare.
+        since = phases.dataset_start(self.plan, phase)
+        losses = [
+            objectives.total_loss(record)
+            for record in self.log.evaluations()
+            if record["step"] > since or not since
+        ]
+        return is_stopping_early(losses, self.config.early_stopping_patience)
+
+    # ------------------------------------------------------- entering a phase
+
+    def enter(self, phase: phases.Phase) -> PhaseParts:
+        """Makes what the loops of a phase need, from where the state is."""
+        config, state = self.config, self.state
+        self._begin(phase, int(state.num_examples.numpy()))
+        dtype = distribution.compute_dtype(config.devices)
+        bert_trainer = trainer.Trainer(
+            self.strategy,
+            state,
+            self._batches(phase),
+            training_config.update_config(
+                config, phase.global_batch_size, phase.accumulation_steps
+            ),
+        )
+        eval_batches, num_eval_steps = input_pipeline.eval_batches(
+            self.strategy,
+            phase.data_dir,
+            phase.manifest,
+            records.EVAL,
+            phase.global_batch_size,
+        )
+        with self.strategy.scope():
+            bert_evaluator = evaluator.Evaluator(
+                state.bert, eval_batches, dtype=dtype
+            )
+        train_summaries = self._folder(model_directory.TRAIN_SUMMARIES)
+        return PhaseParts(
+            phase=phase,
+            dataset_start_example=int(state.dataset_start.numpy()),
+            trainer=bert_trainer,
+            evaluator=bert_evaluator,
+            num_eval_steps=num_eval_steps,
+            progress=train_progress.TrainProgress(
+                config.schedule.total_steps,
+                phase.manifest.seq_length,
+                self._peak_examples_per_second(phase, dtype),
+            ),
+            profiler=profiling.Profiler(config.trace, train_summaries),
+            train_summaries=self._summaries(train_summaries),
+            eval_summaries=self._summaries(self._folder(_EVAL_SUMMARIES)),
+        )
+
+    def _begin(self, phase: phases.Phase, dataset_start_example: int) -> None:
+        """Does what a phase begins with, once in a run.
+
+        Args:
+          dataset_start_example: examples that the run consumed before it came
+            to the phase's dataset, if that is a new one.
+        """
+        state = self.state
+        if phase.from_step == int(state.phase_start.numpy()):
+            return
+        state.phase_start.assign(phase.from_step)
+        if phase.from_step == phases.dataset_start(self.plan, phase):
+            state.dataset_start.assign(dataset_start_example)
+        if phase.reset_optimizer:
+            optimizer.reset(state.optimizer)
+
+    def _batches(self, phase: phases.Phase) -> tf.distribute.DistributedDataset:
+        """Batches from the example of the dataset that the run has reached."""
+        state = self.state
+        first = int(state.num_examples.numpy() - state.dataset_start.numpy())
+        num_steps = max(0, phase.until_step - state.step)
+        return input_pipeline.train_batches(
+            self.strategy,
+            phase.data_dir,
+            phase.manifest,
+            phase.global_batch_size,
+            self.config.seed,
+            range(first, first + num_steps * phase.global_batch_size),
+            phase.masking,
+        )
+
+    def _peak_examples_per_second(
+        self, phase: phases.Phase, dtype: tf.DType
+    ) -> float | None:
+        """What the accelerators compute at most; None if that is not known."""
+        peak_flops = accelerators.peak_flops(self.strategy, dtype)
+        predicting = phase.masking or phase.manifest
+        return peak_flops and peak_flops / mfu.flops_per_example(
+            self.state.bert.config,
+            phase.manifest.seq_length,
+            predicting.max_predictions_per_seq,
+            bert_model.has_pairs(self.state.bert),
+        )
+
+    def _folder(self, name: str) -> str:
+        return f"{self.config.saving.model_dir}/{name}"
+
+    def _summaries(self, folder: str) -> orbit.utils.SummaryManager:
+        """Writes scalars at the present step, for TensorBoard."""
+        return orbit.utils.SummaryManager(
+            folder, tf.summary.scalar, self.state.optimizer.iterations
+        )
+
+
+def is_stopping_early(losses: Sequence[float], patience: int) -> bool:
+    """Whether the last `patience` losses brought no new minimum.
+
+    Args:
+      losses: of the evaluations of a run, in order.
+      patience: 0 for never.
+    """
+    if not patience or len(losses) <= patience:
+        return False
+    return min(losses[-patience:]) >= min(losses[:-patience])
+
+
+# ------------------------------------------------------- what a run tells
+
+
+def _announce(
+    config: training_config.TrainingConfig,
+    plan: Sequence[phases.Phase],
+    state: train_state.TrainState,
+    strategy: tf.distribute.Strategy,
+) -> None:
+    """Prints what is trained, on what, and where it begins."""
+    bert = state.bert
+    print(
+        f"{type(bert).__name__}: {bert.config.num_hidden_layers} layers, "
+        f"hidden {bert.config.hidden_size}, "
+        f"vocabulary {bert.config.vocab_size:,}, "
+        f"{bert.num_parameters():,} parameters, on "
+        f"{strategy.num_replicas_in_sync} x {config.devices.precision}"
+    )
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        _announce_attention(bert.config, plan)
+    for phase in plan:
+        num_examples = phase.manifest.splits[records.TRAIN].num_examples
+        num_steps = phase.until_step - phase.from_step
+        num_epochs = num_steps * phase.global_batch_size / num_examples
+        print(
+            f"steps {phase.from_step:,} to {phase.until_step:,}: "
+            f"{num_examples:,} examples of {phase.manifest.seq_length} tokens, "
+            f"{phase.global_batch_size} a step = {num_epochs:.1f} epochs"
+        )
+    print(
+        f"resuming at step {state.step:,}"
+        if state.step
+        else "beginning at step 0",
+        flush=True,
+    )
+
+
+def _announce_attention(
+    bert_config: transformers.BertConfig, plan: Sequence[phases.Phase]
+) -> None:
+    """Says where a TPU computes attention without the kernel."""
+    heads = bert_config.num_attention_heads
+    for seq_length in sorted({phase.manifest.seq_length for phase in plan}):
+        obstacle = attention_kernel.obstacle(
+            seq_length, heads, bert_config.hidden_size // heads
+        )
+        if obstacle:
+            print(
+                f"rows of {seq_length}: plain attention, which takes more "
+                f"memory, since {obstacle}."
+            )
+
+
+def _results(
+    state: train_state.TrainState,
+    log: metrics_log.MetricsLog,
+    ending: _Ending,
+    watch: console.Stopwatch,
+) -> Results:
+    phase = ending.phase
+    held_out = input_pipeline.host_batches(
+        phase.data_dir, phase.manifest, records.EVAL
+    )
+    return Results(
+        step=state.step,
+        start=_evaluation_at_the_start(log),
+        end=ending.evaluation,
+        unigram_entropy=evaluator.unigram_entropy(
+            held_out, phase.manifest.vocab_size
+        ),
+        num_examples=int(state.num_examples.numpy()),
+        num_predictions=int(state.num_predictions.numpy()),
+        **train_progress.summarize(ending.totals),
+        seconds=round(watch.seconds, 3),
+        peak_memory_bytes=memory.peak_memory_bytes(),
+    )
+
+
+def _evaluation_at_the_start(
+    log: metrics_log.MetricsLog,
+) -> dict[str, float] | None:
+    """The evaluation before the first step, if it is still in the log."""
+    for record in log.records:
+        if record["kind"] == "eval" and not record["num_examples"]:
+            return {
+                name: value
+                for name, value in record.items()
+                if name not in ("kind", "step", "num_examples")
+            }
+    return None
