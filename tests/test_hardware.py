@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from bert_pretrain.telemetry import memory, mfu
+from bert_pretrain.telemetry import accelerators, memory
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from bert_pretrain.telemetry import memory, mfu
     ],
 )
 def test_a_tpu_is_recognized_by_its_type(accelerator_type, name):
-    kind = mfu.find_tpu(accelerator_type)
+    kind = accelerators.find_tpu(accelerator_type)
     assert (kind and kind.name) == name
 
 
@@ -45,7 +45,7 @@ def test_a_tpu_is_recognized_by_its_type(accelerator_type, name):
     ],
 )
 def test_a_gpu_is_recognized_by_its_name(device_name, name):
-    kind = mfu.find_gpu(device_name)
+    kind = accelerators.find_gpu(device_name)
     assert (kind and kind.name) == name
 
 
@@ -60,9 +60,9 @@ def test_the_peak_counts_chips_and_not_replicas(monkeypatch):
     for kind, peak in ("v3-8", 4 * 123e12), ("v5litepod-8", 8 * 197e12):
         monkeypatch.setenv("TPU_ACCELERATOR_TYPE", kind)
         for dtype in tf.bfloat16, tf.float32:
-            assert mfu.peak_flops(TPUStrategy(), dtype) == peak
+            assert accelerators.peak_flops(TPUStrategy(), dtype) == peak
     monkeypatch.delenv("TPU_ACCELERATOR_TYPE")
-    assert mfu.peak_flops(TPUStrategy(), tf.bfloat16) is None
+    assert accelerators.peak_flops(TPUStrategy(), tf.bfloat16) is None
 
 
 def test_the_peak_of_a_gpu_depends_on_the_precision(monkeypatch):
@@ -71,14 +71,16 @@ def test_the_peak_of_a_gpu_depends_on_the_precision(monkeypatch):
         ("NVIDIA A100-SXM4-40GB", 312e12, 156e12),
         ("Tesla T4", None, 8.1e12),
     ):
-        monkeypatch.setattr(mfu, "_gpu_names", lambda name=name: [name])
-        assert mfu.peak_flops(strategy, tf.bfloat16) == bfloat16
-        assert mfu.peak_flops(strategy, tf.float32) == float32
+        monkeypatch.setattr(
+            accelerators, "_gpu_names", lambda name=name: [name]
+        )
+        assert accelerators.peak_flops(strategy, tf.bfloat16) == bfloat16
+        assert accelerators.peak_flops(strategy, tf.float32) == float32
 
 
 def test_a_cpu_has_no_known_peak_and_no_memory_of_its_own():
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
-    assert mfu.peak_flops(strategy, tf.float32) is None
+    assert accelerators.peak_flops(strategy, tf.float32) is None
     assert memory.device_memory_bytes(strategy) is None
 
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from bert_pretrain import errors
-from bert_pretrain.telemetry import mfu
+from bert_pretrain.telemetry import accelerators
 
 # The sizes that Google offers, in chips (docs.cloud.google.com/tpu/docs/{v2,v3,
 # v4,v5e,v5p,v6e}, "Configurations"). Chips of v4 and v5p are connected in three
@@ -38,7 +38,7 @@ class Slice:
     """Connected chips, as libtpu describes them."""
 
     accelerator_type: str
-    kind: mfu.TPU
+    kind: accelerators.TPU
     num_chips: int
     topology: str  # such as v5e:2x4
     topology_options: dict[str, Any]  # for jax's `get_topology_desc`
@@ -77,7 +77,7 @@ def find(accelerator_type: str) -> Slice:
     Raises:
       UserError: if there is no such kind of TPU, or no slice of this size.
     """
-    kind = mfu.find_tpu(accelerator_type)
+    kind = accelerators.find_tpu(accelerator_type)
     if kind is None:
         raise errors.UserError(
             f"--accelerator_type={accelerator_type} is not a kind of TPU with "

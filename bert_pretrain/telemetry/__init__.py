@@ -1,1 +1,1 @@
-"""What a run tells about itself: on the console, in its log, in figures."""
+"""Reports of a run: console output, logs, figures and hardware numbers."""

@@ -1,13 +1,16 @@
-"""A run's curves: what its log says, and figures of it.
+"""Figures with the curves of runs, from their logs.
 
-A log may be of a run in progress: whatever is not there yet is not drawn.
+A run may be in progress. The figures leave out values that do not exist yet.
 """
 
 import dataclasses
 import io
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
+import matplotlib.axes
 import matplotlib.figure
 import matplotlib.lines
 import matplotlib.ticker
@@ -20,30 +23,40 @@ from bert_pretrain.telemetry import metrics_log
 
 @dataclasses.dataclass(frozen=True)
 class RunCurves:
-    """What a model directory holds about a run."""
+    """The log of a run, and other values from its model directory."""
 
     name: str
-    records: list  # of metrics.jsonl
-    phase_starts: list  # the steps at which later phases begin
-    unigram_entropy: float | None  # known when the run is complete
+    records: list[dict[str, Any]]  # of metrics.jsonl
+    phase_starts: list[int]  # the steps at which later phases begin
+    unigram_entropy: float | None  # None until the run is complete
 
-    def curve(self, kind, name, scale=1.0):
-        """(steps, values) of the records that have one."""
+    def curve(
+        self, kind: str, name: str, scale: float = 1.0
+    ) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """(steps, values) of the records that contain a value.
+
+        Args:
+          kind: of the records, "train" or "eval".
+          name: of the value.
+          scale: a factor for all values.
+        """
         points = [
             (record["step"], scale * record[name])
             for record in self.records
             if record["kind"] == kind and record.get(name) is not None
         ]
-        return tuple(zip(*points, strict=True)) or ((), ())
+        steps = tuple(step for step, _ in points)
+        return steps, tuple(value for _, value in points)
 
     @property
-    def rollbacks(self):
+    def rollbacks(self) -> list[int]:
+        """The steps at which the run went back."""
         return [r["step"] for r in self.records if r["kind"] == "rollback"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A curve, and how it is told from the others of its panel."""
+    """A curve, and how it looks in its panel."""
 
     label: str
     name: str
@@ -51,8 +64,10 @@ class Line:
     scale: float = 1.0
 
     @property
-    def style(self):
-        # Evaluations may be few: a line between two would tell a story.
+    def style(self) -> dict[str, Any]:
+        """Arguments for matplotlib's `plot`."""
+        # There may be few evaluations. A line between two of them would show
+        # values that nobody has measured.
         return (
             {"marker": "o", "markersize": 4, "linestyle": "none"}
             if self.kind == "eval"
@@ -62,16 +77,16 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """Curves that share a unit."""
+    """Curves with the same unit."""
 
     title: str
     lines: tuple[Line, ...]
     is_log: bool = False
-    is_share: bool = False
+    is_share: bool = False  # of 1, shown in percent
     starts_at_zero: bool = False
 
 
-def _trained_and_held_out(name):
+def _trained_and_held_out(name: str) -> tuple[Line, ...]:
     return Line("training", name), Line("held out", name, "eval")
 
 
@@ -133,14 +148,14 @@ _PANELS = (
 )
 _NUM_COLUMNS = 2
 _PANEL_INCHES = 5.6, 2.7
-_COLORS = matplotlib.colormaps["tab10"].colors
+_COLORS = [matplotlib.colormaps["tab10"](i) for i in range(10)]
 
 
-def read(model_dirs):
-    """The `Run`s of model directories, under names that differ.
+def read(model_dirs: Sequence[str]) -> list[RunCurves]:
+    """Reads runs and gives each of them a different name.
 
     Raises:
-      UserError: if one of them holds no log.
+      UserError: if a model directory holds no log.
     """
     return [
         _read(model_dir, name)
@@ -148,11 +163,11 @@ def read(model_dirs):
     ]
 
 
-def draw(runs):
-    """A figure with a panel for each unit.
+def draw(runs: Sequence[RunCurves]) -> matplotlib.figure.Figure:
+    """Draws a figure with a panel for each unit.
 
-    Colours tell the curves of one run apart. Of several runs, each has a
-    colour and they share the panels, so that the same things lie together.
+    For one run, each curve of a panel has a colour. For several runs, each
+    run has a colour, and the panels show all runs.
     """
     panels = [panel for panel in _PANELS if _lines(panel, runs)]
     num_rows = -(-len(panels) // _NUM_COLUMNS)
@@ -168,7 +183,7 @@ def draw(runs):
             _draw_one(axes, panel, runs[0])
         else:
             _draw_several(axes, panel, runs)
-        _dress(axes, panel)
+        _format(axes, panel)
     if len(runs) == 1:
         figure.suptitle(runs[0].name)
     else:
@@ -184,26 +199,25 @@ def draw(runs):
     return figure
 
 
-def write_png(figure, path):
-    """Writes a figure to a path that may be on gs://."""
+def write_png(figure: matplotlib.figure.Figure, path: str) -> None:
+    """Writes a figure to a local path or a path on gs://."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     files.write_bytes(path, buffer.getvalue())
 
 
-def _read(model_dir, name):
+def _read(model_dir: str, name: str) -> RunCurves:
     log_path = f"{model_dir}/{model_directory.LOG_NAME}"
     with errors.naming(log_path):
         if not tf.io.gfile.exists(log_path):
             raise errors.UserError(
-                f"{log_path}: no such file; --model_dir is the folder of a "
-                "training run that has begun."
+                f"{log_path}: no such file; give the folder of a training "
+                "run that has begun as --model_dir."
             )
     records = metrics_log.read(log_path)
     if not records:
         raise errors.UserError(
-            f"{log_path}: nothing is logged yet; wait for the end of the "
-            "first loop."
+            f"{log_path}: the log is empty; wait for the end of the first loop."
         )
     config = _read_if_there(f"{model_dir}/{model_directory.TRAIN_CONFIG_NAME}")
     results = _read_if_there(
@@ -217,22 +231,22 @@ def _read(model_dir, name):
     )
 
 
-def _read_if_there(path):
+def _read_if_there(path: str) -> dict[str, Any]:
     return files.read_json(path) if tf.io.gfile.exists(path) else {}
 
 
-def _names(model_dirs):
-    """The ends of the paths, as long as it takes to make them differ."""
-    parts = [path.rstrip("/").split("/") for path in model_dirs]
-    for num_parts in range(1, max(map(len, parts))):
-        names = ["/".join(path[-num_parts:]) for path in parts]
+def _names(model_dirs: Sequence[str]) -> list[str]:
+    """The shortest ends of the paths that all differ."""
+    paths = [path.rstrip("/").split("/") for path in model_dirs]
+    for num_folders in range(1, max(map(len, paths))):
+        names = ["/".join(path[-num_folders:]) for path in paths]
         if len(set(names)) == len(names):
             return names
     return list(model_dirs)
 
 
-def _lines(panel, runs):
-    """What there is to draw in a panel."""
+def _lines(panel: Panel, runs: Sequence[RunCurves]) -> list[Line]:
+    """The lines of a panel for which a run has values."""
     return [
         line
         for line in panel.lines
@@ -240,7 +254,52 @@ def _lines(panel, runs):
     ]
 
 
-def _dress(axes, panel):
+def _draw_one(axes: matplotlib.axes.Axes, panel: Panel, run: RunCurves) -> None:
+    """Draws a panel of one run, with its phases and rollbacks."""
+    for line, color in zip(panel.lines, _COLORS, strict=False):
+        steps, values = run.curve(line.kind, line.name, line.scale)
+        if steps:
+            axes.plot(
+                steps, values, label=line.label, color=color, **line.style
+            )
+    if panel.title == _LOSS and run.unigram_entropy is not None:
+        axes.axhline(
+            run.unigram_entropy,
+            color="gray",
+            linestyle="--",
+            linewidth=1,
+            label="unigram entropy",
+        )
+    borders = [(step, "gray") for step in run.phase_starts]
+    borders += [(step, "red") for step in run.rollbacks]
+    for step, border_color in borders:
+        axes.axvline(step, color=border_color, linestyle=":", linewidth=1)
+
+
+def _draw_several(
+    axes: matplotlib.axes.Axes, panel: Panel, runs: Sequence[RunCurves]
+) -> None:
+    """Draws a panel of several runs."""
+    for line, dashes in zip(_lines(panel, runs), ("-", "--"), strict=False):
+        for run, color in zip(runs, itertools.cycle(_COLORS)):
+            axes.plot(
+                *run.curve(line.kind, line.name, line.scale),
+                color=color,
+                **{"linestyle": dashes, **line.style},
+            )
+        # The panel's legend explains the dashes. The figure's legend explains
+        # the colours.
+        axes.plot(
+            [],
+            [],
+            label=line.label,
+            color="gray",
+            **{"linestyle": dashes, **line.style},
+        )
+
+
+def _format(axes: matplotlib.axes.Axes, panel: Panel) -> None:
+    """Sets titles, scales and the legend of a panel."""
     axes.set_title(panel.title, fontsize="medium", loc="left")
     axes.set_xlabel("step", fontsize="small")
     axes.grid(alpha=0.25)
@@ -259,41 +318,3 @@ def _dress(axes, panel):
     if panel.starts_at_zero:
         axes.set_ylim(0, 1.1 * (axes.dataLim.y1 or 1))
     axes.legend(fontsize="small", frameon=False)
-
-
-def _draw_one(axes, panel, run):
-    for line, color in zip(panel.lines, _COLORS, strict=False):
-        steps, values = run.curve(line.kind, line.name, line.scale)
-        if steps:
-            axes.plot(
-                steps, values, label=line.label, color=color, **line.style
-            )
-    if panel.title == _LOSS and run.unigram_entropy is not None:
-        axes.axhline(
-            run.unigram_entropy,
-            color="gray",
-            linestyle="--",
-            linewidth=1,
-            label="unigram entropy",
-        )
-    for steps, color in (run.phase_starts, "gray"), (run.rollbacks, "red"):
-        for step in steps:
-            axes.axvline(step, color=color, linestyle=":", linewidth=1)
-
-
-def _draw_several(axes, panel, runs):
-    for line, dashes in zip(_lines(panel, runs), ("-", "--"), strict=False):
-        for run, color in zip(runs, itertools.cycle(_COLORS)):
-            axes.plot(
-                *run.curve(line.kind, line.name, line.scale),
-                color=color,
-                **{"linestyle": dashes, **line.style},
-            )
-        # What the dashes mean; the colours are told once for all panels.
-        axes.plot(
-            [],
-            [],
-            label=line.label,
-            color="gray",
-            **{"linestyle": dashes, **line.style},
-        )

@@ -1,35 +1,62 @@
-"""The log of a run: a JSON line for each loop, evaluation and rollback."""
+"""The log of a run: a JSON line for each loop, evaluation and rollback.
+
+A line has the kind, the step, the number of examples that the run had
+consumed, and the values. A value that is not finite becomes null.
+"""
 
 import json
 import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import tensorflow as tf
 
 from bert_pretrain import errors, files
 
 
+class State(Protocol):
+    """The state of a run, see `train_state.TrainState`."""
+
+    @property
+    def step(self) -> int:
+        """Number of updates so far."""
+
+    @property
+    def num_examples(self) -> tf.Variable:
+        """Examples that the run has consumed."""
+
+
 class MetricsLog:
-    """The log of a run: a line for each loop, evaluation and rollback.
+    """Writes the log of a run, and keeps its records."""
 
-    A line has the kind, the step, the number of examples that the run had
-    consumed, and the values; what is not a number is null.
-    """
-
-    def __init__(self, path, state, follow=lambda record: None):
+    def __init__(
+        self,
+        path: str,
+        state: State,
+        follow: Callable[[dict[str, Any]], None] = lambda record: None,
+    ) -> None:
         """Prepares it.
 
         Args:
-          follow: gets each line that is added.
+          path: of the file.
+          state: of the run.
+          follow: is called with each record that is added.
         """
         self._path = path
         self._state = state
         self._follow = follow
-        self._records = []
+        self._records: list[dict[str, Any]] = []
 
-    def resume(self, is_restored):
-        """Forgets what is logged of steps that have to be done again.
+    def resume(self, is_restored: bool) -> None:
+        """Removes the records of steps that will be done again.
 
-        Their examples tell: unlike the step, their number never goes back.
+        These are the records with more examples than the state has consumed.
+        The number of examples never decreases in a run, but the step does, in
+        a rollback.
+
+        Args:
+          is_restored: whether the state comes from a checkpoint. If not, all
+            records are removed.
         """
         self._records = []
         num_examples = int(self._state.num_examples.numpy())
@@ -41,9 +68,9 @@ class MetricsLog:
             ]
         files.write_text(self._path, "".join(map(_json_line, self._records)))
 
-    def append(self, kind, values):
-        """Adds a line, unless there is one of this kind and place."""
-        record = {
+    def append(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Adds a record, unless one of this kind, step and example exists."""
+        record: dict[str, Any] = {
             "kind": kind,
             "step": self._state.step,
             "num_examples": int(self._state.num_examples.numpy()),
@@ -59,21 +86,17 @@ class MetricsLog:
                 file.write(_json_line(record))
         self._follow(record)
 
-    def action(self, kind):
-        """An `orbit.Action` that adds a line of its output."""
-        return lambda output: self.append(kind, output)
-
     @property
-    def records(self):
-        """What is logged, in order."""
+    def records(self) -> tuple[dict[str, Any], ...]:
+        """All records, in order."""
         return tuple(self._records)
 
-    def evaluations(self):
-        """The records of evaluations that led to the present step.
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The evaluations up to the present step, in order.
 
-        Those of steps that the run has gone back over are not among them.
+        Evaluations of steps that a rollback has undone are left out.
         """
-        found = []
+        found: list[dict[str, Any]] = []
         for record in self._records:
             if record["kind"] == "eval":
                 found = [old for old in found if old["step"] < record["step"]]
@@ -81,16 +104,16 @@ class MetricsLog:
         return [old for old in found if old["step"] <= self._state.step]
 
 
-def read(path):
-    """The records of a `MetricsLog`, up to the first line that is torn."""
+def read(path: str) -> list[dict[str, Any]]:
+    """Reads the records of a log, up to the first incomplete line."""
     records = []
     for line in files.read_text(path).splitlines():
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:
-            break  # Its writer was killed, or is writing.
+            break  # The writer was killed, or is still writing.
     return records
 
 
-def _json_line(record):
+def _json_line(record: Mapping[str, Any]) -> str:
     return json.dumps(record) + "\n"

@@ -1,7 +1,7 @@
-"""The log of a run, sent to Weights & Biases (https://docs.wandb.ai).
+"""Sends the log of a run to Weights & Biases (https://docs.wandb.ai).
 
-Whether it is online, offline or off, who logs in, and at which address, is
-W&B's own to know, from its environment variables and `wandb login`.
+The environment variables of W&B and `wandb login` determine the mode (online,
+offline or off), the account and the server.
 """
 
 import contextlib
@@ -9,21 +9,26 @@ import dataclasses
 import functools
 import os
 import secrets
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from bert_pretrain import errors, files, options
 
-# In the model directory, so that a run that resumes is the same one there.
+# The file is in the model directory, so that a run that resumes is the same
+# run in W&B.
 RUN_ID_NAME = "wandb_run_id.txt"
 _INSTALL = "pip install -c constraints.txt -e '.[wandb]'"
-_PLACE = ("kind", "step")
+_NOT_VALUES = ("kind", "step")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WandbConfig(options.Options):
+    """Whether the log is sent to W&B, and to which project."""
+
     wandb: str = options.option(
-        "The Weights & Biases project to log to; none if not given. "
+        "The Weights & Biases project to log to; without it, nothing is sent. "
         "WANDB_MODE=offline keeps the log for `wandb sync`.",
         "",
         changes_result=False,
@@ -31,14 +36,21 @@ class WandbConfig(options.Options):
 
 
 @contextlib.contextmanager
-def following(config, model_dir, run_config):
-    """Yields what sends a record of `metrics_log.MetricsLog` on.
+def following(
+    config: WandbConfig, model_dir: str, run_config: dict[str, Any]
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Starts a run in W&B, and ends it with the block.
 
     Args:
+      config: the project.
+      model_dir: the folder of the run, whose name is the run's name in W&B.
       run_config: the run's options, as plain values.
 
+    Yields:
+      A function that sends a record of `metrics_log.MetricsLog`.
+
     Raises:
-      UserError: if W&B is not installed, or does not let us in.
+      UserError: if W&B is not installed, or the login fails.
     """
     if not config.wandb:
         yield lambda record: None
@@ -47,12 +59,17 @@ def following(config, model_dir, run_config):
     try:
         yield _Sender(run)
     except BaseException:
-        run.finish(exit_code=1)  # not complete; it may be resumed
+        run.finish(exit_code=1)  # The run is incomplete; it may resume.
         raise
     run.finish()
 
 
-def _start(project, model_dir, run_config):
+def _start(project: str, model_dir: str, run_config: dict[str, Any]) -> Any:
+    """Starts or resumes a run in W&B, offline if W&B does not answer.
+
+    Returns:
+      The `wandb.Run`.
+    """
     try:
         import wandb
     except ImportError as error:
@@ -67,21 +84,21 @@ def _start(project, model_dir, run_config):
         id=_run_id(model_dir),
         resume="allow",
         config=run_config,
-        # It writes to local files only; else it takes WANDB_DIR.
+        # W&B writes only local files. Without a folder it uses WANDB_DIR.
         dir=None if "://" in model_dir else model_dir,
         reinit="create_new",
-        # The address of a repository may hold a password.
+        # The address of a git repository may contain a password.
         settings=wandb.Settings(console="off", disable_git=True),
     )
     try:
         return begin()
-    except (wandb.UsageError, wandb.errors.AuthenticationError) as error:
+    except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
         raise errors.UserError(
             f"--wandb={project}: {str(error).rstrip('.')}; run wandb login, or "
             "set WANDB_MODE=offline."
         ) from error
-    except wandb.CommError as error:
-        # What restarts at night must not wait for somebody else's machine.
+    except wandb.errors.CommError as error:
+        # A run that restarts at night must not depend on W&B's server.
         errors.warn(
             f"W&B does not answer ({' '.join(str(error).split())}); "
             "the log is kept for `wandb sync`."
@@ -89,7 +106,8 @@ def _start(project, model_dir, run_config):
         return begin(mode="offline")
 
 
-def _run_id(model_dir):
+def _run_id(model_dir: str) -> str:
+    """The run's id in W&B, which is made at the first call."""
     path = f"{model_dir}/{RUN_ID_NAME}"
     if not tf.io.gfile.exists(path):
         files.write_text(path, secrets.token_hex(8))
@@ -97,26 +115,26 @@ def _run_id(model_dir):
 
 
 class _Sender:
-    """Sends records, until one cannot be sent."""
+    """Sends records until one cannot be sent."""
 
-    def __init__(self, run):
+    def __init__(self, run: Any) -> None:
         self._run = run
         self._is_broken = False
 
-    def __call__(self, record):
-        # W&B takes no step again: what is done again after a crash is the
-        # same, and of what is done again after a rollback the new steps only
-        # are told.
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        # W&B does not accept a step twice. After a crash the repeated steps
+        # have the same values. After a rollback they have other values; W&B
+        # gets only the steps after the repeated ones.
         if self._is_broken or record["step"] < self._run.step:
             return
         values = {
             f"{record['kind']}/{name}": value
             for name, value in record.items()
-            if name not in _PLACE and value is not None
+            if name not in _NOT_VALUES and value is not None
         }
         try:
             self._run.log(values, step=record["step"])
-        # All errors: a run of days must not end because a log of it does.
+        # Any error: a failure of W&B must not end a run of days.
         except Exception as error:
             self._is_broken = True
             errors.warn(
