@@ -1,10 +1,12 @@
-"""Prints what a run made, where it lies, and what it reached.
+"""Prints the results of a run, and the folders that hold its files.
 
 python -m bert_pretrain.summary --data_dir=… --model_dir=… --export_dir=…
 """
 
 import dataclasses
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from bert_pretrain import files, options
 from bert_pretrain.checkpoints import model_directory
@@ -14,12 +16,15 @@ from bert_pretrain.telemetry import console
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SummaryConfig(options.Options):
+    """The folders of a run."""
+
     data_dir: str = options.option("Folder of the records.")
     model_dir: str = options.option("Folder of the training run.")
     export_dir: str = options.option("Folder of the exported model.")
 
 
-def main(config):
+def main(config: SummaryConfig) -> None:
+    """Prints the summary of a finished run."""
     manifest = manifests.read(config.data_dir)
     trained = files.read_json(
         f"{config.model_dir}/{model_directory.TRAIN_RESULTS_NAME}"
@@ -41,21 +46,33 @@ def main(config):
         ("peak memory", f"{trained['peak_memory_bytes'] / 1e9:.2f} GB"),
     ]
     if trained["start"]:
-        rows.append(_reached("validation, step 0", trained["start"], trained))
-    rows.append(_reached("validation, end", trained["end"], trained))
-    for split, numbers in evaluated.items():
-        rows.append(_reached(f"{split} split", numbers, numbers))
+        rows.append(
+            _metrics_row("validation, step 0", trained["start"], trained)
+        )
+    rows.append(_metrics_row("validation, end", trained["end"], trained))
+    for split, results in evaluated.items():
+        rows.append(_metrics_row(f"{split} split", results, results))
     console.print_table("What the run made and reached", rows, sys.stdout)
 
 
-def _reached(name, numbers, entropy_of):
-    """A row with the loss beside the entropy that it has to be below."""
+def _metrics_row(
+    name: str, metrics: Mapping[str, float], results: Mapping[str, Any]
+) -> tuple[str, str]:
+    """A row with the loss and the unigram entropy.
+
+    The loss of a model that has learned to read is below this entropy.
+
+    Args:
+      name: of the row.
+      metrics: of an evaluation.
+      results: hold the unigram entropy of the same records.
+    """
     text = (
-        f"loss {numbers['masked_lm_loss']:.3f} nats "
-        f"(unigram entropy {entropy_of['unigram_entropy']:.3f}), "
-        f"accuracy {numbers['masked_lm_accuracy']:.1%}"
+        f"loss {metrics['masked_lm_loss']:.3f} nats "
+        f"(unigram entropy {results['unigram_entropy']:.3f}), "
+        f"accuracy {metrics['masked_lm_accuracy']:.1%}"
     )
-    if (accuracy := numbers.get("next_sentence_accuracy")) is not None:
+    if (accuracy := metrics.get("next_sentence_accuracy")) is not None:
         text += f", next sentence {accuracy:.1%}"
     return name, text
 

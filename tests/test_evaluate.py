@@ -9,7 +9,7 @@ from bert_pretrain import errors, evaluate, train
 from bert_pretrain.checkpoints import checkpoint_saver, model_directory
 from bert_pretrain.data import manifests
 from bert_pretrain.model import bert_model
-from bert_pretrain.training import schedule, training_config
+from bert_pretrain.training import evaluation, schedule, training_config
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def test_it_repeats_the_numbers_at_the_end_of_training(trained, capsys):
     model_dir = trained.saving.model_dir
     # The last step is the best, because it is the only one that is evaluated.
     for split, checkpoint in ("validation", "best"), ("test", "newest"):
-        evaluate.evaluate(
-            evaluate.Config(
+        evaluate.main(
+            evaluation.EvaluateConfig(
                 data_dir=trained.data_dir,
                 model_dir=model_dir,
                 split=split,
@@ -81,8 +81,8 @@ def test_records_that_do_not_fit_are_refused(
     trained, make_dataset, options_of_set, message
 ):
     with pytest.raises(errors.UserError, match=message):
-        evaluate.evaluate(
-            evaluate.Config(
+        evaluation.evaluate(
+            evaluation.EvaluateConfig(
                 data_dir=make_dataset("other", **options_of_set),
                 split="test",
                 model_dir=trained.saving.model_dir,

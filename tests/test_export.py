@@ -13,8 +13,8 @@ import safetensors.numpy
 import tensorflow as tf
 import transformers
 
-from bert_pretrain import errors, export, files
-from bert_pretrain.checkpoints import trained_model
+from bert_pretrain import errors, files
+from bert_pretrain.checkpoints import exporting, trained_model
 from bert_pretrain.data import vocabulary
 from bert_pretrain.model import bert_model, weights
 
@@ -48,7 +48,7 @@ def small_bert(architecture="BertForMaskedLM", seed=0):
 def exported(request, tmp_path):
     """A model, and the folder that it was exported to."""
     bert = small_bert(request.param)
-    export.export(
+    exporting.write(
         trained_model.TrainedModel(
             bert=bert, vocabulary=VOCAB, step=7, train_config={}
         ),
@@ -197,7 +197,7 @@ def test_a_cased_vocabulary_keeps_capitals_and_accents(tmp_path):
     vocab = vocabulary.Vocabulary(
         (*vocabulary.SPECIAL_TOKENS, "Café", "cafe"), is_lower_case=False
     )
-    export.export(
+    exporting.write(
         trained_model.TrainedModel(
             bert=small_bert(), vocabulary=vocab, step=0, train_config={}
         ),
@@ -219,7 +219,7 @@ def test_an_incomplete_export_has_no_config(tmp_path, monkeypatch):
             copy(source, target),
         ),
     )
-    export.export(
+    exporting.write(
         trained_model.TrainedModel(
             bert=small_bert(), vocabulary=VOCAB, step=0, train_config={}
         ),

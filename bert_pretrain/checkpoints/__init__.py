@@ -1,1 +1,1 @@
-"""The model directory of a run: checkpoints, saved and restored."""
+"""The model directory of a run: saves, restores and exports a model."""

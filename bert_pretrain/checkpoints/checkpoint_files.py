@@ -1,100 +1,106 @@
-"""The files of a checkpoint: which belong to it, and whether they are whole.
+"""The files of a checkpoint, and the check that they are complete.
 
-    ckpt-N.*       model, optimizer, examples consumed, after N steps
-    ckpt-N.json    what those files must be; written last of them
+    ckpt-N.*       the state of the run after N steps
+    ckpt-N.json    sizes and hashes of these files; written last
 
-A checkpoint without its JSON file, or that differs from what this file says,
-is torn: it is never read.
+A checkpoint is torn if its JSON file is missing or does not match the other
+files. A torn checkpoint is never read.
 """
 
 import contextlib
 import re
+from collections.abc import Collection, Iterator
+from typing import Any
 
 import tensorflow as tf
 
 from bert_pretrain import errors, files
 
-NAME = re.compile(r"ckpt-(\d+)[._]")
+_NAME = re.compile(r"ckpt-(\d+)[._]")
 
 
-def list_whole(folder, warn=False):
-    """(path, what its JSON file says) of whole checkpoints, newest first."""
-    steps = {int(NAME.match(name)[1]) for name in list_names(folder)}
-    for step in sorted(steps, reverse=True):
+def list_whole(
+    folder: str, warn: bool = False
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields whole checkpoints, newest first.
+
+    Args:
+      folder: that holds the checkpoints.
+      warn: whether a torn checkpoint causes a warning.
+
+    Yields:
+      (path without ending, content of the JSON file).
+
+    Raises:
+      UserError: if a file cannot be read now, but perhaps later.
+    """
+    for step in sorted(list_steps(folder), reverse=True):
         path = f"{folder}/ckpt-{step}"
         try:
             yield path, _read_facts(path)
         except errors.UserError as error:
             if errors.is_transient(error):
-                raise  # It may be whole all the same.
+                raise  # The checkpoint may be whole.
             if warn:
-                errors.warn(f"{error} The one before is used.")
+                errors.warn(f"{error} An earlier checkpoint is used.")
 
 
-def _read_facts(path):
-    """What the JSON file of a checkpoint says.
-
-    Raises:
-      UserError: if the checkpoint is torn.
-    """
-    if not tf.io.gfile.exists(f"{path}.json"):
-        raise errors.UserError(
-            f"{path} is not a whole checkpoint: the process that wrote it "
-            "ended before."
-        )
-    facts = files.read_json(f"{path}.json")
-    for name, expected in facts["files"].items():
-        part = f"{path.rpartition('/')[0]}/{name}"
-        actual = files.size(part)
-        if actual != expected["bytes"]:
-            raise errors.UserError(
-                f"{part}: this checkpoint is torn, {actual:,} of "
-                f"{expected['bytes']:,} bytes."
-            )
-        if "sha256" in expected and files.sha256(part) != expected["sha256"]:
-            raise errors.UserError(
-                f"{part}: this checkpoint is torn, its sha256 is another one."
-            )
-    return facts
+def list_steps(folder: str) -> set[int]:
+    """The steps of all checkpoints, whole or not."""
+    return {_step_of(name) for name in list_names(folder)}
 
 
-def finish(path, facts, keep):
-    """Declares a checkpoint whole, and removes others but for `keep`.
+def list_names(folder: str) -> list[str]:
+    """Names of files and folders that belong to checkpoints."""
+    if not tf.io.gfile.exists(folder):
+        return []
+    names = (name.rstrip("/") for name in tf.io.gfile.listdir(folder))
+    return [name for name in names if _NAME.match(name)]
 
-    One to go back to stays in any case.
+
+def finish(path: str, facts: dict[str, Any], keep: int) -> None:
+    """Declares a checkpoint whole, and removes old checkpoints.
+
+    Args:
+      path: of the checkpoint, without ending.
+      facts: goes into its JSON file; "step" and "bad_steps_in_row" at least.
+      keep: so many of the newest checkpoints stay. The newest checkpoint
+        without bad steps stays too, so that a run can go back to it.
     """
     folder, _, name = path.rpartition("/")
-    described = {}
-    for part in list_names(folder):
-        if part.startswith(f"{name}."):
-            described[part] = {"bytes": files.size(f"{folder}/{part}")}
-    # The index holds the checksums of all the values, which are compared
-    # when they are read.
+    described: dict[str, dict[str, int | str]] = {
+        file_name: {"bytes": files.size(f"{folder}/{file_name}")}
+        for file_name in list_names(folder)
+        if file_name.startswith(f"{name}.")
+    }
+    # The index holds checksums of all values. TensorFlow compares them when
+    # it reads the values.
     described[f"{name}.index"]["sha256"] = files.sha256(f"{path}.index")
     files.write_json(f"{path}.json", facts | {"files": described})
-    # For tools that look for TensorFlow's own file; we do not read it.
+    # Some tools look for TensorFlow's own file. This project does not read it.
     files.write_text(
         f"{folder}/checkpoint", f'model_checkpoint_path: "{name}"\n'
     )
     whole = [
         old for _, old in list_whole(folder) if old["step"] != facts["step"]
     ]
-    # This one first: a better one may be of an earlier step, after going back.
+    # The new checkpoint comes first. After a rollback its step can be smaller
+    # than that of an older checkpoint.
     newest = [facts, *whole]
     good = [old for old in newest if not old["bad_steps_in_row"]]
     kept = {old["step"] for old in (*newest[:keep], *good[:1])}
-    steps = {int(NAME.match(name)[1]) for name in list_names(folder)}
-    remove(folder, steps - kept)
+    remove(folder, list_steps(folder) - kept)
 
 
-def remove(folder, steps):
-    """Removes checkpoints, whole or not."""
-    # First the file that says that the others are there.
+def remove(folder: str, steps: Collection[int]) -> None:
+    """Removes the checkpoints of some steps, whole or not."""
+    # The JSON files go first, so that no checkpoint seems to be whole while
+    # its files are removed.
     names = sorted(
         list_names(folder), key=lambda name: not name.endswith(".json")
     )
     for name in names:
-        if int(NAME.match(name)[1]) in steps:
+        if _step_of(name) in steps:
             path = f"{folder}/{name}"
             if tf.io.gfile.isdir(path):
                 tf.io.gfile.rmtree(path)
@@ -102,20 +108,17 @@ def remove(folder, steps):
                 tf.io.gfile.remove(path)
 
 
-def list_names(folder):
-    """Names of files and folders that belong to checkpoints."""
-    if not tf.io.gfile.exists(folder):
-        return []
-    names = (name.rstrip("/") for name in tf.io.gfile.listdir(folder))
-    return [name for name in names if NAME.match(name)]
-
-
 @contextlib.contextmanager
-def naming_unreadable(path):
+def naming_unreadable(path: str) -> Iterator[None]:
+    """Turns errors of TensorFlow's reader into one that names the checkpoint.
+
+    Raises:
+      UserError: in place of any of these errors.
+    """
     try:
         yield
-    # TensorFlow's reader raises IndexError where bytes are missing,
-    # AssertionError where variables are, and ValueError for other shapes.
+    # TensorFlow raises IndexError if bytes are missing, AssertionError if
+    # variables are missing, and ValueError if shapes differ.
     except (
         tf.errors.OpError,
         IndexError,
@@ -124,6 +127,43 @@ def naming_unreadable(path):
     ) as error:
         raise errors.UserError(
             f"{path}: this checkpoint cannot be read "
-            f"({str(error).strip().splitlines()[0]}); bring back its files, "
-            "or give another --model_dir."
+            f"({str(error).strip().splitlines()[0]}); restore its files, or "
+            "give another --model_dir."
         ) from error
+
+
+def _read_facts(path: str) -> dict[str, Any]:
+    """The content of a checkpoint's JSON file.
+
+    Raises:
+      UserError: if the checkpoint is torn.
+    """
+    if not tf.io.gfile.exists(f"{path}.json"):
+        raise errors.UserError(
+            f"{path} is not a whole checkpoint: the process that wrote it "
+            "ended too early."
+        )
+    facts = files.read_json(f"{path}.json")
+    for name, expected in facts["files"].items():
+        file_path = f"{path.rpartition('/')[0]}/{name}"
+        actual = files.size(file_path)
+        if actual != expected["bytes"]:
+            raise errors.UserError(
+                f"{file_path}: this checkpoint is torn, the file has "
+                f"{actual:,} of {expected['bytes']:,} bytes."
+            )
+        if "sha256" not in expected:
+            continue
+        if files.sha256(file_path) != expected["sha256"]:
+            raise errors.UserError(
+                f"{file_path}: this checkpoint is torn, the file has another "
+                "sha256."
+            )
+    return facts
+
+
+def _step_of(name: str) -> int:
+    """The step of a name that `list_names` returns."""
+    found = _NAME.match(name)
+    assert found
+    return int(found[1])

@@ -2,6 +2,8 @@
 
 import dataclasses
 import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -11,75 +13,105 @@ from bert_pretrain.checkpoints import checkpoint_files, model_directory
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointConfig(options.Options):
-    """Where the run lives, and how often it is saved."""
+    """The folder of the run, and how often the run is saved."""
 
     model_dir: str = options.option(
-        "Folder of the run; running the same command again resumes it.",
+        "Folder of the run; the same command, run again, resumes it.",
         changes_result=False,
     )
     checkpoint_every_steps: int = options.option(
-        "Steps between checkpoints, each at the end of the loop that reaches "
-        "it; one is always saved at the end.",
+        "Steps between checkpoints; a checkpoint is saved at the end of the "
+        "loop that reaches such a step, and always at the end of the run.",
         1000,
         changes_result=False,
         at_least=1,
     )
     checkpoint_every_minutes: float = options.option(
-        "Save also when so much time has passed since the last one; 0 to "
-        "count steps only.",
+        "Save also when so much time has passed since the last checkpoint; 0 "
+        "to count only steps.",
         30.0,
         changes_result=False,
         at_least=0,
     )
     keep_checkpoints: int = options.option(
-        "How many of the newest checkpoints are kept, beside the best.",
+        "How many of the newest checkpoints are kept, in addition to the "
+        "best one.",
         3,
         changes_result=False,
         at_least=1,
     )
     allow_changed_options: bool = options.option(
-        "Resume though options that change the result are not those that "
-        "the run began with.",
+        "Resume even if options that change the result differ from those "
+        "that the run began with.",
         False,
         changes_result=False,
     )
 
 
-class Saver:
-    """Saves a `train_state.TrainState` while training goes on, and restores it.
+class State(Protocol):
+    """The state of a run, see `train_state.TrainState`."""
 
-    The values are copied before `save` returns, and written by a thread of
-    TensorFlow's; only when all is written is the checkpoint's JSON file.
+    @property
+    def step(self) -> int:
+        """Number of updates so far."""
+
+    @property
+    def saved(self) -> Mapping[str, Any]:
+        """The objects that a checkpoint holds, by their names there."""
+
+    @property
+    def num_examples(self) -> tf.Variable:
+        """Examples that the run has consumed."""
+
+    @property
+    def bad_steps_in_row(self) -> tf.Variable:
+        """Number of latest steps whose update was not applied."""
+
+
+class Saver:
+    """Saves the state of a run while training continues, and restores it.
+
+    `save` copies the values before it returns. A thread of TensorFlow writes
+    them. The checkpoint's JSON file is written after all other files.
     """
 
-    def __init__(self, config, state):
-        """Call it in the strategy's scope."""
+    def __init__(self, config: CheckpointConfig, state: State) -> None:
+        """Prepares it; call it in the strategy's scope."""
         self._config = config
         self._state = state
         self._folder = config.model_dir
         self._checkpoint = tf.train.Checkpoint(**state.saved)
-        # Made when it is first read; writing in the background does, and
-        # all checkpoints must hold the same.
+        # TensorFlow creates this variable when it is first read. Writing in
+        # the background reads it, writing at once does not, but all
+        # checkpoints must hold the same variables.
         assert self._checkpoint.save_counter is not None
-        self._in_flight = None  # path of what is being written
-        self._last = None  # step of what was saved or restored
+        # Path of the checkpoint that is being written.
+        self._in_flight: str | None = None
+        # Step of the checkpoint that was saved or restored last.
+        self._last: int | None = None
         self._last_time = time.monotonic()
-        self._best_loss = self._best_since = None
+        self._best_loss = float("inf")
+        self._best_since: int | None = None
 
-    def save(self):
-        """Saves the state as it is now, unless there is one of this step.
+    def save(self) -> None:
+        """Saves the present state, unless this step is saved already.
 
-        After going back there is, and the examples passed over since are not
-        in it: coming from it to the same failure passes over them again.
+        It is after a rollback. The checkpoint does not count the examples
+        that the rollback skipped. If the run resumes from it and fails again,
+        it skips them again.
         """
         if self._state.step != self._last:
             self._write(self._folder, self._config.keep_checkpoints)
             self._last, self._last_time = self._state.step, time.monotonic()
 
-    def save_if_due(self, earlier_step):
-        """Saves if the steps since `earlier_step`, or the time, call for it.
+    def save_if_due(self, earlier_step: int) -> None:
+        """Saves if a checkpoint is due, by steps or by time.
 
-        Not while updates fail: what is saved is what one can go back to.
+        Does not save while updates fail, because a run goes back to saved
+        states.
+
+        Args:
+          earlier_step: a checkpoint is due at a step after this one.
         """
         if self._state.bad_steps_in_row.numpy():
             return
@@ -91,14 +123,15 @@ class Saver:
         ):
             self.save()
 
-    def save_if_best(self, loss, since_step=0):
-        """Keeps the state apart if no earlier one had so small a loss.
+    def save_if_best(self, loss: float, since_step: int = 0) -> None:
+        """Saves the state in a folder of its own if its loss is the least.
 
-        Not while updates fail, as above.
+        Does not save while updates fail.
 
         Args:
-          since_step: only states after it compare; before, evaluations were
-            on another set.
+          loss: of the present state, on the held-out split.
+          since_step: only the losses of later steps are compared. Earlier
+            evaluations used another dataset.
         """
         folder = f"{self._folder}/{model_directory.BEST}"
         if self._best_since != since_step:
@@ -115,45 +148,44 @@ class Saver:
             self._best_loss = loss
             self._write(folder, 1, held_out_loss=loss)
 
-    def close(self):
-        """Returns when what was saved last is whole.
+    def close(self) -> None:
+        """Waits until the last checkpoint is whole.
 
         Raises:
-          UserError: if it cannot be written.
+          UserError: if the checkpoint cannot be written.
         """
         if not self._wait():
             self._write(
                 self._folder, self._config.keep_checkpoints, at_once=True
             )
 
-    def restore(self):
-        """Restores the newest checkpoint that is whole, warning of others.
+    def restore(self) -> bool:
+        """Restores the newest whole checkpoint; warns of torn ones.
 
         Returns:
-          Whether there was one.
+          Whether there was a whole checkpoint.
 
         Raises:
-          UserError: if there are some, and none can be read.
+          UserError: if there are checkpoints, but none can be read.
         """
         if self._restore(checkpoint_files.list_whole(self._folder, warn=True)):
             return True
-        # The first one, of step 0, may have been torn while it was written.
-        if any(
-            int(checkpoint_files.NAME.match(name)[1])
-            for name in checkpoint_files.list_names(self._folder)
-        ):
+        # A torn checkpoint of step 0 is no loss: the run begins again.
+        if checkpoint_files.list_steps(self._folder) - {0}:
             raise errors.UserError(
-                f"{self._folder} holds checkpoints, and none of them is "
-                "whole: bring back the files that the warnings name, or give "
-                "another --model_dir to begin anew."
+                f"{self._folder} holds checkpoints, but none of them is "
+                "whole: restore the files that the warnings name, or give "
+                "another --model_dir to start a new run."
             )
         return False
 
-    def go_back(self):
+    def go_back(self) -> None:
         """Restores the newest checkpoint of a step whose update was applied.
 
+        Removes all later checkpoints.
+
         Raises:
-          UserError: if there is none.
+          UserError: if there is no such checkpoint.
         """
         self._wait()
         found = list(checkpoint_files.list_whole(self._folder, warn=True))
@@ -165,14 +197,18 @@ class Saver:
         later = [f["step"] for _, f in found if f["step"] > self._state.step]
         checkpoint_files.remove(self._folder, later)
 
-    def _write(self, folder, keep, at_once=False, **facts):
-        # After a failure at once too, so that one that lasts ends the run.
+    def _write(
+        self, folder: str, keep: int, at_once: bool = False, **facts: Any
+    ) -> None:
+        """Writes a checkpoint, in the background unless `at_once`."""
+        # After a failure the next checkpoint is written at once, so that a
+        # lasting failure ends the run.
         at_once |= not self._wait()
         step = self._state.step
         path = f"{folder}/ckpt-{step}"
         with errors.naming(folder):
             tf.io.gfile.makedirs(folder)
-        # Of a torn checkpoint that is written again.
+        # There may be files of a torn checkpoint of this step.
         checkpoint_files.remove(folder, [step])
         facts |= {
             "step": step,
@@ -192,8 +228,8 @@ class Saver:
                 ),
             )
 
-    def _wait(self):
-        """Waits for the thread that writes: whether it has succeeded."""
+    def _wait(self) -> bool:
+        """Waits for the thread that writes; returns whether it succeeded."""
         path, self._in_flight = self._in_flight, None
         if path is None:
             return True
@@ -201,20 +237,25 @@ class Saver:
         if tf.io.gfile.exists(f"{path}.json"):
             return True
         try:
-            # The thread keeps its error until it is called again.
+            # The thread raises its error at the next call.
             self._checkpoint.write(path, _in_background(lambda: None))
             reason = "for an unknown reason"
         except (tf.errors.OpError, errors.UserError, OSError) as error:
             reason = str(error).strip().splitlines()[0]
         self._checkpoint.sync()
         folder, _, name = path.rpartition("/")
-        checkpoint_files.remove(
-            folder, [int(checkpoint_files.NAME.match(f"{name}.")[1])]
-        )
+        checkpoint_files.remove(folder, [int(name.removeprefix("ckpt-"))])
         errors.warn(f"{path} could not be written ({reason}).")
         return False
 
-    def _restore(self, candidates):
+    def _restore(
+        self, candidates: Iterable[tuple[str, Mapping[str, Any]]]
+    ) -> bool:
+        """Restores the first checkpoint that can be read.
+
+        Returns:
+          Whether there was a candidate.
+        """
         failures = []
         for path, _ in candidates:
             try:
@@ -233,7 +274,8 @@ class Saver:
         return False
 
 
-def _in_background(then):
+def _in_background(then: Callable[[], None]) -> tf.train.CheckpointOptions:
+    """Options that write in a thread, which calls `then` at the end."""
     return tf.train.CheckpointOptions(
         enable_async=True, experimental_write_callbacks=[then]
     )

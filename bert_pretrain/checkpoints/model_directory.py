@@ -1,19 +1,23 @@
-"""The model directory: what is in it, and what resuming means.
+"""The model directory: its files, and the check that a run may resume in it.
 
     train_config.json      the options of the run
-    config.json            the architecture, HuggingFace's
-    vocab.txt              the vocabulary of the records
+    config.json            the architecture, in HuggingFace's format
+    vocab.txt              the vocabulary of the dataset
     ckpt-N.*               checkpoints (checkpoint_files.py)
-    best/                  the checkpoint of the least held-out loss, likewise
+    best/                  the checkpoint with the least held-out loss
     metrics.jsonl          the log of the run
-    logs/                  the same for TensorBoard
-    train_results.json     the final numbers; only if the run is complete
-    evaluate_results.json  what bert_pretrain.evaluate measured
+    logs/                  the same log for TensorBoard
+    train_results.json     final results; exists only if the run is complete
+    evaluate_results.json  results of bert_pretrain.evaluate
 
-so that whoever has the directory can evaluate and export the model.
+Evaluation and export need no other folder to know what the model is.
 """
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import tensorflow as tf
+import transformers
 
 from bert_pretrain import errors, files, options
 from bert_pretrain.checkpoints import checkpoint_files
@@ -21,17 +25,18 @@ from bert_pretrain.data import manifests, vocabulary
 from bert_pretrain.model import bert_model
 
 LOG_NAME = "metrics.jsonl"
-# The final numbers. Those of a training stand only when the run is complete.
 TRAIN_RESULTS_NAME = "train_results.json"
 EVALUATE_RESULTS_NAME = "evaluate_results.json"
-# For TensorBoard, which looks into all folders below logs.
+# TensorBoard looks into all folders below logs.
 TRAIN_SUMMARIES = "logs/train"
 TRAIN_CONFIG_NAME = "train_config.json"
 NEWEST, BEST = "newest", "best"
-_DATASET_NAME = "set"  # in train_config.json: which records, wherever they lie
-PHASES_NAME = "phases_of_run"  # and what is in the file of phases
-# Fields of HuggingFace's config that decide about the variables' shapes and
-# meaning; only the other ones can change in a run.
+# Keys in train_config.json beside the options: the hash of the dataset's
+# manifest, and the content of the file of phases.
+_DATASET_NAME = "set"
+PHASES_NAME = "phases_of_run"
+# Fields of HuggingFace's config that determine the shapes and the meaning of
+# the variables. They must not change in a run; other fields may.
 _ARCHITECTURE = (
     "vocab_size",
     "hidden_size",
@@ -45,8 +50,8 @@ _ARCHITECTURE = (
     "architectures",
 )
 _DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-# Options that decide which variables the optimizer has a state for, by the
-# part of the config that they are in.
+# Options that determine the variables of the optimizer, with the config that
+# holds them.
 _STATE = (
     ("optimization", "optimizer"),
     ("architecture", "positions"),
@@ -54,13 +59,19 @@ _STATE = (
 )
 
 
-def prepare(config_class, train_config, bert_config, data_dir):
-    """Makes the model directory self-describing, or checks that it agrees.
+def prepare(
+    config_class: type[options.Options],
+    train_config: Mapping[str, Any],
+    bert_config: transformers.BertConfig,
+    data_dir: str,
+) -> None:
+    """Writes the files that describe the run, or checks that they agree.
 
     Args:
-      config_class: of the run's options.
-      train_config: the run's options, as `options.to_dict` makes them.
-      data_dir: the set, whose vocabulary is kept beside the model.
+      config_class: the class of the run's options.
+      train_config: the run's options, as `options.to_dict` returns them.
+      bert_config: the architecture.
+      data_dir: the dataset, whose vocabulary is copied beside the model.
 
     Raises:
       UserError: if the directory holds checkpoints of a run with other
@@ -69,19 +80,20 @@ def prepare(config_class, train_config, bert_config, data_dir):
     saving = train_config["saving"]
     model_dir = saving["model_dir"]
     vocab = vocabulary.read(f"{data_dir}/{vocabulary.FILE_NAME}")
-    train_config = train_config | {
-        _DATASET_NAME: files.sha256(f"{data_dir}/{manifests.MANIFEST_NAME}")
+    train_config = {
+        **train_config,
+        _DATASET_NAME: files.sha256(f"{data_dir}/{manifests.MANIFEST_NAME}"),
     }
     with errors.naming(model_dir):
         tf.io.gfile.makedirs(model_dir)
     if checkpoint_files.list_names(model_dir):
         _check_state(train_config, bert_config, vocab)
-        changes = _changes(config_class, train_config, bert_config)
+        changes = _describe_changes(config_class, train_config, bert_config)
         if changes and not saving["allow_changed_options"]:
             raise errors.UserError(
                 f"{model_dir} holds a run with {'; '.join(changes)}; give the "
-                "same values to resume it, --allow_changed_options to go on "
-                "with other ones, or another --model_dir to begin anew."
+                "same values to resume it, --allow_changed_options to continue "
+                "with other values, or another --model_dir to start a new run."
             )
         for change in changes:
             errors.warn(f"{model_dir} was begun with {change}")
@@ -92,33 +104,38 @@ def prepare(config_class, train_config, bert_config, data_dir):
     vocab.write(f"{model_dir}/{vocabulary.FILE_NAME}")
 
 
-def _check_state(train_config, bert_config, vocab):
-    """Checks what no flag can allow: what the variables are and mean."""
+def _check_state(
+    train_config: Mapping[str, Any],
+    bert_config: transformers.BertConfig,
+    vocab: vocabulary.Vocabulary,
+) -> None:
+    """Checks the shapes and the meaning of the variables.
+
+    Differences of this kind cannot be allowed by an option.
+    """
     model_dir = train_config["saving"]["model_dir"]
-    saved = files.read_json(f"{model_dir}/{bert_model.CONFIG_NAME}")
-    current = bert_config.to_dict()
+    old_config = files.read_json(f"{model_dir}/{bert_model.CONFIG_NAME}")
+    new_config = bert_config.to_dict()
     values = [
-        (name, saved.get(name), current.get(name)) for name in _ARCHITECTURE
+        (name, old_config.get(name), new_config.get(name))
+        for name in _ARCHITECTURE
     ]
-    saved = files.read_json(f"{model_dir}/{TRAIN_CONFIG_NAME}")
-    values += [
-        (name, saved[part].get(name, new), new)
-        for part, name in _STATE
-        if part in saved
-        for new in [train_config[part][name]]
-    ]
+    old_options = files.read_json(f"{model_dir}/{TRAIN_CONFIG_NAME}")
+    for group, name in _STATE:
+        if group in old_options:
+            new = train_config[group][name]
+            values.append((name, old_options[group].get(name, new), new))
     for name, old, new in values:
         if old != new:
             raise errors.UserError(
                 f"{model_dir} holds a model with {name}={old!r}, this run "
                 f"asks for {new!r}; give the same value to resume, or another "
-                "--model_dir to begin anew."
+                "--model_dir to start a new run."
             )
     path = f"{model_dir}/{vocabulary.FILE_NAME}"
-    saved_vocab = vocabulary.read(path)
     vocabulary.check_same(
         path,
-        saved_vocab.sha256,
+        vocabulary.read(path).sha256,
         vocab.sha256,
         expected_by="the dataset",
         remedy="train on records with the model's vocabulary, or give another "
@@ -126,32 +143,49 @@ def _check_state(train_config, bert_config, vocab):
     )
 
 
-def _changes(config_class, train_config, bert_config):
-    """What the run's options and architecture differ in from the saved ones."""
+def _describe_changes(
+    config_class: type[options.Options],
+    train_config: Mapping[str, Any],
+    bert_config: transformers.BertConfig,
+) -> list[str]:
+    """One text for each value of the run that differs from the saved one."""
+    return [
+        f"{name}={old!r}, this run asks for {new!r}"
+        for name, old, new in _changes(config_class, train_config, bert_config)
+    ]
+
+
+def _changes(
+    config_class: type[options.Options],
+    train_config: Mapping[str, Any],
+    bert_config: transformers.BertConfig,
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yields (name, saved value, value of the run) where they differ."""
     model_dir = train_config["saving"]["model_dir"]
     saved = files.read_json(f"{model_dir}/{TRAIN_CONFIG_NAME}")
     changes = list(options.changes(config_class, saved, train_config))
-    if saved.get(_DATASET_NAME) != train_config[_DATASET_NAME]:
+    old_sha256, new_sha256 = (
+        saved.get(_DATASET_NAME),
+        train_config[_DATASET_NAME],
+    )
+    if old_sha256 != new_sha256:
         changes.append(
             (
                 "data_dir's manifest.json of sha256",
-                str(saved.get(_DATASET_NAME))[:12],
-                train_config[_DATASET_NAME][:12],
+                str(old_sha256)[:12],
+                new_sha256[:12],
             )
         )
-    before, after = (
+    old_phases, new_phases = (
         values.get(PHASES_NAME, []) for values in (saved, train_config)
     )
-    if before != after:
-        changes.append(("phases", before, after))
-    before = files.read_json(f"{model_dir}/{bert_model.CONFIG_NAME}")
-    after = bert_config.to_dict()
-    if not changes:  # Else these follow from an option that is named.
-        changes += [
-            (name, before.get(name), after[name])
-            for name in _DROPOUT
-            if before.get(name) != after[name]
-        ]
-    return [
-        f"{n}={old!r}, this run asks for {new!r}" for n, old, new in changes
-    ]
+    if old_phases != new_phases:
+        changes.append(("phases", old_phases, new_phases))
+    yield from changes
+    if changes:
+        return  # Other rates of dropout follow from a changed option.
+    old_config = files.read_json(f"{model_dir}/{bert_model.CONFIG_NAME}")
+    new_config = bert_config.to_dict()
+    for name in _DROPOUT:
+        if old_config.get(name) != new_config[name]:
+            yield name, old_config.get(name), new_config[name]

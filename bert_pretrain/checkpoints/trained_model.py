@@ -1,6 +1,8 @@
 """A trained model, read from a model directory without its optimizer."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 import transformers
@@ -13,19 +15,25 @@ from bert_pretrain.model import bert_model
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """A trained model and what its token ids mean."""
+    """A trained model and its vocabulary."""
 
     bert: transformers.TFPreTrainedModel
     vocabulary: vocabulary.Vocabulary
     step: int
-    train_config: dict  # the options of the run
+    train_config: dict[str, Any]  # the options of the run
 
 
-def restore(model_dir, which=model_directory.NEWEST):
-    """Reads the newest or the best checkpoint's model, without optimizer.
+def restore(
+    model_dir: str, which: str = model_directory.NEWEST
+) -> TrainedModel:
+    """Reads the model of a checkpoint.
+
+    Args:
+      model_dir: the folder of the run.
+      which: "newest" or "best", the checkpoint to read.
 
     Raises:
-      UserError: if there is none.
+      UserError: if there is no checkpoint, or it cannot be read.
     """
     folder = (
         f"{model_dir}/{model_directory.BEST}"
@@ -52,7 +60,14 @@ def restore(model_dir, which=model_directory.NEWEST):
     )
 
 
-def _restore_weights(bert, paths):
+def _restore_weights(
+    bert: transformers.TFPreTrainedModel, paths: Sequence[str]
+) -> int:
+    """Sets the variables from the first checkpoint that can be read.
+
+    Returns:
+      The step of this checkpoint.
+    """
     step = tf.Variable(0, dtype=tf.int64, trainable=False)
     for path in paths:
         try:
@@ -60,8 +75,9 @@ def _restore_weights(bert, paths):
                 tf.train.Checkpoint(model=bert, step=step).restore(
                     path
                 ).assert_existing_objects_matched().expect_partial()
-            return int(step.numpy())
+            break
         except errors.UserError as error:
             if path == paths[-1]:
                 raise
             errors.warn(error)
+    return int(step.numpy())

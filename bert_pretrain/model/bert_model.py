@@ -244,8 +244,8 @@ def _architecture_name(pairing: str) -> str:
 def _model_class(
     bert_config: transformers.BertConfig,
 ) -> type[transformers.TFPreTrainedModel]:
-    (name,) = bert_config.architectures or ()
-    return getattr(transformers, f"TF{name}")
+    assert bert_config.architectures
+    return getattr(transformers, f"TF{bert_config.architectures[0]}")
 
 
 def _read_config(path: str) -> transformers.BertConfig:

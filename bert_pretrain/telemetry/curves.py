@@ -217,7 +217,8 @@ def _read(model_dir: str, name: str) -> RunCurves:
     records = metrics_log.read(log_path)
     if not records:
         raise errors.UserError(
-            f"{log_path}: the log is empty; wait for the end of the first loop."
+            f"{log_path}: nothing is logged yet; wait for the end of the "
+            "first loop."
         )
     config = _read_if_there(f"{model_dir}/{model_directory.TRAIN_CONFIG_NAME}")
     results = _read_if_there(

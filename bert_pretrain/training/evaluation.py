@@ -1,0 +1,152 @@
+"""Evaluates a trained model on held-out records."""
+
+import dataclasses
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from bert_pretrain import distribution, errors, files, options
+from bert_pretrain.checkpoints import model_directory, trained_model
+from bert_pretrain.data import (
+    input_pipeline,
+    manifests,
+    records,
+    vocabulary,
+)
+from bert_pretrain.model import bert_model
+from bert_pretrain.telemetry import console, memory
+from bert_pretrain.training import evaluator
+
+_SPLITS = {"validation": records.EVAL, "test": records.TEST}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(options.Options):
+    """Which checkpoint is evaluated, on which records, and on which devices."""
+
+    data_dir: str = options.option(
+        "Folder of the dataset that tfrecord_builders.build made."
+    )
+    model_dir: str = options.option("Folder that bert_pretrain.train wrote.")
+    split: Literal["validation", "test"] = options.option(
+        "Which held-out documents.", "validation"
+    )
+    checkpoint: Literal["newest", "best"] = options.option(
+        "Which checkpoint; best is the one with the least held-out loss.",
+        "newest",
+    )
+    global_batch_size: int = options.option(
+        "Examples in a step, over all replicas.", 64, at_least=1
+    )
+    devices: distribution.DistributionConfig = distribution.DistributionConfig()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationResults:
+    """The results of an evaluation of one split."""
+
+    metrics: dict[str, float]  # by name, such as "masked_lm_loss" (nats)
+    unigram_entropy: float  # see `evaluator.unigram_entropy`
+    num_examples: int  # of the split
+    num_predictions: int  # masked tokens of the split
+    step: int  # of the checkpoint
+    seconds: float  # of the evaluation and of `unigram_entropy`
+    peak_memory_bytes: int  # of this process
+
+    def to_dict(self) -> dict[str, Any]:
+        """The results as evaluate_results.json holds them, in one level."""
+        values = dict(vars(self))
+        return {**values.pop("metrics"), **values}
+
+
+def evaluate(config: EvaluateConfig) -> EvaluationResults:
+    """Evaluates a checkpoint on a split.
+
+    Also writes the results to evaluate_results.json in the model directory,
+    beside the results of the other split.
+
+    Raises:
+      UserError: if there is no checkpoint, the split has no examples, or the
+        dataset does not fit the model.
+    """
+    manifest = manifests.read(config.data_dir)
+    manifests.check_dataset(config.data_dir, manifest)
+    split = _SPLITS[config.split]
+    if not manifest.splits[split].num_examples:
+        raise errors.UserError(
+            f"{config.data_dir}: the {config.split} split holds no example; "
+            f"build the dataset with a larger --{split}_fraction."
+        )
+    strategy = distribution.build_strategy(config.devices)
+    distribution.check_batch(
+        config.global_batch_size, strategy.num_replicas_in_sync
+    )
+    with strategy.scope():
+        model = trained_model.restore(config.model_dir, config.checkpoint)
+    _check_fit(config.data_dir, manifest, model)
+    results = _measure(config, manifest, split, strategy, model)
+    path = f"{config.model_dir}/{model_directory.EVALUATE_RESULTS_NAME}"
+    earlier = files.read_json(path) if tf.io.gfile.exists(path) else {}
+    files.write_json(path, {**earlier, config.split: results.to_dict()})
+    return results
+
+
+def _check_fit(
+    data_dir: str,
+    manifest: manifests.Manifest,
+    model: trained_model.TrainedModel,
+) -> None:
+    """Checks that the model can be evaluated on the dataset."""
+    vocabulary.check_same(
+        data_dir,
+        manifest.vocab_sha256,
+        model.vocabulary.sha256,
+        expected_by="the model",
+        remedy="evaluate on records with the model's vocabulary",
+    )
+    positions = model.bert.config.max_position_embeddings
+    if manifest.seq_length > positions:
+        raise errors.UserError(
+            f"{data_dir}: seq_length {manifest.seq_length} exceeds the "
+            f"model's {positions} positions; build the records with a smaller "
+            "--seq_length."
+        )
+    if bert_model.has_pairs(model.bert) and manifest.pairing == "none":
+        raise errors.UserError(
+            f"{data_dir}: pairing 'none', but the model was trained on "
+            "sentence pairs; build the records with --pairing=nsp."
+        )
+
+
+def _measure(
+    config: EvaluateConfig,
+    manifest: manifests.Manifest,
+    split: str,
+    strategy: tf.distribute.Strategy,
+    model: trained_model.TrainedModel,
+) -> EvaluationResults:
+    batches, num_steps = input_pipeline.eval_batches(
+        strategy, config.data_dir, manifest, split, config.global_batch_size
+    )
+    with strategy.scope():
+        bert_evaluator = evaluator.Evaluator(
+            model.bert,
+            batches,
+            dtype=distribution.compute_dtype(config.devices),
+        )
+    watch = console.Stopwatch()
+    with input_pipeline.naming_failures(config.data_dir, manifest):
+        output = bert_evaluator.evaluate(tf.constant(num_steps, tf.int32))
+    counts = manifest.splits[split]
+    return EvaluationResults(
+        metrics={name: float(value) for name, value in output.items()},
+        unigram_entropy=evaluator.unigram_entropy(
+            input_pipeline.host_batches(config.data_dir, manifest, split),
+            manifest.vocab_size,
+        ),
+        num_examples=counts.num_examples,
+        num_predictions=counts.num_predictions,
+        step=model.step,
+        seconds=round(watch.seconds, 3),
+        peak_memory_bytes=memory.peak_memory_bytes(),
+    )
