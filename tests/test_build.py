@@ -17,7 +17,7 @@ import tensorflow as tf
 import tfrecord_builders
 from bert_pretrain import errors, files
 from bert_pretrain.data import manifests, records, vocabulary
-from helpers import builds
+from helpers import builds, programs
 from tfrecord_builders import build
 from tfrecord_builders.quality import minhash
 from tfrecord_builders.stages import sampling
@@ -299,7 +299,7 @@ def test_only_files_of_the_build_are_removed_from_a_finished_dataset(
 
 
 @pytest.mark.slow
-def test_a_second_build_in_the_same_folder_is_refused(text):
+def test_a_second_build_in_the_same_folder_is_refused(text, run):
     first = subprocess.Popen(
         command(text, "--num_workers=1"), stderr=subprocess.DEVNULL
     )
@@ -379,21 +379,32 @@ def command(text, *flags):
         sys.executable,
         "-m",
         "tfrecord_builders.build",
+        *arguments_of(text),
+        *flags,
+    ]
+
+
+def arguments_of(text):
+    return [
         "--source=jsonl",
         f"--input={text}/news-*.jsonl",
         f"--vocab_file={text}/vocab.txt",
         f"--output_dir={text}/set",
         "--num_workers=1",
-        *flags,
     ]
 
 
-def run(text, *flags):
-    return subprocess.run(command(text, *flags), capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Runs the command on a folder of text: `run(text, "--seq_length=32")`."""
+    with programs.Program(
+        "tfrecord_builders.build", tmp_path_factory.mktemp("output")
+    ) as program:
+        yield lambda text, *flags: program.run(*arguments_of(text), *flags)
 
 
 @pytest.mark.slow
-def test_the_command_prints_a_summary_and_a_progress_bar(text):
+def test_the_command_prints_a_summary_and_a_progress_bar(text, run):
     done = run(text, "--eval_fraction=0.1", "--test_fraction=0.1")
     assert done.returncode == 0, done.stderr
     assert "632 read, 600 kept, 20 duplicate, 12 too short" in done.stdout
@@ -416,7 +427,7 @@ def test_the_command_prints_a_summary_and_a_progress_bar(text):
 
 
 @pytest.mark.slow
-def test_each_mistake_is_one_line_and_exit_code_2(text):
+def test_each_mistake_is_one_line_and_exit_code_2(text, run):
     shutil.copy(f"{text}/vocab.txt", f"{text}/short.txt")
     files.write_text(f"{text}/short.txt", "[PAD]\n[UNK]\n")
     for flags, expected in [
@@ -437,7 +448,7 @@ def test_each_mistake_is_one_line_and_exit_code_2(text):
 
 
 @pytest.mark.slow
-def test_a_corrupt_file_fails_alone_and_is_read_after_it_is_repaired(text):
+def test_a_corrupt_file_fails_alone_and_is_read_after_it_is_repaired(text, run):
     builds.write_news(f"{text}/news-3.jsonl", seed=2)
     content = gzip.compress(files.read_bytes(f"{text}/news-3.jsonl"))
     os.remove(f"{text}/news-3.jsonl")
