@@ -67,6 +67,7 @@ def adopt_set(theirs, output_dir, **values):
     return manifests.read(output_dir)
 
 
+@pytest.mark.slow
 def test_the_trainer_learns_from_what_tf_models_official_built(
     theirs, tmp_path
 ):
@@ -104,7 +105,7 @@ def test_the_trainer_learns_from_what_tf_models_official_built(
         ),
         saving=checkpoint_saver.CheckpointConfig(model_dir=f"{tmp_path}/model"),
     )
-    assert train.train(config) == 0
+    assert train.main(config) == 0
     results = files.read_json(f"{tmp_path}/model/train_results.json")
     start, end = results["start"], results["end"]
     assert end["masked_lm_loss"] < start["masked_lm_loss"] - 0.1
@@ -121,13 +122,13 @@ def test_the_trainer_learns_from_what_tf_models_official_built(
         ({"eval_input": ("{theirs}/a.tfrecord",)}, "must not be trained on"),
         (
             {"eval_input": ("{tmp}/../{tmp.name}/link",)},
-            "link is in eval and in train as .*/a.tfrecord; .* leave it out",
+            "link is in eval and in train as .*/a.tfrecord; .* leave the file",
         ),
-        ({"vocab_file": "{tmp}/short.txt"}, "the vocabulary only"),
+        ({"vocab_file": "{tmp}/short.txt"}, "the vocabulary has only"),
         ({"train_input": ("{tmp}/cut.tfrecord",)}, "cut.tfrecord"),
         ({"eval_input": ("{tmp}/shorter.tfrecord",)}, "is not of 32 tokens"),
         ({"train_input": ("{tmp}/empty.tfrecord",)}, "holds no record"),
-        ({"output_dir": "{tmp}/done"}, "holds a finished set"),
+        ({"output_dir": "{tmp}/done"}, "holds a finished dataset"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -139,7 +140,7 @@ def test_what_does_not_fit_is_refused(
     (tmp_path / "link").symlink_to(f"{theirs}/a.tfrecord")
     short = vocabulary.Vocabulary(VOCAB.tokens[:20], True)
     short.write(f"{tmp_path}/short.txt")
-    make_dataset("done")  # Of rows of 16 tokens.
+    make_dataset("done")  # A dataset with rows of 16 tokens.
     (shard,) = files.expand([f"{tmp_path}/done/eval-*"])
     files.write_bytes(f"{tmp_path}/shorter.tfrecord", files.read_bytes(shard))
     places = {"theirs": theirs, "tmp": tmp_path}
@@ -154,7 +155,7 @@ def test_what_does_not_fit_is_refused(
     assert not (tmp_path / "out" / manifests.MANIFEST_NAME).exists()
 
 
-def test_a_packed_set_stays_packed_and_is_not_mixed_with_others(
+def test_a_packed_dataset_stays_packed_and_is_not_mixed_with_others(
     theirs, tmp_path
 ):
     for name in "ab":
@@ -162,7 +163,7 @@ def test_a_packed_set_stays_packed_and_is_not_mixed_with_others(
         features = {
             key: np.stack([row[key] for row in rows]) for key in rows[0]
         }
-        # Two documents a row.
+        # Each row has two documents.
         mask = features["attention_mask"]
         features["document_ids"] = mask + mask * (np.arange(SEQ_LENGTH) > 9)
         records.write_shard(f"{tmp_path}/{name}.tfrecord", [features])
