@@ -27,27 +27,30 @@ TEXT_FLAGS  ?= --source=$(or $(SOURCE),text) --input='$(INPUT)'
 TEXT_FILES  :=
 endif
 
-# Sizes that reach something in minutes on two cores; set your own.
-VOCAB_SIZE  ?= 2000
-SEQ_LENGTH  ?= 64
-MODEL_SIZE  ?= tiny
-BATCH_SIZE  ?= 32
-TOTAL_STEPS ?= 6000
-PEAK_RATE   ?= 2e-3
-WARMUP      ?= 600
-PRECISION   ?= bfloat16
-BUILD_FLAGS ?= --masked_fraction=0.2 --max_predictions_per_seq=0 \
-               --dupe_factor=6 --eval_fraction=0.06 --test_fraction=0.06
-TRAIN_FLAGS ?= --beta_2=0.98 --hidden_dropout=0 --attention_dropout=0 \
-               --steps_per_loop=200 --eval_every_steps=1000
+# All options come from the recipe. A variable that is set here or on the
+# command line takes the place of the recipe's.
+RECIPE      ?= recipes/sample-tiny
+VOCAB_SIZE  ?=
+SEQ_LENGTH  ?=
+MODEL_SIZE  ?=
+BATCH_SIZE  ?=
+TOTAL_STEPS ?=
+PEAK_RATE   ?=
+WARMUP      ?=
+PRECISION   ?=
+BUILD_FLAGS ?=
+TRAIN_FLAGS ?=
+
+# $(call flag,NAME,VALUE): --NAME=VALUE, or nothing without a value.
+flag = $(if $(2),--$(1)=$(2))
 
 BIN := $(VENV)/bin
 # The constraints are in the name, so that a change of them installs again.
 INSTALLED := $(VENV)/.installed-$(shell cksum < constraints.txt | cut -d' ' -f1)
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# Trainings that `make compile-check` looks at, and the TPUs for them.
-RECIPES     ?= $(wildcard recipes/*.flags)
+# Steps that `make compile-check` compiles, and the TPUs for them.
+RECIPES     ?= $(wildcard recipes/*/compile_check*.flags)
 ACCELERATOR ?= v5litepod-8
 
 .PHONY: help install pretrain sample vocabulary tfrecords train evaluate \
@@ -65,10 +68,9 @@ help:
 	@echo "make export      write HuggingFace weights      -> $(EXPORT_DIR)"
 	@echo "make test        run the fast tests"
 	@echo "make test-all    run all tests   make lint   make clean"
-	@echo "make compile-check  does a step fit on $(ACCELERATOR)? Each of"
-	@echo "                 recipes/*.flags, or without them BERT-base's at 128"
-	@echo "                 and at 512 tokens; minutes each, and no TPU"
-	@echo "Variables: SOURCE INPUT OUTPUT MODEL_DIR VOCAB_SIZE SEQ_LENGTH"
+	@echo "make compile-check  does each recipe's step fit on $(ACCELERATOR)?"
+	@echo "                 minutes for each, and no TPU"
+	@echo "Variables: RECIPE SOURCE INPUT OUTPUT MODEL_DIR VOCAB_SIZE SEQ_LENGTH"
 	@echo "  MODEL_SIZE BATCH_SIZE TOTAL_STEPS PEAK_RATE WARMUP PRECISION"
 	@echo "  BUILD_FLAGS TRAIN_FLAGS RECIPES ACCELERATOR VENV PYTHON"
 
@@ -113,24 +115,30 @@ vocabulary: $(VOCAB)
 
 # A vocabulary that is older than the text may be the user's own: it stays.
 $(VOCAB): | $(TEXT_FILES) $(INSTALLED)
-	$(BIN)/python -m tfrecord_builders.learn_vocabulary $(TEXT_FLAGS) \
-	  --vocab_size=$(VOCAB_SIZE) --output_file=$@
+	$(BIN)/python -m tfrecord_builders.learn_vocabulary \
+	  --flagfile=$(RECIPE)/vocabulary.flags $(TEXT_FLAGS) \
+	  $(call flag,vocab_size,$(VOCAB_SIZE)) --output_file=$@
 
 tfrecords: $(DATA_DIR)/manifest.json
 
 $(DATA_DIR)/manifest.json: $(VOCAB) $(TEXT_FILES)
-	$(BIN)/python -m tfrecord_builders.build $(TEXT_FLAGS) \
+	$(BIN)/python -m tfrecord_builders.build \
+	  --flagfile=$(RECIPE)/build.flags $(TEXT_FLAGS) \
 	  --vocab_file=$(VOCAB) --output_dir=$(DATA_DIR) \
-	  --seq_length=$(SEQ_LENGTH) $(BUILD_FLAGS)
+	  $(call flag,seq_length,$(SEQ_LENGTH)) $(BUILD_FLAGS)
 
 train: $(MODEL_DIR)/train_results.json
 
 $(MODEL_DIR)/train_results.json: $(DATA_DIR)/manifest.json
-	$(BIN)/python -m bert_pretrain.train --data_dir=$(DATA_DIR) \
-	  --model_dir=$(MODEL_DIR) --model_size=$(MODEL_SIZE) \
-	  --global_batch_size=$(BATCH_SIZE) --total_steps=$(TOTAL_STEPS) \
-	  --peak_learning_rate=$(PEAK_RATE) --warmup_steps=$(WARMUP) \
-	  --precision=$(PRECISION) $(TRAIN_FLAGS)
+	$(BIN)/python -m bert_pretrain.train \
+	  --flagfile=$(RECIPE)/train.flags \
+	  --data_dir=$(DATA_DIR) --model_dir=$(MODEL_DIR) \
+	  $(call flag,model_size,$(MODEL_SIZE)) \
+	  $(call flag,global_batch_size,$(BATCH_SIZE)) \
+	  $(call flag,total_steps,$(TOTAL_STEPS)) \
+	  $(call flag,peak_learning_rate,$(PEAK_RATE)) \
+	  $(call flag,warmup_steps,$(WARMUP)) \
+	  $(call flag,precision,$(PRECISION)) $(TRAIN_FLAGS)
 
 evaluate: $(MODEL_DIR)/evaluate_results.json
 
@@ -150,17 +158,10 @@ COMPILE_CHECK := $(BIN)/python -m bert_pretrain.compile_check \
   --accelerator_type=$(ACCELERATOR)
 
 compile-check: $(INSTALLED)-compile
-ifneq ($(RECIPES),)
 	@for recipe in $(RECIPES); do \
 	  echo "$$recipe"; \
 	  $(COMPILE_CHECK) --flagfile=$$recipe || exit; \
 	done
-else
-	$(COMPILE_CHECK) --precision=bfloat16 --per_replica_batch_size=128 \
-	  --seq_length=128 --max_predictions_per_seq=20
-	$(COMPILE_CHECK) --precision=bfloat16 --per_replica_batch_size=32 \
-	  --seq_length=512 --max_predictions_per_seq=80
-endif
 
 test: $(INSTALLED)-test
 	@$(BIN)/python -c 'import torch' 2>/dev/null || echo \

@@ -13,7 +13,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import app, flags
@@ -198,9 +198,28 @@ def _complain(error: Exception) -> int:
     return errors.EXIT_CODE
 
 
+def parse(config_class: type, arguments: Sequence[str]) -> Any:
+    """The config that a command line gives, for notebooks and tests.
+
+    Args:
+      arguments: as on the command line, such as "--flagfile=recipe.flags".
+
+    Raises:
+      UserError: if an argument is wrong.
+    """
+    values = flags.FlagValues()
+    define_flags(config_class, flag_values=values)
+    try:
+        values(["", *arguments])
+    except flags.Error as error:
+        raise errors.UserError(str(error)) from error
+    return from_flags(config_class, flag_values=values)
+
+
 def define_flags(
     config_class: type,
     defaults: Mapping[str, Any] = types.MappingProxyType({}),
+    flag_values: flags.FlagValues = flags.FLAGS,
 ) -> None:
     """Defines one flag for each option of `config_class`, nested ones too.
 
@@ -209,9 +228,11 @@ def define_flags(
     """
     for field, kind in _fields(config_class):
         if dataclasses.is_dataclass(kind):
-            define_flags(kind, defaults | field.metadata.get("defaults", {}))
+            given = defaults | field.metadata.get("defaults", {})
+            define_flags(kind, given, flag_values)
         elif "takes_unknown_if" not in field.metadata:
-            _define_flag(field, kind, defaults.get(field.name, field.default))
+            default = defaults.get(field.name, field.default)
+            _define_flag(field, kind, default, flag_values)
 
 
 def tidy(name: str, value: Any) -> Any:
@@ -224,15 +245,19 @@ def tidy(name: str, value: Any) -> Any:
     return value
 
 
-def from_flags(config_class: type, unknown: tuple[str, ...] = ()) -> Any:
+def from_flags(
+    config_class: type,
+    unknown: tuple[str, ...] = (),
+    flag_values: flags.FlagValues = flags.FLAGS,
+) -> Any:
     """Builds `config_class` from the values of the flags."""
     return config_class(
         **{
-            field.name: from_flags(kind)
+            field.name: from_flags(kind, flag_values=flag_values)
             if dataclasses.is_dataclass(kind)
             else unknown
             if "takes_unknown_if" in field.metadata
-            else _from_flag(field.name, kind)
+            else _from_flag(field.name, kind, flag_values)
             for field, kind in _fields(config_class)
         }
     )
@@ -327,14 +352,18 @@ _DEFINE: Mapping[tuple[Any, bool], Callable[..., Any]] = {
 }
 
 
-def _define_flag(field: dataclasses.Field, kind: Any, default: Any) -> None:
+def _define_flag(
+    field: dataclasses.Field,
+    kind: Any,
+    default: Any,
+    flag_values: flags.FlagValues,
+) -> None:
     required = default is dataclasses.MISSING
     if required:
         default = None
     if isinstance(default, tuple):
         default = list(default)
-    # Flags belong to the program, so that --help shows them.
-    common = {"required": required, "module_name": sys.argv[0]}
+    common = {"required": required, "flag_values": flag_values}
     help_text = field.metadata["help"]
     scalar, repeats = _unwrap(kind)
     if typing.get_origin(scalar) is typing.Literal:
@@ -350,8 +379,8 @@ def _define_flag(field: dataclasses.Field, kind: Any, default: Any) -> None:
         _DEFINE[scalar, repeats](field.name, default, help_text, **common)
 
 
-def _from_flag(name: str, kind: Any) -> Any:
-    value = flags.FLAGS[name].value
+def _from_flag(name: str, kind: Any, flag_values: flags.FlagValues) -> Any:
+    value = flag_values[name].value
     if _unwrap(kind)[1]:
         return tuple(tidy(name, one) for one in value or ())
     return tidy(name, value)

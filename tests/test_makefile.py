@@ -30,16 +30,26 @@ def test_a_vocabulary_of_the_user_is_not_learned_again(tmp_path):
     assert "tfrecord_builders.build" in would_run("tfrecords", **variables)
 
 
-def test_compile_check_takes_the_recipes_or_else_bert_base(tmp_path):
+def test_compile_check_takes_the_recipes(tmp_path):
     variables = {"VENV": tmp_path / "venv", "ACCELERATOR": "v4-8"}
-    plan = would_run("compile-check", RECIPES="", **variables)
-    assert "[compile]" in plan
-    for seq_length in 128, 512:
-        assert f"--seq_length={seq_length}" in plan
-    assert plan.count("--accelerator_type=v4-8") == 2
+    plan = would_run("compile-check", **variables)
+    assert "[compile]" in plan and "--accelerator_type=v4-8" in plan
+    recipes = sorted((ROOT / "recipes").glob("*/compile_check*.flags"))
+    assert len(recipes) >= 5
+    for path in recipes:
+        assert str(path.relative_to(ROOT)) in plan
     plan = would_run("compile-check", RECIPES="a.flags b.flags", **variables)
     assert "for recipe in a.flags b.flags" in plan
-    assert "--seq_length" not in plan
+
+
+def test_variables_take_the_place_of_a_recipe_s_options(tmp_path):
+    variables = {"OUTPUT": tmp_path, "VENV": tmp_path / "venv"}
+    plan = would_run("train", RECIPE="mine", TOTAL_STEPS=7, **variables)
+    assert "--flagfile=mine/train.flags" in plan
+    assert plan.index("--flagfile=mine/train") < plan.index("--total_steps=7")
+    assert "--model_size" not in plan
+    assert "--flagfile=mine/build.flags" in plan
+    assert "--flagfile=mine/vocabulary.flags" in plan
 
 
 def test_all_tests_are_the_fast_ones_and_then_the_slow_ones(tmp_path):
