@@ -163,6 +163,7 @@ def test_the_threshold_0_keeps_near_duplicates(planted):
     assert files.read_json(f"{output_dir}/near_duplicates.json") == []
 
 
+@pytest.mark.slow
 def test_units_and_workers_change_nothing(planted, monkeypatch):
     sets = []
     for num_workers, per_unit in ((1, 1 << 23), (2, 37)):

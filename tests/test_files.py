@@ -72,6 +72,7 @@ def test_a_pattern_that_matches_nothing_is_named(tmp_path):
         files.expand([f"{tmp_path}/none*"])
 
 
+@pytest.mark.slow
 def test_only_the_temporary_files_of_killed_writers_are_removed(tmp_path):
     for name in ("shard", "notes.tmp-old"):
         files.write_text(f"{tmp_path}/{name}", "text")
@@ -98,6 +99,7 @@ def test_two_writers_of_a_path_do_not_disturb_each_other(tmp_path):
     assert files.read_text(path) == first
 
 
+@pytest.mark.slow
 def test_a_process_that_entered_a_folder_is_waited_for(tmp_path, monkeypatch):
     folder = str(tmp_path)
     program = textwrap.dedent(f"""
@@ -157,6 +159,7 @@ def test_transient_errors_are_distinguished_from_others():
         assert not errors.is_transient(cause(error))
 
 
+@pytest.mark.slow
 def test_a_warning_is_printed_once_and_a_program_may_silence_it():
     # absl's handler at the root logger prints to stderr too.
     program = textwrap.dedent("""

@@ -13,6 +13,7 @@ from bert_pretrain import errors
 from bert_pretrain.compilation import isolation
 
 
+@pytest.mark.slow
 def test_the_result_is_returned_and_the_user_sees_the_title(capsys):
     answer = isolation.call(divmod, 7, 2, title="dividing 7 by 2")
     assert answer == (3, 1)
@@ -30,6 +31,7 @@ def test_a_killed_process_is_reported_as_out_of_memory():
         isolation.call(signal.raise_signal, signal.SIGKILL, title="trying")
 
 
+@pytest.mark.slow
 def test_a_defect_comes_with_its_traceback():
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         isolation.call(divmod, 1, 0, title="dividing")

@@ -65,6 +65,7 @@ def run(tmp_path, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_flags_build_the_config(tmp_path):
     done = run(
         tmp_path,
@@ -81,6 +82,7 @@ def test_flags_build_the_config(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_slash_behind_a_folder_changes_nothing(tmp_path):
     # On gs:// a//b and a/b are two files.
     for given, folder in (("gs://a/b//", "gs://a/b"), ("/", "/")):
@@ -88,6 +90,7 @@ def test_a_slash_behind_a_folder_changes_nothing(tmp_path):
         assert f"output_dir='{folder}'" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_unknown_flags_are_passed_on_if_an_option_says_so(tmp_path):
     flags = ["--output_dir=x", "--kinds=b", "--region=here", "--fast"]
     done = run(tmp_path, *flags, "--runner=b", "--seq_length=64")
@@ -119,6 +122,7 @@ def test_each_wrong_command_line_gives_one_line_and_exit_code_2(tmp_path):
         assert not done.stdout
 
 
+@pytest.mark.slow
 def test_help_shows_the_options_by_topic_with_their_defaults(tmp_path):
     for flag in ("--help", "-h", "--helpfull"):
         done = run(tmp_path, "--output_dir=x", flag)
@@ -136,12 +140,14 @@ def test_help_shows_the_options_by_topic_with_their_defaults(tmp_path):
         assert "--seq_length" not in before
 
 
+@pytest.mark.slow
 def test_a_wrong_flag_names_the_nearest_one(tmp_path):
     done = run(tmp_path, "--output_dir=x", "--seqlength=64")
     assert done.returncode == 2
     assert "Did you mean: seq_length" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_defect_of_the_program_keeps_its_traceback(tmp_path):
     done = run(tmp_path, "--output_dir=x", "--is_fast")
     assert done.returncode == 1

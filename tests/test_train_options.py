@@ -13,9 +13,9 @@ import transformers
 from bert_pretrain import errors, train
 from bert_pretrain.checkpoints import trained_model
 from bert_pretrain.data import manifests, records
-from bert_pretrain.model import bert_model
+from bert_pretrain.model import bert_model, objectives
 from bert_pretrain.telemetry import accelerators, mfu
-from bert_pretrain.training import optimizer, run, schedule
+from bert_pretrain.training import optimizer, schedule
 from helpers import training
 
 pytestmark = pytest.mark.slow
@@ -118,9 +118,13 @@ def test_the_use_of_the_accelerators_is_computed_for_the_phase(
         )
 
 
-def test_a_changed_file_of_phases_is_refused(make_config, phases_file):
+def test_a_changed_file_of_phases_is_refused(
+    make_config, phases_file, monkeypatch
+):
     config = make_config(total_steps=10, phases=phases_file)
-    train.main(make_config(total_steps=10, phases=phases_file))
+    with monkeypatch.context() as patch:
+        training.disturb(patch, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert train.main(config) == 75
     path = pathlib.Path(phases_file)
     path.write_text(path.read_text().replace("from_step: 8", "from_step: 9"))
     with pytest.raises(errors.UserError, match="holds a run with phases="):
@@ -179,7 +183,7 @@ def test_the_clock_ends_a_run_and_its_schedule(make_config, monkeypatch):
 
 
 def test_a_run_ends_if_its_held_out_loss_stands_still(make_config, monkeypatch):
-    monkeypatch.setattr(run, "held_out_loss", lambda output: 1.0)
+    monkeypatch.setattr(objectives, "total_loss", lambda output: 1.0)
     config = make_config(
         total_steps=40, eval_every_steps=2, early_stopping_patience=3
     )
