@@ -155,6 +155,7 @@ def test_a_unit_with_a_defect_is_named_while_the_others_finish(
     assert squares.is_done(1)
 
 
+@pytest.mark.slow
 def test_another_worker_does_the_unit_of_a_killed_one(squares):
     assert squares([1, 2, 3], 2, end_abruptly_once) == [1, 4, 9]
     assert [squares.num_runs(i) for i in range(3)] == [1, 2, 1]
@@ -177,6 +178,7 @@ def test_a_worker_killed_while_it_starts_begins_no_unit(tmp_path):
         assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_start_is_not_reported_as_out_of_memory(
     tmp_path, monkeypatch
 ):
@@ -195,6 +197,7 @@ def test_a_worker_that_cannot_start_is_not_reported_as_out_of_memory(
     assert "memory" not in reason
 
 
+@pytest.mark.slow
 def test_a_unit_that_kills_its_workers_is_named(squares):
     with pytest.raises(errors.UserError, match="input 2: its worker.*killed"):
         squares([1, 2, 3], 2, end_abruptly)

@@ -19,6 +19,7 @@ def evaluate(strategy, bert, data_dir, manifest, batch_size):
     return bert_evaluator.evaluate(tf.constant(num_steps))
 
 
+@pytest.mark.slow
 def test_batches_and_replicas_do_not_change_the_numbers(make_dataset):
     data_dir = make_dataset(held_out=11, pairing="nsp")
     manifest = manifests.read(data_dir)

@@ -87,6 +87,7 @@ def trainer_of(
 
 
 # A low limit shows a difference if each replica clips its own gradient.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "max_gradient_norm, kind", [(0.0, "adamw"), (0.2, "adamw"), (0.2, "lamb")]
 )

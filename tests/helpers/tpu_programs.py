@@ -1,12 +1,12 @@
-"""What TPUs are given: a small run for each kind of program there is."""
+"""The programs of TPUs: a small run for each kind of program."""
 
 from bert_pretrain.checkpoints import checkpoint_saver
 from bert_pretrain.telemetry import metrics_log
 from bert_pretrain.training import optimizer, training_config, training_loop
 from helpers import training
 
-# Name to (the set's options, the run's); among them all that a program can
-# differ in.
+# Maps a name to the options of (the dataset, the run). Together the kinds have
+# all that a program can differ in.
 KINDS = {
     "lamb": (
         {},
@@ -15,7 +15,7 @@ KINDS = {
             "architecture": {"freeze": r"bert\.embeddings"},
         },
     ),
-    # Of rows and heads that a TPU has a kernel for, in all layers but the last.
+    # A TPU has a kernel for such rows and heads, in all layers but the last.
     "packed": (
         {"is_packed": True, "seq_length": 128},
         {
@@ -36,7 +36,7 @@ KINDS = {
 
 
 def config_of(kind, make_dataset, folder, model_dir="model", **values):
-    """A run that has the programs of a kind."""
+    """A run with the programs of a kind."""
     of_set, of_run = KINDS[kind]
     return training.config(
         folder,
@@ -47,10 +47,10 @@ def config_of(kind, make_dataset, folder, model_dir="model", **values):
 
 
 def num_sums(tpus):
-    """Function to the sums over replicas in its programs, checked.
+    """Maps a function to the number of sums over replicas in its programs.
 
-    They are done once a step, whatever loops there are in it; and nothing
-    else is sent around.
+    Checks that the sums are done once in a step, whatever loops are in it, and
+    that replicas exchange nothing else.
     """
     from jaxlib import xla_client
 

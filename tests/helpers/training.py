@@ -1,4 +1,4 @@
-"""Runs of the training program, for its tests: made, disturbed, looked at."""
+"""Runs of the training program: their options, disturbances and results."""
 
 import dataclasses
 import json
@@ -52,7 +52,7 @@ def config(folder, data_dir, model_dir, total_steps=9, **values):
 
 
 def allowing(config, **values):
-    """The same run with other options, allowed."""
+    """The same run with other options, which it is allowed to change."""
     return dataclasses.replace(
         config,
         saving=dataclasses.replace(config.saving, allow_changed_options=True),
@@ -88,7 +88,7 @@ def saved_values(config):
 
 
 def assert_same(actual, expected, but=()):
-    """Compares `saved_values`, to the bit, but those whose names begin so."""
+    """Compares `saved_values` to the bit, but not names that begin with `but`."""
     assert len(expected) > 50
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
@@ -105,7 +105,7 @@ def results_of(config):
 
 
 def evaluated(config):
-    """What bert_pretrain.evaluate has written, by split."""
+    """The results of bert_pretrain.evaluate, by split."""
     name = model_directory.EVALUATE_RESULTS_NAME
     path = pathlib.Path(config.saving.model_dir) / name
     return json.loads(path.read_text())
@@ -118,5 +118,5 @@ def log_of(config):
 
 
 def logged(config, kind, name):
-    """Step to a value, in the records of a kind."""
+    """Maps a step to a value, in the records of a kind."""
     return {r["step"]: r[name] for r in log_of(config) if r["kind"] == kind}
