@@ -1,5 +1,6 @@
 """The evaluation program, on a model from the training program."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -39,17 +40,18 @@ def results_of(model_dir):
 def test_it_repeats_the_numbers_at_the_end_of_training(trained, capsys):
     model_dir = trained.saving.model_dir
     # The last step is the best, because it is the only one that is evaluated.
-    for split, checkpoint in ("validation", "best"), ("test", "newest"):
-        evaluate.main(
-            evaluation.EvaluateConfig(
-                data_dir=trained.data_dir,
-                model_dir=model_dir,
-                split=split,
-                checkpoint=checkpoint,
-            )
-        )
+    config = evaluation.EvaluateConfig(
+        data_dir=trained.data_dir, model_dir=model_dir, checkpoint="best"
+    )
+    capsys.readouterr()
+    returned = evaluation.evaluate(config)
+    assert capsys.readouterr().out == ""
+    evaluate.main(
+        dataclasses.replace(config, split="test", checkpoint="newest")
+    )
     results = results_of(model_dir)
     assert set(results) == {"validation", "test"}
+    assert results["validation"] == returned.to_dict()
     at_end = json.loads(
         (
             pathlib.Path(model_dir) / model_directory.TRAIN_RESULTS_NAME

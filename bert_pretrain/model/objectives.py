@@ -1,10 +1,10 @@
 """The objectives of pretraining, in one table.
 
 Masked language modelling, and next sentence prediction if the model has
-sentence pairs (Devlin et al. 2018, section 3.1). The trainer, the evaluator,
-the progress line, the curves and the summary go through `OBJECTIVES`. So a new
-objective takes an entry here, its logits in encoder.py, and its labels among
-the features of data/records.py if these do not hold them yet.
+sentence pairs (Devlin et al. 2018, section 3.1). The trainer, the evaluator
+and the progress line go through `OBJECTIVES`. A new objective needs an entry
+here, its logits in encoder.py, its panels in telemetry/curves.py, and its
+labels among the features of data/records.py if the records do not hold them.
 
 B = rows on this replica, P = predictions in a row, H = hidden size,
 Q = predictions in a row over all objectives.
@@ -25,23 +25,23 @@ Batch = Mapping[str, tf.Tensor]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective:
-    """Something that a model learns to predict."""
+    """A task that a model learns."""
 
-    name: str  # what the names of its metrics begin with
+    name: str  # prefix of the names of its metrics
     labels: Mapping[str, str]  # metric to its label in the progress line
-    is_trained: Callable[[Model], bool]
-    positions: Callable[[Batch], tf.Tensor]  # int32 [B, P] to predict at
+    is_trained: Callable[[Model], bool]  # whether a model has this objective
+    positions: Callable[[Batch], tf.Tensor]  # int32 [B, P] of the predictions
     # float32 []; it is known before the forward pass.
     num_predictions: Callable[[Batch], tf.Tensor]
-    # From the states [B, P, H] at its positions.
+    # Takes the states [B, P, H] at `positions`.
     sums: Callable[[Model, Batch, tf.Tensor], losses.Sums]
 
 
 def _masked_lm_sums(
     bert: Model, batch: Batch, states_BPH: tf.Tensor
 ) -> losses.Sums:
-    # The positions become rows of one matrix: a TPU stores the last two axes
-    # in tiles, and the slots of a single row would not fill one.
+    # The positions become rows of one matrix. A TPU stores the last two axes in
+    # tiles, and the positions of a single row would not fill a tile.
     states_RH = tf.reshape(states_BPH, [-1, states_BPH.shape[-1]])
     return losses.masked_lm_sums(
         encoder.masked_lm_logits(bert, states_RH),
@@ -105,6 +105,9 @@ def forward(
     """Runs the model on one replica's batch.
 
     Args:
+      bert: the model.
+      batch: features of `records.parse`.
+      dtype: see `encoder.encode`.
       dropout_seed: int32 [2]; without it there is no dropout.
       recompute: see `encoder.encode`.
 
@@ -112,8 +115,8 @@ def forward(
       The sums of each objective, by its name.
     """
     trained = of_model(bert)
-    # Last objective first: the dropout masks of the last layer depend on the
-    # order, and runs that began with this one resume.
+    # The last objective comes first. The dropout masks of the last layer depend
+    # on this order, so another order would change runs that resume.
     positions = [objective.positions(batch) for objective in reversed(trained)]
     states_BQH = encoder.encode(
         bert,
@@ -137,7 +140,7 @@ def forward(
 
 
 def num_predictions(bert: Model, batch: Batch) -> dict[str, tf.Tensor]:
-    """The `num_predictions` that `forward` will count, by objective."""
+    """The number of predictions of each objective, by its name."""
     return {o.name: o.num_predictions(batch) for o in of_model(bert)}
 
 
@@ -159,7 +162,7 @@ def loss_names(bert: Model) -> list[str]:
 
 
 def flatten(sums: Mapping[str, losses.Sums]) -> dict[str, tf.Tensor]:
-    """The sums that `forward` returns, each under a name of its own."""
+    """The sums under one name each, such as "masked_lm_loss"."""
     return {
         f"{name}_{field}": value
         for name, of_objective in sums.items()
@@ -188,8 +191,8 @@ def total_loss(metrics: Mapping[str, float | None]) -> float:
     """The trained loss in nats: the sum of the objectives' mean losses.
 
     Args:
-      metrics: as `means` or the log of a run gives them, among others; None
-        stands for a value that is not finite.
+      metrics: from `means` or from a record of the run's log, with or without
+        other values; None stands for a value that is not finite.
     """
     total = 0.0
     for objective in OBJECTIVES:

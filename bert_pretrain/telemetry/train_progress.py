@@ -27,7 +27,7 @@ class Totals:
     """The sums over the loops of a phase."""
 
     train_seconds: float
-    # The rest without the first loop, which compiles.
+    # The other fields leave out the first loop, which compiles.
     seconds: float
     input_seconds: float
     num_examples: int
@@ -47,9 +47,10 @@ class TrainProgress:
         """Prepares it.
 
         Args:
+          total_steps: of the run.
           tokens_per_example: with padding.
-          peak_examples_per_second: what the accelerators could compute if
-            they did nothing else; None if that is not known.
+          peak_examples_per_second: the rate at an MFU of 1; None if it is not
+            known.
         """
         self._total_steps = total_steps
         self._tokens_per_example = tokens_per_example
@@ -66,8 +67,10 @@ class TrainProgress:
         """Adds the rates of the newest loop to `output`, and prints a line.
 
         Args:
-          step: that the loop has reached.
-          seconds_left: of the time budget; infinite without one.
+          loop: the newest loop.
+          step: the last step of the loop.
+          seconds_left: of the time budget; infinite without a budget.
+          output: the values of the loop.
         """
         self._loops.append(loop)
         rate = loop.num_examples / loop.seconds
@@ -86,6 +89,19 @@ class TrainProgress:
                 seconds_left,
             )
         print(self._line(step, output), flush=True)
+
+    def totals(self) -> Totals:
+        """The sums over the loops so far."""
+        timed = self._loops[1:] or self._loops
+        num_examples = sum(loop.num_examples for loop in timed)
+        return Totals(
+            train_seconds=sum(loop.seconds for loop in self._loops),
+            seconds=sum(loop.seconds for loop in timed),
+            input_seconds=sum(loop.input_seconds for loop in timed),
+            num_examples=num_examples,
+            num_tokens=num_examples * self._tokens_per_example,
+            num_unpadded_tokens=sum(loop.num_tokens for loop in timed),
+        )
 
     def _line(self, step: int, output: Mapping[str, float]) -> str:
         values = " ".join(
@@ -116,22 +132,9 @@ class TrainProgress:
         )
         return " | ".join(columns)
 
-    def totals(self) -> Totals:
-        """The sums over the loops so far."""
-        timed = self._loops[1:] or self._loops
-        num_examples = sum(loop.num_examples for loop in timed)
-        return Totals(
-            train_seconds=sum(loop.seconds for loop in self._loops),
-            seconds=sum(loop.seconds for loop in timed),
-            input_seconds=sum(loop.input_seconds for loop in timed),
-            num_examples=num_examples,
-            num_tokens=num_examples * self._tokens_per_example,
-            num_unpadded_tokens=sum(loop.num_tokens for loop in timed),
-        )
-
 
 def summarize(totals: Sequence[Totals]) -> dict[str, float]:
-    """The rates of a process's training over all its phases."""
+    """The rates of training, over all phases of this process."""
 
     def total(name: str) -> float:
         return sum(getattr(of_phase, name) for of_phase in totals)
