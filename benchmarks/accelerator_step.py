@@ -1,26 +1,27 @@
-"""One training step on whatever accelerator jax finds, beside PyTorch's.
+"""One training step on any accelerator that jax finds, compared with PyTorch.
 
-    python benchmarks/accelerator_step.py --lower=FOLDER    # where we are
-    python accelerator_step.py --run=FOLDER                 # where a GPU is
+    python benchmarks/accelerator_step.py --lower=FOLDER    # on this machine
+    python accelerator_step.py --run=FOLDER                 # on one with a GPU
 
-The first command needs this project. It lowers the step that a TPU would be
-sent, in its plain form, which every XLA compiler takes, and writes it down as
-StableHLO, with a description. The second needs this file and that folder of
-some megabytes, jax and numpy, but neither TensorFlow nor this project: weights
-are drawn from what the description says of them, and rows at random.
+The first command needs this project. It lowers the TPU's step in its plain
+form, which every XLA compiler takes, and writes it as StableHLO, with a
+description. The second command needs this file, that folder of some megabytes,
+jax and numpy, but neither TensorFlow nor this project. It draws the weights
+from the distributions in the description, and random rows.
 
-ours    that step, compiled by jax; padded rows, a document each, and packed
-        rows, full of documents
-torch   PyTorch's BertForMaskedLM on the padded rows, as its users have them:
-        compiled, autocast, clipped, fused AdamW; it has two kinds of
-        attention, and the faster one counts. It is left out where PyTorch or
-        transformers is not installed, or does not find jax's device
+ours    that step, compiled by jax; with padded rows of one document each, and
+        with packed rows, which are full of documents
+torch   PyTorch's BertForMaskedLM on the padded rows, as its users run it:
+        compiled, autocast, clipped, fused AdamW. It has two kinds of
+        attention; the faster one counts. It is left out if PyTorch or
+        transformers is not installed, or does not find the device of jax
 
-A document is as long as drawn evenly from a quarter of the row to the whole.
-Each system runs in a process of its own, and the rounds go to the processes in
-turn; medians are printed. An example is a row. MFU counts a row's arithmetic
-in full, padding too, as `bert_pretrain/flops.py` does, for all systems alike,
-so what to compare across padded and packed rows is tokens without padding.
+The length of a document is drawn uniformly from a quarter of a row to a whole
+row. Each system runs in a process of its own. The processes take turns, one
+round each, and the medians are printed. An example is a row. As in
+`bert_pretrain/telemetry/mfu.py`, MFU counts the arithmetic of whole rows,
+including padding, for all systems. So compare padded with packed rows by their
+tokens without padding.
 """
 
 import argparse
@@ -37,17 +38,27 @@ import subprocess
 import sys
 import threading
 import time
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+if typing.TYPE_CHECKING:
+    import jax
+    import tensorflow as tf
+    from jaxlib import xla_client
+
+    from bert_pretrain.training import train_state, trainer
 
 _DESCRIPTION_NAME = "step.json"
 _OURS = "ours"
 _TORCH = "torch sdpa", "torch eager"
-_ANSWER = "answer: "  # begins a line of a system's process
-_START_SECONDS = 600  # to start and compile
+_ANSWER = "answer: "  # start of an answer in a system's output
+_START_SECONDS = 600  # limit to start and compile
 _LEARNING_RATE = 1e-4
 _MASK_ID, _FIRST_WORD_ID = 103, 1000
-# What jax calls TPUs, by mfu.py's names.
+# jax's names of TPUs, by the names in accelerators.py.
 _JAX_TPUS = {
     "TPU v2": "TPU v2",
     "TPU v3": "TPU v3",
@@ -57,8 +68,15 @@ _JAX_TPUS = {
     "TPU v6e": "TPU v6 lite|TPU v6e",
 }
 
+Batch = Mapping[str, np.ndarray]
+# Plain values, as `lower` writes them to the description.
+Rows = Mapping[str, Any]
+Program = Mapping[str, Any]
+Description = Mapping[str, Any]
 
-def main():
+
+def main() -> None:
+    """Runs the command."""
     args = _parse()
     if args.lower:
         lower(
@@ -73,85 +91,90 @@ def main():
             sys.exit(str(error))
 
 
-def _parse():
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--lower", metavar="FOLDER", help="writes the steps")
-    what.add_argument("--run", metavar="FOLDER", help="runs them")
-    lowering = parser.add_argument_group("with --lower")
-    lowering.add_argument(
-        "--size",
-        choices=("tiny", "mini", "small", "medium", "base", "large"),
-        default="base",
-        help="Google's sizes, as for training",
-    )
-    lowering.add_argument(
-        "--seq_length",
-        type=int,
-        nargs="+",
-        default=[128, 512],
-        help="of the rows; at most 512",
-    )
-    lowering.add_argument(
-        "--tokens",
-        type=int,
-        default=16384,
-        help="in a step, padding included; fewer for a small device",
-    )
-    lowering.add_argument(
-        "--precision",
-        choices=("bfloat16", "float32"),
-        default="bfloat16",
-        help="of the matrix products",
-    )
-    running = parser.add_argument_group("with --run")
-    running.add_argument(
-        "--rounds", type=int, default=7, help="of each system, in turn"
-    )
-    running.add_argument(
-        "--steps", type=int, default=20, help="of a round, each with its batch"
-    )
-    running.add_argument(
-        "--peak_tflops",
-        type=float,
-        help="of the device, for MFU; default: by its name, where known",
-    )
-    # For the program itself: one system's process, for one program.
+    command = parser.add_mutually_exclusive_group(required=True)
+    command.add_argument("--lower", metavar="FOLDER", help="writes the steps")
+    command.add_argument("--run", metavar="FOLDER", help="runs the steps")
+    _add_lowering_options(parser.add_argument_group("with --lower"))
+    _add_running_options(parser.add_argument_group("with --run"))
+    # Internal: run one system on one program, in its own process.
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--program", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.tokens < max(args.seq_length):
         parser.error(
-            f"--tokens={args.tokens} is less than a row of "
+            f"--tokens={args.tokens} must be at least the length of a row, "
             f"{max(args.seq_length)}."
         )
     return args
 
 
-# ------------------------------------------------------------- where we are
+def _add_lowering_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--size",
+        choices=("tiny", "mini", "small", "medium", "base", "large"),
+        default="base",
+        help="Google's sizes, as for training",
+    )
+    group.add_argument(
+        "--seq_length",
+        type=int,
+        nargs="+",
+        default=[128, 512],
+        help="tokens per row; at most 512",
+    )
+    group.add_argument(
+        "--tokens",
+        type=int,
+        default=16384,
+        help="tokens per step, including padding; fewer for a small device",
+    )
+    group.add_argument(
+        "--precision",
+        choices=("bfloat16", "float32"),
+        default="bfloat16",
+        help="of the matrix products",
+    )
+
+
+def _add_running_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--rounds", type=int, default=7, help="rounds of each system"
+    )
+    group.add_argument(
+        "--steps",
+        type=int,
+        default=20,
+        help="steps per round, each with its own batch",
+    )
+    group.add_argument(
+        "--peak_tflops",
+        type=float,
+        help="peak of the device, for MFU; default: known by the device's name",
+    )
+
+
+# -------------------------------------------------------- lowering the steps
 
 
 def lower(
     folder: str,
     size: str,
-    seq_lengths: list[int],
+    seq_lengths: Sequence[int],
     num_tokens: int,
     precision: str,
 ) -> None:
-    """Writes the steps of all rows, and their description, to a folder.
+    """Writes the steps for all kinds of rows, with a description, to a folder.
 
     Args:
       size: one of `bert_model.SIZES`.
-      num_tokens: in a step, padding included.
+      num_tokens: tokens per step, including padding.
     """
-    import tensorflow as tf
-
-    from bert_pretrain.telemetry import mfu
     from bert_pretrain.tpu import absent_tpu
-    from bert_pretrain.training import trainer
 
     strategy = absent_tpu.AbsentTPUStrategy(1)
     with strategy.scope():
@@ -167,26 +190,9 @@ def lower(
             "vocab_size": bert_config.vocab_size,
             "is_packed": is_packed,
         }
-        bert_trainer = trainer.Trainer(
-            strategy,
-            state,
-            None,
-            trainer.UpdateConfig(
-                global_batch_size=rows["num_rows"],
-                dtype=tf.as_dtype(precision),
-                max_gradient_norm=1.0,
-                seed=0,
-            ),
-        )
         name = f"{seq_length}-{'packed' if is_packed else 'padded'}"
         path = f"{folder}/{name}.stablehlo"
-        programs[name] = {
-            "rows": rows,
-            "flops_per_row": mfu.flops_per_example(
-                bert_config, seq_length, rows["num_predictions"], False
-            ),
-            **_lower_step(strategy, bert_trainer, rows, path),
-        }
+        programs[name] = _lower_program(strategy, state, rows, precision, path)
         print(f"{path}: {os.path.getsize(path) / 1e6:.1f} MB", flush=True)
     description = {
         "size": size,
@@ -208,7 +214,7 @@ def lower(
         json.dump(description, file, indent=1)
 
 
-def _new_state(size):
+def _new_state(size: str) -> "train_state.TrainState":
     import transformers
 
     from bert_pretrain.model import bert_model
@@ -224,7 +230,7 @@ def _new_state(size):
             architectures=["BertForMaskedLM"],
         )
     )
-    # As the peer has it: it does not change.
+    # The peer's learning rate is constant, too.
     rate = schedule.Schedule(
         schedule.ScheduleConfig(
             total_steps=10**6,
@@ -233,14 +239,63 @@ def _new_state(size):
             peak_learning_rate=_LEARNING_RATE,
         )
     )
-    adam = optimizer.build(
-        optimizer.OptimizerConfig(), rate, bert.trainable_variables
+    return train_state.new_state(
+        bert,
+        optimizer.build(
+            optimizer.OptimizerConfig(), rate, bert.trainable_variables
+        ),
     )
-    return train_state.new_state(bert, adam)
 
 
-def _lower_step(strategy, bert_trainer, rows, path):
-    """Writes the program to a file, and describes what it takes and gives."""
+def _lower_program(
+    strategy: "tf.distribute.TPUStrategy",
+    state: "train_state.TrainState",
+    rows: Rows,
+    precision: str,
+    path: str,
+) -> dict[str, Any]:
+    """Writes the step for some rows to a file.
+
+    Returns:
+      The description of the step.
+    """
+    import tensorflow as tf
+
+    from bert_pretrain.telemetry import mfu
+    from bert_pretrain.training import trainer
+
+    bert_trainer = trainer.Trainer(
+        strategy,
+        state,
+        None,
+        trainer.UpdateConfig(
+            global_batch_size=rows["num_rows"],
+            dtype=tf.as_dtype(precision),
+            max_gradient_norm=1.0,
+            seed=0,
+        ),
+    )
+    flops = mfu.flops_per_example(
+        state.bert.config, rows["seq_length"], rows["num_predictions"], False
+    )
+    return {
+        "rows": rows,
+        "flops_per_row": flops,
+        **_lower_step(strategy, bert_trainer, rows, path),
+    }
+
+
+def _lower_step(
+    strategy: "tf.distribute.TPUStrategy",
+    bert_trainer: "trainer.Trainer",
+    rows: Rows,
+    path: str,
+) -> dict[str, Any]:
+    """Writes the program to a file.
+
+    Returns:
+      The description of its parameters and results.
+    """
     import tensorflow as tf
     from jaxlib import xla_client
 
@@ -257,9 +312,9 @@ def _lower_step(strategy, bert_trainer, rows, path):
         )
     with open(path, "wb") as file:
         file.write(stablehlo.portable(program.hlo))
-    # The order in which a call's tensors are numbered.
-    names = sorted(features)
-    parameters, places = [], {}
+    names = sorted(features)  # the order of the tensors in a call
+    parameters: list[dict[str, Any]] = []
+    places = {}
     for i, source in enumerate(program.parameters):
         match source:
             case device_program.Variable(variable):
@@ -280,13 +335,16 @@ def _lower_step(strategy, bert_trainer, rows, path):
             _describe_shape(shape)
             for shape in shapes.result_shape().tuple_shapes()
         ],
-        # Of the first results, the parameters that they are in the next step.
+        # Numbers of the parameters that the first results are in the next
+        # step.
         "next": [places[id(variable)] for variable in program.variables],
     }
 
 
-def _describe_variable(variable, bert_trainer):
-    """Its name, and how its initial value is drawn."""
+def _describe_variable(
+    variable: "tf.Variable", bert_trainer: "trainer.Trainer"
+) -> dict[str, Any]:
+    """The name of a variable, and the distribution of its initial value."""
     values = variable.numpy()
     if (values == values.flat[0]).all():
         initial = {"mean": float(values.flat[0]), "deviation": 0.0}
@@ -296,42 +354,44 @@ def _describe_variable(variable, bert_trainer):
     return {"variable": variable.name, **initial}
 
 
-def _describe_shape(shape):
+def _describe_shape(shape: "xla_client.Shape") -> dict[str, Any]:
     return {
         "shape": list(shape.dimensions()),
         "dtype": np.dtype(shape.element_type()).name,
     }
 
 
-def _peaks(precision):
-    """FLOP/s of a device, by a pattern of what jax calls it."""
-    from bert_pretrain.telemetry import mfu
+def _peaks(precision: str) -> dict[str, float]:
+    """FLOP/s of devices, by a pattern of jax's name for the device."""
+    from bert_pretrain.telemetry import accelerators
 
-    patterns = {kind: kind.pattern for kind in mfu.GPUS} | {
-        kind: f"^({_JAX_TPUS[kind.name]})$" for kind in mfu.TPUS
-    }
+    kinds: list[tuple[str, accelerators.Accelerator]] = [
+        *((kind.pattern, kind) for kind in accelerators.GPUS),
+        *((f"^({_JAX_TPUS[kind.name]})$", kind) for kind in accelerators.TPUS),
+    ]
     return {
         pattern: flops / kind.replicas_per_chip
-        for kind, pattern in patterns.items()
+        for pattern, kind in kinds
         if (flops := getattr(kind, precision)) is not None
     }
 
 
-# ---------------------------------------------------------------- the rows
+# ---------------------------------------------------------- drawing the rows
 
 
-def draw_batch(rows: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def draw_batch(rows: Rows, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """A batch of random tokens, with the features of `records.parse`.
 
     Args:
-      rows: as a program's description has them.
+      rows: "rows" in the description of a program.
     """
     shape = rows["num_rows"], rows["seq_length"]
     document_ids, position_ids = _draw_documents(shape, rows["is_packed"], rng)
     is_token = document_ids > 0
     is_first = position_ids == 0
     ids = rng.integers(_FIRST_WORD_ID, rows["vocab_size"], shape) * is_token
-    # The lowest lots are masked: 15 % of a row's tokens.
+    # Each token draws a number. Those with the lowest numbers are masked, 15 %
+    # of a row's tokens.
     num_slots = rows["num_predictions"]
     lots = np.where(is_token & ~is_first, rng.random(shape), 2)
     places = lots.argsort(axis=-1)[:, :num_slots]
@@ -359,17 +419,20 @@ def draw_batch(rows: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
     }
 
 
-def _draw_documents(shape, is_packed, rng):
-    """Of each token, the number of its document, from 1, and its place there.
+def _draw_documents(
+    shape: tuple[int, int], is_packed: bool, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each token's document, and the token's position in it.
 
-    A packed row is filled with documents, the last of which is cut off.
+    Documents are numbered from 1; padding has 0. A packed row is filled with
+    documents, and the last one is cut off.
     """
     ids, positions = np.zeros(shape, int), np.zeros(shape, int)
     num_rows, width = shape
     for row in range(num_rows):
         start, number = 0, 1
         while start < width and (is_packed or number == 1):
-            length = rng.integers(width // 4, width + 1)
+            length = int(rng.integers(width // 4, width + 1))
             end = min(start + length, width)
             ids[row, start:end] = number
             positions[row, start:end] = np.arange(end - start)
@@ -377,13 +440,13 @@ def _draw_documents(shape, is_packed, rng):
     return ids, positions
 
 
-def _draw_batches(rows, num_batches):
+def _draw_batches(rows: Rows, num_batches: int) -> list[dict[str, np.ndarray]]:
     rng = np.random.default_rng(0)
     return [draw_batch(rows, rng) for _ in range(num_batches)]
 
 
-def _num_tokens(rows, num_batches):
-    """Of all the batches, without padding."""
+def _num_tokens(rows: Rows, num_batches: int) -> int:
+    """The number of tokens in all batches, without padding."""
     return sum(
         int(batch["attention_mask"].sum())
         for batch in _draw_batches(rows, num_batches)
@@ -394,22 +457,22 @@ def _num_tokens(rows, num_batches):
 
 
 class Step:
-    """A lowered step, compiled by jax, and the variables that it updates."""
+    """A lowered step, compiled by jax, with the variables that it updates."""
 
-    def __init__(self, folder: str, name: str):
-        """Compiles it, and draws the variables.
+    def __init__(self, folder: str, name: str) -> None:
+        """Compiles the step and draws the variables.
 
         Args:
-          folder: that of `lower`.
+          folder: the one that `lower` has written.
           name: of the program.
         """
         import jax
 
-        # There are counters of 64 bits.
+        # Some counters have 64 bits.
         jax.config.update("jax_enable_x64", True)
         self.device = jax.devices()[0]
         self._program = read_description(folder)["programs"][name]
-        # It may not need all of a batch.
+        # The step may not use all features of a batch.
         self._features = list(_features(self._program))
         with open(f"{folder}/{name}.stablehlo", "rb") as file:
             self._compiled = _compile(self._program, file.read())
@@ -418,13 +481,13 @@ class Step:
             for value in draw_variables(self._program).values()
         )
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> None:
-        """Begins a step; like all of jax, it does not wait for the device."""
+    def __call__(self, batch: "Mapping[str, np.ndarray | jax.Array]") -> None:
+        """Starts a step; like all of jax, it does not wait for the device."""
         features = {name: batch[name] for name in self._features}
         self._values = self._compiled(self._values, features)
 
     def read(self) -> dict[str, np.ndarray]:
-        """The variables by name, when all steps are done."""
+        """Waits for all steps, and returns the variables by name."""
         names = [
             self._program["parameters"][i]["variable"]
             for i in self._program["next"]
@@ -432,14 +495,17 @@ class Step:
         return dict(zip(names, map(np.asarray, self._values), strict=True))
 
     def wait(self) -> None:
+        """Waits for all steps."""
         import jax
 
         jax.block_until_ready(self._values)
 
     @property
-    def num_bytes(self) -> int:
-        """Of the device's memory, as the compiler has planned it."""
+    def num_bytes(self) -> int | None:
+        """The device memory that the compiler has planned, if it is known."""
         plan = self._compiled.memory_analysis()
+        if plan is None:
+            return None
         return (
             plan.argument_size_in_bytes
             + plan.output_size_in_bytes
@@ -448,13 +514,15 @@ class Step:
         )
 
 
-def read_description(folder: str) -> dict:
+def read_description(folder: str) -> dict[str, Any]:
+    """Reads the description that `lower` has written."""
     with open(f"{folder}/{_DESCRIPTION_NAME}") as file:
         return json.load(file)
 
 
-def draw_variables(program: dict) -> dict[int, np.ndarray]:
-    """Initial values by parameter, in the order of the results."""
+def draw_variables(program: Program) -> dict[int, np.ndarray]:
+    """Initial values by the number of the parameter, in the order of the
+    results."""
     rng = np.random.default_rng(0)
     values = {}
     for i in program["next"]:
@@ -467,17 +535,19 @@ def draw_variables(program: dict) -> dict[int, np.ndarray]:
     return values
 
 
-def _compile(program, module):
-    """A compiled function of (variables, features), which gives the variables
-    and, on accelerators, takes over the memory of those that it is given.
+def _compile(program: Program, module: bytes) -> "jax.stages.Compiled":
+    """Compiles a function of (variables, features) that returns the variables.
+
+    On accelerators, the function reuses the memory of the variables that it
+    gets.
 
     Args:
-      module: StableHLO, as `jax.export` has it in portable form.
+      module: StableHLO in the portable form of `jax.export`.
     """
     import jax
     import jax.export
 
-    def abstract(described):
+    def abstract(described: Mapping[str, Any]) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(described["shape"], described["dtype"])
 
     def stand_in(*_):
@@ -487,8 +557,9 @@ def _compile(program, module):
         )
 
     parameters = program["parameters"]
-    # Of a module that others have lowered, jax makes no function; but of one
-    # of its own, for this device, it lets the module be replaced.
+    # jax cannot make a function of a module that other software has lowered.
+    # But the module of a function that jax exports for this device can be
+    # replaced.
     exported = dataclasses.replace(
         jax.export.export(jax.jit(stand_in, keep_unused=True))(
             *map(abstract, parameters)
@@ -515,16 +586,16 @@ def _compile(program, module):
         name: abstract(parameter)
         for name, parameter in _features(program).items()
     }
-    # Not on a CPU: jaxlib 0.7.1, on one without AVX-512, then computed one
-    # token of the second step wrongly, and gradients came out 1 % off; without
-    # it they are TensorFlow's to 7e-7.
+    # No memory is reused on CPUs. With reuse, jaxlib 0.7.1 on a CPU without
+    # AVX-512 computed one token of the second step wrongly, and gradients
+    # differed by 1 %. Without reuse they equal TensorFlow's to 7e-7.
     donated = () if jax.default_backend() == "cpu" else (0,)
     step = jax.jit(update, donate_argnums=donated)
     return step.lower(values, features).compile()
 
 
-def _features(program):
-    """Those parameters that come from a batch, by the feature's name."""
+def _features(program: Program) -> dict[str, dict[str, Any]]:
+    """The parameters that come from a batch, by the feature's name."""
     return {
         parameter["feature"]: parameter
         for parameter in program["parameters"]
@@ -532,13 +603,13 @@ def _features(program):
     }
 
 
-# -------------------------------------------------------------- the systems
+# ----------------------------------------- the systems, each in its process
 
 
 class _Ours:
     """Rounds of our step."""
 
-    def __init__(self, folder, name, num_batches):
+    def __init__(self, folder: str, name: str, num_batches: int) -> None:
         import jax
 
         self._step = Step(folder, name)
@@ -548,25 +619,29 @@ class _Ours:
         )
         self._num_steps = 0
 
-    def run(self, num_steps):
+    def run(self, num_steps: int) -> None:
         for batch in self._batches[:num_steps]:
             self._step(batch)
         self._step.wait()
         self._num_steps += num_steps
 
-    def device(self):
+    def device(self) -> dict[str, str]:
         device = self._step.device
         return {"platform": device.platform, "name": device.device_kind}
 
-    def finish(self):
-        """What is told in the end: loss and bytes of memory, if known."""
-        before = self._sums()
+    def finish(self) -> dict[str, Any]:
+        """Runs a last round, and returns its loss and the bytes of memory.
+
+        Raises:
+          RuntimeError: if not all updates were applied.
+        """
+        before = self._scalars()
         self.run(len(self._batches))
-        after = self._sums()
+        after = self._scalars()
         if round(after["steps"]) != self._num_steps:
             raise RuntimeError(
-                f"{after['steps']:.0f} of {self._num_steps} updates applied: "
-                "the others had gradients that are not finite."
+                f"only {after['steps']:.0f} of {self._num_steps} updates were "
+                "applied; the gradients of the others were not finite."
             )
         loss, count = (
             after[name] - before[name]
@@ -579,7 +654,8 @@ class _Ours:
             "peak_bytes": memory.get("peak_bytes_in_use"),
         }
 
-    def _sums(self):
+    def _scalars(self) -> dict[str, float]:
+        """The scalar variables: counters, and sums of losses."""
         return {
             name.removesuffix(":0"): float(values)
             for name, values in self._step.read().items()
@@ -590,7 +666,9 @@ class _Ours:
 class _Torch:
     """Rounds of PyTorch's step."""
 
-    def __init__(self, folder, name, num_batches, attention):
+    def __init__(
+        self, folder: str, name: str, num_batches: int, attention: str
+    ) -> None:
         import torch
         import transformers
 
@@ -599,7 +677,7 @@ class _Torch:
         self._device = torch.device(
             "cuda" if torch.cuda.is_available() else "cpu"
         )
-        # XLA's default for float32 as well.
+        # The default of XLA for float32.
         torch.set_float32_matmul_precision("high")
         torch.manual_seed(0)
         self._bert = (
@@ -608,12 +686,12 @@ class _Torch:
                     **description["bert_config"], attn_implementation=attention
                 )
             )
-            .to(self._device)
+            .to(self._device)  # type: ignore[arg-type]
             .train()
         )
-        # Our epsilon; TensorFlow adds it before it corrects the bias, and so
-        # learns a bit less in the first steps.
-        self._adam = torch.optim.AdamW(
+        # Our epsilon. TensorFlow adds it before the bias correction, and so
+        # learns slightly less in the first steps.
+        self._optimizer = torch.optim.AdamW(
             self._bert.parameters(), lr=_LEARNING_RATE, eps=1e-6, fused=True
         )
         self._forward = torch.compile(self._bert)
@@ -630,7 +708,8 @@ class _Torch:
             for batch in _draw_batches(rows, num_batches)
         ]
 
-    def run(self, num_steps):
+    def run(self, num_steps: int) -> float:
+        """Returns the mean loss, and so waits for the device."""
         import torch
 
         losses = []
@@ -639,19 +718,20 @@ class _Torch:
                 loss = self._forward(**batch).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self._bert.parameters(), 1.0)
-            self._adam.step()
-            self._adam.zero_grad()
+            self._optimizer.step()
+            self._optimizer.zero_grad()
             losses.append(loss.detach())
-        return float(torch.stack(losses).mean())  # Waits.
+        return float(torch.stack(losses).mean())
 
-    def device(self):
+    def device(self) -> dict[str, str]:
         import torch
 
         if self._device.type == "cpu":
             return {"platform": "cpu"}
         return {"platform": "gpu", "name": torch.cuda.get_device_name()}
 
-    def finish(self):
+    def finish(self) -> dict[str, Any]:
+        """Runs a last round, and returns its loss and the bytes of memory."""
         import torch
 
         return {
@@ -663,43 +743,46 @@ class _Torch:
         }
 
 
-def _for_torch(batch):
-    """Labels of all positions, as HuggingFace takes them: -100 for none."""
+def _for_torch(batch: Batch) -> dict[str, np.ndarray]:
+    """HuggingFace's features: labels of all positions, -100 for no label."""
     labels = np.where(
         batch["masked_lm_weights"] > 0, batch["masked_lm_ids"], -100
     )
     dense = np.full(batch["input_ids"].shape, -100)
-    # Unused slots point at position 0, which is never masked.
+    # Unused slots have position 0, which is never masked.
     np.put_along_axis(dense, batch["masked_lm_positions"], labels, axis=-1)
     names = "input_ids", "attention_mask", "token_type_ids"
     return {name: batch[name] for name in names} | {"labels": dense}
 
 
-def _serve(folder, system, name, num_steps):
-    """Prepares one system, then runs a round for each line read."""
+def _serve(folder: str, system: str, name: str, num_steps: int) -> None:
+    """Prepares one system, then runs a round for each line of input."""
+    rounds: _Ours | _Torch
     if system == _OURS:
         rounds = _Ours(folder, name, num_steps)
     else:
         attention = system.removeprefix("torch ")
         rounds = _Torch(folder, name, num_steps, attention)
-    rounds.run(num_steps)  # Compiles, and fills the optimizer's state.
-    _tell(rounds.device())
+    rounds.run(num_steps)  # Compiles, and creates the optimizer's state.
+    _answer(rounds.device())
     for _ in sys.stdin:
-        rounds.run(1)  # Meanwhile the others had the device.
-        started = time.perf_counter()
+        # Another system has used the device since the last round. The first
+        # step is a warm-up and is not measured.
+        rounds.run(1)
+        start = time.perf_counter()
         rounds.run(num_steps)
-        _tell(time.perf_counter() - started)
-    _tell(rounds.finish())
+        _answer(time.perf_counter() - start)
+    _answer(rounds.finish())
 
 
-def _tell(answer):
-    print(_ANSWER + json.dumps(answer), flush=True)
+def _answer(value: Any) -> None:
+    print(_ANSWER + json.dumps(value), flush=True)
 
 
-# ------------------------------------------------------------- where a GPU is
+# ------------------------------------------------------ running the systems
 
 
-def _run(args):
+def _run(args: argparse.Namespace) -> None:
     description = read_description(args.run)
     names = collections.defaultdict(list)
     for name, program in description["programs"].items():
@@ -715,47 +798,58 @@ def _run(args):
             for child in children:
                 child.seconds.append(child.ask("go\n"))
         for child in children:
-            child.last_words = child.ask(None)
+            child.result = child.ask(None)
         _report(args, description, children)
 
 
-def _start(args, description, systems, names):
-    """The processes for rows of one length, on the device that jax finds."""
-    children = []
-    for system in systems:
-        for name in names:
-            is_packed = description["programs"][name]["rows"]["is_packed"]
-            if is_packed and system != _OURS:
-                continue
-            try:
-                child = _Child(args, system, name)
-            except ChildProcessError as error:
-                if system == _OURS:
-                    raise
-                print(error)
-                continue
-            children.append(child)
-            platforms = [c.device["platform"] for c in children]
-            if platforms[-1] != platforms[0]:
-                print(
-                    f"PyTorch finds a {platforms[-1]}, jax a {platforms[0]}: "
-                    "no peer."
-                )
-                children.pop().ask(None)
+def _start(
+    args: argparse.Namespace,
+    description: Description,
+    systems: Sequence[str],
+    names: Sequence[str],
+) -> "list[_Child]":
+    """Starts the processes for rows of one length, on the device of jax.
+
+    Args:
+      names: of the programs with these rows.
+    """
+    children: list[_Child] = []
+    for system, name in itertools.product(systems, names):
+        is_packed = description["programs"][name]["rows"]["is_packed"]
+        if is_packed and system != _OURS:
+            continue
+        try:
+            child = _Child(args, system, name)
+        except ChildProcessError as error:
+            if system == _OURS:
+                raise
+            print(error)
+            continue
+        children.append(child)
+        platforms = [c.device["platform"] for c in children]
+        if platforms[-1] != platforms[0]:
+            print(
+                f"PyTorch finds a {platforms[-1]}, jax a {platforms[0]}: no "
+                "peer."
+            )
+            children.pop().ask(None)
     return children
 
 
 class _Child:
-    """A system's process, on the rows of one program."""
+    """The process of a system, for the rows of one program."""
 
-    def __init__(self, args, system, name):
-        """Starts it, and waits until it is ready.
+    def __init__(
+        self, args: argparse.Namespace, system: str, name: str
+    ) -> None:
+        """Starts the process and waits until it is ready.
 
         Raises:
           ChildProcessError: if it ends before that.
         """
         self.system, self.program = system, name
-        self.seconds, self.last_words = [], {}
+        self.seconds: list[float] = []
+        self.result: dict[str, Any] = {}
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -769,34 +863,45 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Else the first one would take most of the device's memory.
+            # Otherwise the first process would take most of the device's
+            # memory.
             env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         )
-        # What it says is read to the end, lest it wait for a reader.
-        self._errors = collections.deque(maxlen=5)
+        # A process blocks when nobody reads its errors.
+        self._errors: collections.deque[str] = collections.deque(maxlen=5)
         self._reader = threading.Thread(
-            target=lambda: self._errors.extend(self._process.stderr),
+            target=lambda: self._errors.extend(self._process.stderr or ()),
             daemon=True,
         )
         self._reader.start()
         timer = threading.Timer(_START_SECONDS, self._process.kill)
         timer.start()
-        self.device = self._answer()
+        self.device = self._read_answer()
         timer.cancel()
 
-    def ask(self, line):
-        """Its answer to a line, or to the end of its input: None."""
-        if line is None:
-            self._process.stdin.close()
-        else:
-            # If it has ended, the answer says so.
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(line)
-                self._process.stdin.flush()
-        return self._answer()
+    def ask(self, line: str | None) -> Any:
+        """Sends a line, or for None the end of the input, and waits.
 
-    def _answer(self):
-        for line in self._process.stdout:  # Libraries print too.
+        Returns:
+          The answer.
+
+        Raises:
+          ChildProcessError: if the process ends without an answer.
+        """
+        stdin = self._process.stdin
+        assert stdin is not None
+        if line is None:
+            stdin.close()
+        else:
+            # If the process has ended, reading its answer raises the error.
+            with contextlib.suppress(BrokenPipeError):
+                stdin.write(line)
+                stdin.flush()
+        return self._read_answer()
+
+    def _read_answer(self) -> Any:
+        # Libraries print other lines, too.
+        for line in self._process.stdout or ():
             if line.startswith(_ANSWER):
                 return json.loads(line.removeprefix(_ANSWER))
         self._reader.join()
@@ -804,7 +909,14 @@ class _Child:
         raise ChildProcessError(f"{self.system}, {self.program}: {reason}")
 
 
-def _report(args, description, children):
+# ----------------------------------------------------- printing the results
+
+
+def _report(
+    args: argparse.Namespace,
+    description: Description,
+    children: Sequence[_Child],
+) -> None:
     name = children[0].device["name"]
     peak = _peak_flops(args, description, name)
     rows = description["programs"][children[0].program]["rows"]
@@ -816,7 +928,7 @@ def _report(args, description, children):
         + (
             f"peak {peak / 1e12:g} TFLOP/s"
             if peak
-            else "no peak is known, hence no MFU: --peak_tflops"
+            else "the peak is unknown, so there is no MFU; give --peak_tflops"
         )
         + "\n\n| rows | system | ms/step | examples/s | tokens/s | without "
         "padding | MFU | memory: peak | planned | loss |\n" + "|---" * 10 + "|"
@@ -828,7 +940,12 @@ def _report(args, description, children):
     _compare(args, description, children)
 
 
-def _line(args, program, peak, child):
+def _line(
+    args: argparse.Namespace,
+    program: Program,
+    peak: float | None,
+    child: _Child,
+) -> str:
     rows = program["rows"]
     seconds = statistics.median(child.seconds)
     num_examples = args.steps * rows["num_rows"]
@@ -845,17 +962,19 @@ def _line(args, program, peak, child):
         *(
             "" if count is None else f"{count / 1e9:.2f} GB"
             for count in (
-                child.last_words["peak_bytes"],
-                child.last_words["planned_bytes"],
+                child.result["peak_bytes"],
+                child.result["planned_bytes"],
             )
         ),
-        f"{child.last_words['loss']:.3f}",
+        f"{child.result['loss']:.3f}",
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _peak_flops(args, description, device_name):
-    """FLOP/s, or None where nobody says."""
+def _peak_flops(
+    args: argparse.Namespace, description: Description, device_name: str
+) -> float | None:
+    """FLOP/s of the device, or None if unknown."""
     if args.peak_tflops:
         return 1e12 * args.peak_tflops
     for pattern, flops in description["peaks"].items():
@@ -864,13 +983,16 @@ def _peak_flops(args, description, device_name):
     return None
 
 
-def _compare(args, description, children):
-    """Says how many tokens ours computes beside the peer's fastest setting."""
+def _compare(
+    args: argparse.Namespace,
+    description: Description,
+    children: Sequence[_Child],
+) -> None:
+    """Prints our tokens per second relative to the peer's fastest setting."""
     speeds = {}
     for child in children:
         rows = description["programs"][child.program]["rows"]
         num_tokens = _num_tokens(rows, args.steps)
-        # Round by round: neighbours in time share what else happened.
         speeds[child.system, child.program] = [
             num_tokens / seconds for seconds in child.seconds
         ]
@@ -880,6 +1002,8 @@ def _compare(args, description, children):
     fastest = max(peers, key=lambda key: statistics.median(peers[key]))
     for (system, program), values in speeds.items():
         if system == _OURS:
+            # The same round of both systems ran at about the same time, under
+            # the same load.
             ratios = [
                 ours / theirs
                 for ours, theirs in zip(values, peers[fastest], strict=True)

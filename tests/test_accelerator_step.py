@@ -186,7 +186,9 @@ def test_a_run_needs_only_jax_and_numpy(python, lowered):
     ]
     assert [row[0] for row in rows] == ["padded", "packed"]
     for row in rows:
-        milliseconds, examples = float(row[2]), float(row[3].replace(",", ""))
+        milliseconds, examples = (
+            float(cell.replace(",", "")) for cell in row[2:4]
+        )
         assert examples == pytest.approx(
             1e3 * NUM_ROWS / milliseconds, rel=0.02
         )
@@ -253,7 +255,7 @@ def child(system, program, seconds):
         program=program,
         seconds=[seconds],
         device={"platform": "gpu", "name": "NVIDIA H100 80GB HBM3"},
-        last_words={"loss": 10.0, "planned_bytes": None, "peak_bytes": 10**9},
+        result={"loss": 10.0, "planned_bytes": None, "peak_bytes": 10**9},
     )
 
 
