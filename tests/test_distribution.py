@@ -19,6 +19,7 @@ def test_an_impossible_number_of_replicas_is_refused():
         distribution.DistributionConfig(num_cpu_replicas=0)
 
 
+@pytest.mark.slow
 def test_a_tpu_without_its_library_is_refused():
     with pytest.raises(errors.UserError, match="--tpu=local: .*libtpu"):
         distribution.build_strategy(
@@ -26,6 +27,7 @@ def test_a_tpu_without_its_library_is_refused():
         )
 
 
+@pytest.mark.slow
 def test_a_wheel_without_tpu_support_is_recognized_by_a_trial(monkeypatch):
     # The words are those of the plain wheel, from a process that really tries.
     monkeypatch.setattr(tpu_diagnosis, "_is_installed", lambda package: True)

@@ -6,6 +6,7 @@ import transformers
 from bert_pretrain.compilation import peers, training_step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", peers.NAMES)
 def test_a_peer_s_step_contains_its_model_and_sums_its_gradients(name):
     bert_config = transformers.BertConfig(

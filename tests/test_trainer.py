@@ -104,6 +104,7 @@ def test_replicas_do_not_change_the_update(max_gradient_norm, kind):
     assert_same_weights(bert, *weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_replicas, num_parts", [(1, 4), (2, 2)])
 def test_an_accumulated_update_equals_that_of_the_large_batch(
     num_replicas, num_parts
@@ -122,6 +123,7 @@ def test_an_accumulated_update_equals_that_of_the_large_batch(
     assert_same_weights(bert, *weights)
 
 
+@pytest.mark.slow
 def test_recomputing_does_not_change_the_update():
     weights = []
     for recompute in (False, True):
@@ -144,6 +146,7 @@ def assert_same_weights(bert, one, two):
         )
 
 
+@pytest.mark.slow
 def test_gradients_are_summed_once_in_each_update():
     _, bert_trainer = trainer_of(2, accumulation_steps=2)
     iterator = iter(bert_trainer._train_dataset)
@@ -196,6 +199,7 @@ def test_gradients_are_divided_then_scaled_down_to_the_norm_and_never_up():
         np.testing.assert_array_equal(clipped[0], gradients[0] / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_replicas", [1, 2])
 def test_a_loop_counts_its_tokens_and_measures_the_parameters(num_replicas):
     bert, bert_trainer = trainer_of(num_replicas)
@@ -264,6 +268,7 @@ def slow_input(monkeypatch):
     slow.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_replicas", [1, 2])
 def test_a_loop_knows_how_long_it_waited_for_slow_input(
     num_replicas, slow_input

@@ -88,7 +88,7 @@ def saved_values(config):
 
 
 def assert_same(actual, expected, but=()):
-    """Compares `saved_values` to the bit, but not names that begin with `but`."""
+    """Compares `saved_values` to the bit, except names that begin with `but`."""
     assert len(expected) > 50
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
