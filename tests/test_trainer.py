@@ -10,7 +10,13 @@ import transformers
 
 from bert_pretrain.data import records
 from bert_pretrain.model import bert_model, losses, objectives
-from bert_pretrain.training import optimizer, schedule, train_state, trainer
+from bert_pretrain.training import (
+    optimizer,
+    schedule,
+    train_state,
+    trainer,
+    training_config,
+)
 from helpers import datasets, strategies
 
 NUM_ROWS = 8
@@ -69,9 +75,9 @@ def trainer_of(
             )
         )
         adam = optimizer.build(
-            optimizer.OptimizerConfig(optimizer=kind),
+            training_config.OptimizerConfig(optimizer=kind),
             schedule.Schedule(
-                schedule.ScheduleConfig(
+                training_config.ScheduleConfig(
                     total_steps=50, warmup_steps=0, peak_learning_rate=1e-2
                 )
             ),
@@ -326,6 +332,7 @@ def test_a_batch_without_predictions_causes_no_division_by_zero():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_replicas", [1, 2])
 def test_a_bad_step_is_counted_and_left_out_of_the_means(num_replicas):
     _, undisturbed = trainer_of(num_replicas)

@@ -8,10 +8,10 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from bert_pretrain.checkpoints import checkpoint_saver, model_directory
-from bert_pretrain.model import bert_model
+from bert_pretrain.checkpoints import checkpoint_config, model_directory
+from bert_pretrain.model import model_config
 from bert_pretrain.telemetry import train_progress
-from bert_pretrain.training import schedule, training_config
+from bert_pretrain.training import training_config
 
 
 def config(folder, data_dir, model_dir, total_steps=9, **values):
@@ -37,13 +37,13 @@ def config(folder, data_dir, model_dir, total_steps=9, **values):
             "data_dir": data_dir,
             "global_batch_size": 8,
             "steps_per_loop": 2,
-            "architecture": bert_model.ModelConfig(
+            "architecture": model_config.ModelConfig(
                 bert_config=str(path), **values.pop("architecture", {})
             ),
-            "schedule": schedule.ScheduleConfig(
+            "schedule": training_config.ScheduleConfig(
                 total_steps=total_steps, peak_learning_rate=3e-3
             ),
-            "saving": checkpoint_saver.CheckpointConfig(
+            "saving": checkpoint_config.CheckpointConfig(
                 model_dir=str(folder / model_dir), checkpoint_every_steps=4
             ),
             **values,
@@ -88,7 +88,7 @@ def saved_values(config):
 
 
 def assert_same(actual, expected, but=()):
-    """Compares `saved_values` to the bit, except names that begin with `but`."""
+    """Compares `saved_values` to the bit, except names that start so."""
     assert len(expected) > 50
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
