@@ -185,6 +185,7 @@ test-all: test
 lint: $(INSTALLED)-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(INSTALLED)-test
 	$(BIN)/ruff check --fix .

@@ -42,6 +42,7 @@ setuptools.setup(
     ],
     extras_require={
         "test": [
+            "mypy>=2.4",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.14",

@@ -218,7 +218,12 @@ def _new_state(size: str) -> "train_state.TrainState":
     import transformers
 
     from bert_pretrain.model import bert_model
-    from bert_pretrain.training import optimizer, schedule, train_state
+    from bert_pretrain.training import (
+        optimizer,
+        schedule,
+        train_state,
+        training_config,
+    )
 
     num_layers, hidden_size = bert_model.SIZES[size]
     bert = bert_model.from_config(
@@ -232,7 +237,7 @@ def _new_state(size: str) -> "train_state.TrainState":
     )
     # The peer's learning rate is constant, too.
     rate = schedule.Schedule(
-        schedule.ScheduleConfig(
+        training_config.ScheduleConfig(
             total_steps=10**6,
             schedule="constant",
             warmup_steps=0,
@@ -242,7 +247,7 @@ def _new_state(size: str) -> "train_state.TrainState":
     return train_state.new_state(
         bert,
         optimizer.build(
-            optimizer.OptimizerConfig(), rate, bert.trainable_variables
+            training_config.OptimizerConfig(), rate, bert.trainable_variables
         ),
     )
 

@@ -30,8 +30,7 @@ import time
 from typing import Literal, NamedTuple
 
 from bert_pretrain import options
-from tfrecord_builders import fetch_sample
-from tfrecord_builders.sources import documents
+from tfrecord_builders.sources import documents, sample
 from tfrecord_builders.tokens import sentences
 
 _SENTENCES_PER_DOCUMENT = 5, 60
@@ -165,7 +164,7 @@ def _prepare(config, folder):
     if config.input:
         real = _read("text", config.input, "blocks")
     else:
-        fetch_sample.fetch(f"{folder}/sample")
+        sample.fetch(f"{folder}/sample")
         real = _read(
             "wikipedia", f"{folder}/sample/enwiki-sample.xml.bz2", "blocks"
         )

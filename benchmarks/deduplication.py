@@ -27,9 +27,8 @@ import time
 import numpy as np
 
 from bert_pretrain import options
-from tfrecord_builders import fetch_sample
-from tfrecord_builders.quality import minhash, word_hashes
-from tfrecord_builders.sources import documents
+from tfrecord_builders.quality import minhash, quality_config, word_hashes
+from tfrecord_builders.sources import documents, sample
 
 _CUT = "end cut"
 _NEARLY = 0.1
@@ -39,7 +38,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    deduplication: minhash.DeduplicationConfig
+    deduplication: quality_config.DeduplicationConfig
     source: str = options.option("As in the builder.", "text")
     input: tuple[str, ...] = options.option(
         "Text to copy; default: the embedded sample.", ()
@@ -55,7 +54,7 @@ class BenchmarkConfig:
 def main(config):
     originals = _read(config)
     num_bytes = sum(len(text.encode()) for text in originals)
-    bands = config.deduplication.bands
+    bands = minhash.bands(config.deduplication)
     print(
         f"{len(originals):,} documents, {num_bytes / 1e6:.1f} MB; threshold "
         f"{config.deduplication.near_duplicate_threshold}: {bands.num_bands} "
@@ -87,7 +86,7 @@ def _read(config):
                 )
             ]
         else:
-            fetch_sample.fetch(folder)
+            sample.fetch(folder)
             sources = [
                 documents.SourceConfig(
                     source=("wikipedia",), input=(f"{folder}/*.bz2",)
@@ -136,7 +135,7 @@ def _show_speed(config, texts, num_bytes):
     for batch_words in found:
         minhash.sign(batch_words, config.deduplication)
     show("MinHash and bands (near)", started)
-    num_bands = config.deduplication.bands.num_bands
+    num_bands = minhash.bands(config.deduplication).num_bands
     per_document = 8 * num_bands + minhash.FINGERPRINT_BYTES
     print(
         f"signatures: {per_document} bytes a document on disk, {per_document} "

@@ -329,9 +329,9 @@ def _news(config, folder):
     """Returns the paths of the news, a document a line, and the vocabulary."""
     news, vocab_file = config.input, config.vocab_file
     if not news:
-        from tfrecord_builders import fetch_sample
+        from tfrecord_builders.sources import sample
 
-        fetch_sample.fetch(f"{folder}/sample")
+        sample.fetch(f"{folder}/sample")
         news = f"{folder}/sample/lee-news.txt"
     if not vocab_file:
         vocab_file = f"{folder}/vocab.txt"
@@ -417,7 +417,13 @@ def _our_step(config, precision, rows):
     import tensorflow as tf
 
     from bert_pretrain.model import bert_model
-    from bert_pretrain.training import optimizer, schedule, train_state, trainer
+    from bert_pretrain.training import (
+        optimizer,
+        schedule,
+        train_state,
+        trainer,
+        training_config,
+    )
 
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     batches = strategy.experimental_distribute_dataset(
@@ -426,8 +432,10 @@ def _our_step(config, precision, rows):
     with strategy.scope():
         bert = bert_model.from_config(_bert_config(config))
         adam = optimizer.build(
-            optimizer.OptimizerConfig(),
-            schedule.Schedule(schedule.ScheduleConfig(total_steps=100_000)),
+            training_config.OptimizerConfig(),
+            schedule.Schedule(
+                training_config.ScheduleConfig(total_steps=100_000)
+            ),
             bert.trainable_variables,
         )
         state = train_state.new_state(bert, adam)

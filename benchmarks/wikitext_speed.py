@@ -25,8 +25,12 @@ from unittest import mock
 import mwparserfromhell
 
 from bert_pretrain import options
-from tfrecord_builders import fetch_sample
-from tfrecord_builders.sources import documents, wikitext, wikitext_blocks
+from tfrecord_builders.sources import (
+    documents,
+    sample,
+    wikitext,
+    wikitext_blocks,
+)
 
 _MARKS = "{{", "}}", "[[", "|", "<ref", "thumb|"
 _WORD = re.compile(r"\w+")
@@ -90,7 +94,7 @@ def _read(config):
     with tempfile.TemporaryDirectory() as folder:
         path = config.input
         if not path:
-            fetch_sample.fetch(folder)
+            sample.fetch(folder)
             path = f"{folder}/enwiki-sample.xml.bz2"
         source = documents.SourceConfig(source=("wikipedia",), input=(path,))
         with mock.patch.object(wikitext, "to_text", take):

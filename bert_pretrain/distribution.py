@@ -6,46 +6,21 @@ divided among its replicas, and a dtype.
 
 import contextlib
 import contextvars
-import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import Literal
 
 import tensorflow as tf
 
-from bert_pretrain import errors, options, tpu_diagnosis
+from bert_pretrain import distribution_config, errors, tpu_diagnosis
 
 _substitute: contextvars.ContextVar[tf.distribute.Strategy | None] = (
     contextvars.ContextVar("substitute", default=None)
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DistributionConfig(options.Options):
-    """The devices and the precision of the computation."""
-
-    tpu: str = options.option(
-        "local (on a TPU machine), a TPU's name, or "
-        "grpc://address:8470,…; if not given: all GPUs, or the CPU if there "
-        "is no GPU.",
-        "",
-        changes_result=False,
-    )
-    num_cpu_replicas: int = options.option(
-        "Replicas on the CPU if there is no accelerator. Several replicas "
-        "are for tests of distributed training; they are not faster.",
-        1,
-        changes_result=False,
-        at_least=1,
-    )
-    precision: Literal["float32", "bfloat16"] = options.option(
-        "Precision of matrix products and hidden states. Variables, "
-        "LayerNorm, loss and optimizer are always float32.",
-        "float32",
-    )
-
-
-def build_strategy(config: DistributionConfig) -> tf.distribute.Strategy:
+def build_strategy(
+    config: distribution_config.DistributionConfig,
+) -> tf.distribute.Strategy:
     """Makes a strategy for the devices that `config` asks for.
 
     Raises:
@@ -76,7 +51,7 @@ def substituting(strategy: tf.distribute.Strategy) -> Iterator[None]:
         _substitute.reset(token)
 
 
-def compute_dtype(config: DistributionConfig) -> tf.DType:
+def compute_dtype(config: distribution_config.DistributionConfig) -> tf.DType:
     """The dtype of matrix products and hidden states."""
     return tf.as_dtype(config.precision)
 

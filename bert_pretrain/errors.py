@@ -1,52 +1,15 @@
-"""Errors and warnings for the user, each told in one line.
+"""Errors that a user can mend, and warnings: each is one line.
 
-A library raises `UserError` with the problem, the value, the place, and the
-remedy. Only `options.run` prints errors; nothing else ends the program.
-Warnings go to the logger "bert_pretrain", whatever package gives them.
+A library raises `UserError` with what is wrong, the value, where, and the
+remedy. Only `options.run` prints it and ends the process.
 """
 
-import contextlib
-import errno
 import logging
-import lzma
-import os
 import sys
-import zlib
-from collections.abc import Iterator
-
-import tensorflow as tf
 
 EXIT_CODE = 2
 
 _LOGGER = logging.getLogger("bert_pretrain")
-_REMEDIES = {
-    errno.ENOSPC: "the disk is full: free some space and run the same "
-    "command again",
-    errno.EACCES: "permission denied: check the rights on this path",
-    errno.ENOENT: "no such file: check the path",
-    errno.EISDIR: "this is a directory: name a file",
-    errno.ENOTDIR: "a folder in this path is a file: name a directory",
-    errno.EROFS: "this file system is read-only: give another folder",
-    errno.EDQUOT: "the disk quota is used up: free some space and run the "
-    "same command again",
-}
-_CORRUPT = (
-    "the compressed data is truncated or corrupt ({}); fetch the file again"
-)
-# tf.io.gfile raises TensorFlow's own errors instead of OSError.
-_TF_ERRNOS = {
-    tf.errors.ResourceExhaustedError: errno.ENOSPC,
-    tf.errors.PermissionDeniedError: errno.EACCES,
-    tf.errors.NotFoundError: errno.ENOENT,
-}
-# Object stores and network file systems raise these from time to time.
-_TRANSIENT = (
-    tf.errors.AbortedError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.InternalError,
-    tf.errors.UnavailableError,
-    tf.errors.UnknownError,
-)
 
 
 class UserError(ValueError):
@@ -81,61 +44,3 @@ def warn(message: object) -> None:
       message: a text, or an exception whose text is the message.
     """
     _LOGGER.warning(message)
-
-
-@contextlib.contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Adds `path` to the message of an error that occurs in the block.
-
-    Raises:
-      UserError: instead of an error of the operating system, of TensorFlow,
-        or of a decompressor.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"{path}: {_reason(error)}.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: not UTF-8 at byte {error.start} "
-            f"(0x{error.object[error.start]:02x}); convert it, for example "
-            "with iconv -t UTF-8."
-        ) from error
-    except (EOFError, zlib.error, lzma.LZMAError) as error:
-        raise UserError(f"{path}: {_CORRUPT.format(error)}.") from error
-
-
-def is_transient(error: BaseException | None) -> bool:
-    """Whether a second try may succeed, judged by the error and its causes."""
-    while error is not None:
-        if isinstance(error, _TRANSIENT) or (
-            isinstance(error, OSError)
-            and error.errno is not None
-            and error.errno not in _REMEDIES
-        ):
-            return True
-        error = error.__cause__
-    return False
-
-
-def _reason(error: OSError | tf.errors.OpError) -> str:
-    if isinstance(error, OSError) and error.errno is None:
-        # bz2 and gzip raise this for data that is not in their format.
-        return _CORRUPT.format(error)
-    code: int | None
-    if isinstance(error, OSError):
-        code, text = error.errno, error.strerror or str(error)
-    else:
-        code = next(
-            (
-                code
-                for kind, code in _TF_ERRNOS.items()
-                if isinstance(error, kind)
-            ),
-            None,
-        )
-        # TensorFlow appends the op and its node; the first line is enough.
-        text = error.message.splitlines()[0] if error.message else repr(error)
-    return text if code is None else _REMEDIES.get(code, text)

@@ -6,12 +6,15 @@ python -m bert_pretrain.evaluate --data_dir=… --model_dir=… --split=test
 import sys
 
 from bert_pretrain import options
-from bert_pretrain.telemetry import console
-from bert_pretrain.training import evaluation
+from bert_pretrain.training import evaluation_config
 
 
-def main(config: evaluation.EvaluateConfig) -> None:
+def main(config: evaluation_config.EvaluateConfig) -> None:
     """Evaluates a checkpoint and prints the results."""
+    # Imported late: --help and a wrong flag do not wait for TensorFlow.
+    from bert_pretrain.telemetry import console
+    from bert_pretrain.training import evaluation
+
     console.quiet_libraries()
     results = evaluation.evaluate(config)
     console.print_table(
@@ -28,4 +31,4 @@ def main(config: evaluation.EvaluateConfig) -> None:
 
 
 if __name__ == "__main__":
-    options.run(main, evaluation.EvaluateConfig)
+    options.run(main, evaluation_config.EvaluateConfig)

@@ -3,15 +3,18 @@
 python -m bert_pretrain.export --model_dir=model --output_dir=export
 """
 
-import tensorflow as tf
-
 from bert_pretrain import options
-from bert_pretrain.checkpoints import exporting
-from bert_pretrain.telemetry import console
+from bert_pretrain.checkpoints import export_config
 
 
-def main(config: exporting.ExportConfig) -> None:
+def main(config: export_config.ExportConfig) -> None:
     """Exports a model and lists the files."""
+    # Imported late: --help and a wrong flag do not wait for TensorFlow.
+    import tensorflow as tf
+
+    from bert_pretrain.checkpoints import exporting
+    from bert_pretrain.telemetry import console
+
     console.quiet_libraries()
     model = exporting.export(config)
     architecture = "".join(model.bert.config.architectures or ())
@@ -28,4 +31,4 @@ def main(config: exporting.ExportConfig) -> None:
 
 
 if __name__ == "__main__":
-    options.run(main, exporting.ExportConfig)
+    options.run(main, export_config.ExportConfig)

@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from bert_pretrain import errors
+from bert_pretrain import errors, file_errors
 
 _TEMPORARY = ".tmp-"
 _IS_TEMPORARY = re.compile(re.escape(_TEMPORARY) + "[0-9a-f]{16}$")
@@ -31,7 +31,7 @@ def expand(patterns: Iterable[str]) -> list[str]:
     """
     found = set()
     for pattern in patterns:
-        with errors.naming(pattern):
+        with file_errors.naming(pattern):
             matches = [
                 path
                 for path in tf.io.gfile.glob(pattern)
@@ -58,7 +58,7 @@ def replacing(path: str) -> Iterator[str]:
     # On a cluster two machines or threads may run the same work unit at the
     # same time. So each writer of `path` needs a temporary name of its own.
     temporary = path + _TEMPORARY + secrets.token_hex(8)
-    with errors.naming(path):
+    with file_errors.naming(path):
         tf.io.gfile.makedirs(os.path.dirname(path) or ".")
         try:
             yield temporary
@@ -86,7 +86,7 @@ def remove_temporary_files(directory: str) -> None:
 
     Call this only while no other process writes there.
     """
-    with errors.naming(directory):
+    with file_errors.naming(directory):
         for name in tf.io.gfile.listdir(directory):
             if _IS_TEMPORARY.search(name):
                 tf.io.gfile.remove(f"{directory}/{name}")
@@ -94,7 +94,7 @@ def remove_temporary_files(directory: str) -> None:
 
 def remove(path: str) -> None:
     """Removes a file, if it exists."""
-    with errors.naming(path):
+    with file_errors.naming(path):
         if tf.io.gfile.exists(path):
             tf.io.gfile.remove(path)
 
@@ -104,7 +104,7 @@ def list_finished(directory: str) -> list[str]:
 
     The list is empty if the directory does not exist.
     """
-    with errors.naming(directory):
+    with file_errors.naming(directory):
         if not tf.io.gfile.exists(directory):
             return []
         names = tf.io.gfile.listdir(directory)
@@ -120,13 +120,13 @@ def write_bytes(path: str, content: bytes) -> None:
 
 def read_bytes(path: str) -> bytes:
     """Reads a whole file."""
-    with errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
+    with file_errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
         return file.read()
 
 
 def read_range(path: str, start: int, num_bytes: int) -> bytes:
     """Reads `num_bytes` bytes from byte `start` on; fewer at the end."""
-    with errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
+    with file_errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
         file.seek(start)
         return file.read(num_bytes)
 
@@ -138,7 +138,7 @@ def write_text(path: str, text: str) -> None:
 
 def read_text(path: str) -> str:
     """Reads a whole UTF-8 file."""
-    with errors.naming(path):
+    with file_errors.naming(path):
         return read_bytes(path).decode("utf-8")
 
 
@@ -167,14 +167,14 @@ def read_json(path: str) -> Any:
 
 def size(path: str) -> int:
     """The size of a file in bytes."""
-    with errors.naming(path):
+    with file_errors.naming(path):
         return tf.io.gfile.stat(path).length
 
 
 def sha256(path: str) -> str:
     """The hexadecimal SHA-256 of a file's bytes."""
     digest = hashlib.sha256()
-    with errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
+    with file_errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
         while block := file.read(_READ_BYTES):
             digest.update(block)
     return digest.hexdigest()

@@ -46,7 +46,7 @@ def _topics(
     own, nested = [], []
     for field in dataclasses.fields(config_class):
         kind = kinds[field.name]
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             given = {**field.metadata.get("defaults", {}), **defaults}
             nested.append((kind, given))
         elif "help" in field.metadata:

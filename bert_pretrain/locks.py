@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from bert_pretrain import errors
+from bert_pretrain import errors, file_errors
 
 # Errors of file systems that cannot lock directories, for example NFS.
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -69,7 +69,7 @@ def _open_directory(directory: str) -> int | None:
     """Opens a local directory for locking; returns None for object stores."""
     if "://" in directory:
         return None
-    with errors.naming(directory):
+    with file_errors.naming(directory):
         os.makedirs(directory, exist_ok=True)
         return os.open(directory, os.O_RDONLY)
 
@@ -86,7 +86,7 @@ def _lock(handle: int | None, kind: int, directory: str) -> bool:
     """
     if handle is None:
         return True
-    with errors.naming(directory):
+    with file_errors.naming(directory):
         try:
             fcntl.flock(handle, kind)
         except BlockingIOError:

@@ -14,7 +14,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from absl import app, flags
 
@@ -193,7 +193,7 @@ def _parse(argv: list[str], config_class: type) -> list[str]:
     return flags.FLAGS(argv) if left[1:] else left
 
 
-def _complain(error: Exception) -> int:
+def _complain(error: object) -> int:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return errors.EXIT_CODE
 
@@ -227,7 +227,7 @@ def define_flags(
       defaults: see `nested`.
     """
     for field, kind in _fields(config_class):
-        if dataclasses.is_dataclass(kind):
+        if _is_config(kind):
             given = defaults | field.metadata.get("defaults", {})
             define_flags(kind, given, flag_values)
         elif "takes_unknown_if" not in field.metadata:
@@ -254,7 +254,7 @@ def from_flags(
     return config_class(
         **{
             field.name: from_flags(kind, flag_values=flag_values)
-            if dataclasses.is_dataclass(kind)
+            if _is_config(kind)
             else unknown
             if "takes_unknown_if" in field.metadata
             else _from_flag(field.name, kind, flag_values)
@@ -283,7 +283,7 @@ def from_dict(config_class: type, values: Mapping[str, Any]) -> Any:
         value = values[field.name]
         arguments[field.name] = (
             from_dict(kind, value)
-            if dataclasses.is_dataclass(kind)
+            if _is_config(kind)
             else tuple(value)
             if isinstance(value, list)
             else value
@@ -301,7 +301,7 @@ def changes(
         not exist yet.
     """
     for field, kind in _fields(config_class):
-        if dataclasses.is_dataclass(kind):
+        if _is_config(kind):
             yield from changes(
                 kind, before.get(field.name, {}), after.get(field.name, {})
             )
@@ -328,6 +328,10 @@ def _fields(
     kinds = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         yield field, kinds[field.name]
+
+
+def _is_config(kind: Any) -> TypeGuard[type]:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
 
 def _unwrap(kind: Any) -> tuple[Any, bool]:

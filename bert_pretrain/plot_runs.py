@@ -11,7 +11,6 @@ by side.
 import dataclasses
 
 from bert_pretrain import errors, options
-from bert_pretrain.telemetry import curves
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +33,9 @@ class PlotConfig(options.Options):
 
 def main(config: PlotConfig) -> None:
     """Reads the logs, draws them and says what was drawn."""
+    # Imported late: --help and a wrong flag do not wait for TensorFlow.
+    from bert_pretrain.telemetry import curves
+
     runs = curves.read(config.model_dir)
     curves.write_png(curves.draw(runs), config.output_file)
     if len(runs) == 1:

@@ -8,10 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from bert_pretrain import files, options
-from bert_pretrain.checkpoints import model_directory
-from bert_pretrain.data import manifests, records, vocabulary
-from bert_pretrain.telemetry import console
+from bert_pretrain import options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +22,12 @@ class SummaryConfig(options.Options):
 
 def main(config: SummaryConfig) -> None:
     """Prints the summary of a finished run."""
+    # Imported late: --help and a wrong flag do not wait for TensorFlow.
+    from bert_pretrain import files
+    from bert_pretrain.checkpoints import model_directory
+    from bert_pretrain.data import manifests, records, vocabulary
+    from bert_pretrain.telemetry import console
+
     manifest = manifests.read(config.data_dir)
     trained = files.read_json(
         f"{config.model_dir}/{model_directory.TRAIN_RESULTS_NAME}"

@@ -11,19 +11,20 @@ Exit codes:
 """
 
 import sys
+import typing
 
 from bert_pretrain import options
-from bert_pretrain.telemetry import console
-from bert_pretrain.training import (
-    interruption,
-    recovery,
-    training_config,
-    training_loop,
-)
+from bert_pretrain.training import training_config
+
+if typing.TYPE_CHECKING:
+    from bert_pretrain.training import training_loop
 
 
 def main(config: training_config.TrainingConfig) -> int:
     """Trains, prints the results, and returns the exit code."""
+    # Imported late: --help and a wrong flag do not wait for TensorFlow.
+    from bert_pretrain.training import interruption, recovery, training_loop
+
     try:
         with interruption.watching() as raise_if_asked:
             results = training_loop.train(config, raise_if_asked)
@@ -41,7 +42,10 @@ def main(config: training_config.TrainingConfig) -> int:
     return 0
 
 
-def _print_results(model_dir: str, results: training_loop.Results) -> None:
+def _print_results(model_dir: str, results: "training_loop.Results") -> None:
+    # Imported late: --help and a wrong flag do not wait for TensorFlow.
+    from bert_pretrain.telemetry import console
+
     start = results.start
     rows = []
     for name, value in results.end.items():

@@ -16,9 +16,17 @@ import tensorflow as tf
 import transformers
 
 from bert_pretrain.model import bert_model
-from bert_pretrain.training import optimizer, schedule, train_state, trainer
+from bert_pretrain.training import (
+    optimizer,
+    schedule,
+    train_state,
+    trainer,
+    training_config,
+)
 
 pytest.importorskip("jax")
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = (
     pathlib.Path(__file__).parent.parent / "benchmarks" / "accelerator_step.py"
@@ -144,12 +152,12 @@ def trained_here(bert_config, weights, batches):
             )
         )
         rate = schedule.Schedule(
-            schedule.ScheduleConfig(
+            training_config.ScheduleConfig(
                 total_steps=100, schedule="constant", warmup_steps=0
             )
         )
         adam = optimizer.build(
-            optimizer.OptimizerConfig(), rate, bert.trainable_variables
+            training_config.OptimizerConfig(), rate, bert.trainable_variables
         )
         state = train_state.new_state(bert, adam)
     for variable in bert.trainable_variables:

@@ -8,11 +8,12 @@ import pytest
 from official.nlp.data import pretrain_dataloader
 
 from bert_pretrain import errors, files, train
-from bert_pretrain.checkpoints import checkpoint_saver
+from bert_pretrain.checkpoints import checkpoint_config
 from bert_pretrain.data import manifests, records, vocabulary
-from bert_pretrain.model import bert_model
-from bert_pretrain.training import schedule, training_config
+from bert_pretrain.model import model_config
+from bert_pretrain.training import training_config
 from tfrecord_builders import adopt, report
+from tfrecord_builders.stages import adopt_config
 
 SEQ_LENGTH, NUM_PREDICTIONS = 32, 5
 WORDS = [f"{a}{b}" for a in "bdfghk" for b in "aeiou"]
@@ -54,7 +55,7 @@ def theirs(tmp_path_factory):
 
 
 def adopt_set(theirs, output_dir, **values):
-    config = adopt.AdoptConfig(
+    config = adopt_config.AdoptConfig(
         **{
             "train_input": (f"{theirs}/a.tfrecord",),
             "eval_input": (f"{theirs}/b.tfrecord",),
@@ -97,13 +98,15 @@ def test_the_trainer_learns_from_what_tf_models_official_built(
     config = training_config.TrainingConfig(
         data_dir=data_dir,
         global_batch_size=8,
-        architecture=bert_model.ModelConfig(
+        architecture=model_config.ModelConfig(
             bert_config=f"{tmp_path}/bert.json"
         ),
-        schedule=schedule.ScheduleConfig(
+        schedule=training_config.ScheduleConfig(
             total_steps=60, peak_learning_rate=1e-2
         ),
-        saving=checkpoint_saver.CheckpointConfig(model_dir=f"{tmp_path}/model"),
+        saving=checkpoint_config.CheckpointConfig(
+            model_dir=f"{tmp_path}/model"
+        ),
     )
     assert train.main(config) == 0
     results = files.read_json(f"{tmp_path}/model/train_results.json")

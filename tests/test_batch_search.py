@@ -2,7 +2,7 @@
 
 import pytest
 
-from bert_pretrain.compilation import batch_search
+from bert_pretrain.assessment import batch_search
 
 
 @pytest.mark.parametrize(

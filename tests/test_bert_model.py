@@ -9,7 +9,7 @@ import transformers
 
 from bert_pretrain import errors
 from bert_pretrain.data import manifests, vocabulary
-from bert_pretrain.model import bert_model, weights
+from bert_pretrain.model import bert_model, model_config, weights
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def manifest(make_dataset):
 )
 def test_sizes_are_google_s(manifest, size, num_layers, hidden_size, num_heads):
     config = bert_model.architecture(
-        bert_model.ModelConfig(model_size=size), manifest
+        model_config.ModelConfig(model_size=size), manifest
     )
     assert (
         config.num_hidden_layers,
@@ -50,14 +50,14 @@ def test_the_records_decide_the_heads(make_dataset):
     ):
         manifest = manifests.read(make_dataset(pairing, pairing=pairing))
         bert = bert_model.build(
-            bert_model.ModelConfig(model_size="tiny"), manifest, seed=0
+            model_config.ModelConfig(model_size="tiny"), manifest, seed=0
         )
         assert isinstance(bert, kind)
         assert bert_model.has_pairs(bert) == (pairing == "nsp")
 
 
 def test_initial_weights_follow_from_the_seed(manifest):
-    config = bert_model.ModelConfig(model_size="tiny")
+    config = model_config.ModelConfig(model_size="tiny")
     first, same, other = (
         [v.numpy() for v in bert_model.build(config, manifest, seed).weights]
         for seed in (1, 1, 2)
@@ -92,7 +92,7 @@ def test_a_file_gives_the_architecture_and_options_the_dropout(
         layer_norm_eps=1e-5,
     )
     config = bert_model.architecture(
-        bert_model.ModelConfig(
+        model_config.ModelConfig(
             bert_config=path, hidden_dropout=0.25, attention_dropout=0.0
         ),
         manifest,
@@ -122,7 +122,7 @@ def test_a_file_that_does_not_fit_is_refused_and_named(
     path = write_config(tmp_path / "bert.json", **values)
     with pytest.raises(errors.UserError, match=f"bert.json: .*{message}"):
         bert_model.architecture(
-            bert_model.ModelConfig(bert_config=path), manifest
+            model_config.ModelConfig(bert_config=path), manifest
         )
 
 
@@ -133,7 +133,7 @@ def checkpoint(make_dataset, tmp_path):
     manifest = manifests.read(data_dir)
     path = write_config(tmp_path / "bert.json")
     bert = bert_model.build(
-        bert_model.ModelConfig(bert_config=path), manifest, seed=3
+        model_config.ModelConfig(bert_config=path), manifest, seed=3
     )
     folder = tmp_path / "checkpoint"
     bert.save_pretrained(folder, safe_serialization=True)
@@ -151,7 +151,7 @@ def test_a_checkpoint_gives_its_weights(checkpoint, form):
         bert.save_pretrained(folder)
         assert (folder / "tf_model.h5").exists()
     loaded = bert_model.build(
-        bert_model.ModelConfig(init_from=str(folder)), manifest, seed=9
+        model_config.ModelConfig(init_from=str(folder)), manifest, seed=9
     )
     assert [v.shape for v in loaded.weights] == [v.shape for v in bert.weights]
     for ours, theirs in zip(loaded.weights, bert.weights, strict=True):
@@ -166,7 +166,7 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(checkpoint):
         errors.UserError, match="vocab.txt: the vocabulary has sha256"
     ):
         bert_model.architecture(
-            bert_model.ModelConfig(init_from=str(folder)), manifest
+            model_config.ModelConfig(init_from=str(folder)), manifest
         )
 
 
@@ -175,7 +175,7 @@ def test_a_checkpoint_without_weights_is_refused(checkpoint):
     (folder / "model.safetensors").unlink()
     with pytest.raises(errors.UserError, match="cannot be loaded"):
         bert_model.build(
-            bert_model.ModelConfig(init_from=str(folder)), manifest, 0
+            model_config.ModelConfig(init_from=str(folder)), manifest, 0
         )
 
 
@@ -195,20 +195,20 @@ def test_a_checkpoint_without_weights_is_refused(checkpoint):
 )
 def test_impossible_options_are_refused(values, message):
     with pytest.raises(errors.UserError, match=message):
-        bert_model.ModelConfig(**values)
+        model_config.ModelConfig(**values)
 
 
 def test_sentence_order_has_the_same_head_as_the_next_sentence(make_dataset):
     manifest = manifests.read(make_dataset(pairing="sop"))
     bert = bert_model.build(
-        bert_model.ModelConfig(model_size="tiny"), manifest, seed=0
+        model_config.ModelConfig(model_size="tiny"), manifest, seed=0
     )
     assert bert_model.has_pairs(bert)
 
 
 def test_the_initializer_range_sets_the_deviation_of_new_matrices(manifest):
     bert = bert_model.build(
-        bert_model.ModelConfig(model_size="tiny", initializer_range=0.1),
+        model_config.ModelConfig(model_size="tiny", initializer_range=0.1),
         manifest,
         seed=0,
     )
@@ -223,7 +223,7 @@ def names_of(variables):
 
 
 def test_freezing_goes_by_pytorch_s_names(manifest):
-    config = bert_model.ModelConfig(
+    config = model_config.ModelConfig(
         model_size="tiny", freeze=r"layer\.0\.|pooler"
     )
     bert = bert_model.build(config, manifest, seed=0)
@@ -239,7 +239,7 @@ def test_freezing_goes_by_pytorch_s_names(manifest):
     "freeze, message", [("layer.7", "none of the weights"), (".", "all of")]
 )
 def test_freezing_nothing_or_everything_is_refused(manifest, freeze, message):
-    config = bert_model.ModelConfig(model_size="tiny", freeze=freeze)
+    config = model_config.ModelConfig(model_size="tiny", freeze=freeze)
     bert = bert_model.build(config, manifest, seed=0)
     with pytest.raises(errors.UserError, match=message):
         bert_model.trained_variables(bert, config)
@@ -265,7 +265,7 @@ def test_sinusoids_turn_by_the_same_angle_at_every_step():
 def test_sinusoids_are_the_position_embeddings_and_are_not_trained(
     manifest, tmp_path
 ):
-    config = bert_model.ModelConfig(
+    config = model_config.ModelConfig(
         bert_config=write_config(tmp_path / "bert.json"), positions="sinusoidal"
     )
     bert = bert_model.build(config, manifest, seed=0)

@@ -5,14 +5,14 @@ import safetensors.numpy
 
 from bert_pretrain import evaluate, export, files, summary, train
 from bert_pretrain.checkpoints import (
-    checkpoint_saver,
-    exporting,
+    checkpoint_config,
+    export_config,
     model_directory,
     trained_model,
 )
 from bert_pretrain.data import manifests
-from bert_pretrain.model import bert_model, weights
-from bert_pretrain.training import evaluation, schedule, training_config
+from bert_pretrain.model import model_config, weights
+from bert_pretrain.training import evaluation_config, training_config
 from helpers import builds
 from tfrecord_builders import build
 
@@ -41,11 +41,13 @@ def test_packed_rows_of_text_become_a_model_on_paths_that_are_not_local(
         data_dir=config.output_dir,
         global_batch_size=8,
         steps_per_loop=10,
-        architecture=bert_model.ModelConfig(bert_config=f"{folder}/bert.json"),
-        schedule=schedule.ScheduleConfig(
+        architecture=model_config.ModelConfig(
+            bert_config=f"{folder}/bert.json"
+        ),
+        schedule=training_config.ScheduleConfig(
             total_steps=30, peak_learning_rate=1e-2
         ),
-        saving=checkpoint_saver.CheckpointConfig(
+        saving=checkpoint_config.CheckpointConfig(
             model_dir=f"{folder}/model", checkpoint_every_steps=10
         ),
     )
@@ -56,14 +58,14 @@ def test_packed_rows_of_text_become_a_model_on_paths_that_are_not_local(
     start, end = results["start"], results["end"]
     assert end["masked_lm_loss"] < start["masked_lm_loss"]
     evaluate.main(
-        evaluation.EvaluateConfig(
+        evaluation_config.EvaluateConfig(
             data_dir=config.output_dir,
             model_dir=f"{folder}/model",
             split="test",
         )
     )
     export.main(
-        exporting.ExportConfig(
+        export_config.ExportConfig(
             model_dir=f"{folder}/model", output_dir=f"{folder}/export"
         )
     )

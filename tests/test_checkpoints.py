@@ -8,16 +8,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import errors, files, options
+from bert_pretrain import errors, file_errors, files, options
 from bert_pretrain.checkpoints import (
+    checkpoint_config,
     checkpoint_files,
     checkpoint_saver,
     model_directory,
     trained_model,
 )
 from bert_pretrain.data import manifests
-from bert_pretrain.model import bert_model
-from bert_pretrain.training import optimizer, schedule, train_state
+from bert_pretrain.model import bert_model, model_config
+from bert_pretrain.training import (
+    optimizer,
+    schedule,
+    train_state,
+    training_config,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +32,7 @@ class Config:
 
     seed: int = options.option("", 0)
     num_loops: int = options.option("", 0, changes_result=False)
-    saving: checkpoint_saver.CheckpointConfig
+    saving: checkpoint_config.CheckpointConfig
 
 
 @pytest.fixture
@@ -34,8 +40,8 @@ def make_state(make_dataset):
     def make(model_dir, pairing="none", seed=4, num_loops=1, **values):
         data_dir = make_dataset(pairing, pairing=pairing)
         manifest = manifests.read(data_dir)
-        architecture = bert_model.ModelConfig(model_size="tiny")
-        config = checkpoint_saver.CheckpointConfig(
+        architecture = model_config.ModelConfig(model_size="tiny")
+        config = checkpoint_config.CheckpointConfig(
             model_dir=str(model_dir), **values
         )
         model_directory.prepare(
@@ -48,8 +54,8 @@ def make_state(make_dataset):
         )
         bert = bert_model.build(architecture, manifest, seed=4)
         adam = optimizer.build(
-            optimizer.OptimizerConfig(),
-            schedule.Schedule(schedule.ScheduleConfig(total_steps=9)),
+            training_config.OptimizerConfig(),
+            schedule.Schedule(training_config.ScheduleConfig(total_steps=9)),
             bert.trainable_variables,
         )
         return config, train_state.new_state(bert, adam)
@@ -341,7 +347,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_called_damaged(
     save_steps(checkpoint_saver.Saver(config, state), state, 1, 2)
 
     def fail(path):
-        with errors.naming(path):
+        with file_errors.naming(path):
             raise tf.errors.UnavailableError(None, None, "try again")
 
     monkeypatch.setattr(files, "size", fail)
@@ -460,4 +466,4 @@ def test_the_architecture_is_saved_as_huggingface_s_config(
 @pytest.mark.parametrize("name", ["checkpoint_every_steps", "keep_checkpoints"])
 def test_impossible_options_are_refused(name):
     with pytest.raises(errors.UserError, match=f"{name}=0"):
-        checkpoint_saver.CheckpointConfig(model_dir="m", **{name: 0})
+        checkpoint_config.CheckpointConfig(model_dir="m", **{name: 0})

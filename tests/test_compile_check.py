@@ -8,17 +8,13 @@ import sys
 
 import pytest
 
-from bert_pretrain import compile_check, distribution, errors
-from bert_pretrain.checkpoints import checkpoint_saver
-from bert_pretrain.compilation import (
-    compiler,
-    findings,
-    isolation,
-    training_step,
-)
-from bert_pretrain.model import bert_model
+from bert_pretrain import compile_check, distribution_config, errors
+from bert_pretrain.assessment import check_config, checking, findings
+from bert_pretrain.checkpoints import checkpoint_config
+from bert_pretrain.compilation import compiler, isolation, training_step
+from bert_pretrain.model import bert_model, model_config
 from bert_pretrain.telemetry import mfu
-from bert_pretrain.training import schedule, training_config
+from bert_pretrain.training import blueprint, training_config
 
 needs_compiler = pytest.mark.skipif(
     not compiler.is_installed(), reason="needs jax and libtpu"
@@ -56,23 +52,25 @@ def make_check(tmp_path):
     )
 
     def make(rows=None, training=None, **values):
-        return compile_check.Config(
+        return check_config.CheckConfig(
             **{
                 "accelerator_type": "v5litepod-8",
-                "rows": compile_check.RowsConfig(
+                "rows": check_config.RowsConfig(
                     **{"vocab_size": 100, **(rows or {})}
                 ),
                 "training": training_config.TrainingConfig(
                     **{
                         "data_dir": "",
-                        "architecture": bert_model.ModelConfig(
+                        "architecture": model_config.ModelConfig(
                             bert_config=str(path)
                         ),
-                        "schedule": schedule.ScheduleConfig(total_steps=3600),
-                        "saving": checkpoint_saver.CheckpointConfig(
+                        "schedule": training_config.ScheduleConfig(
+                            total_steps=3600
+                        ),
+                        "saving": checkpoint_config.CheckpointConfig(
                             model_dir=""
                         ),
-                        "devices": distribution.DistributionConfig(
+                        "devices": distribution_config.DistributionConfig(
                             precision="bfloat16"
                         ),
                         **(training or {}),
@@ -121,13 +119,13 @@ def test_a_run_s_step_is_compiled_for_one_replica_of_the_slice(
     config = make_check(
         training={"data_dir": data_dir, "global_batch_size": 64}, json=True
     )
-    assert compile_check.check(config) == 0
+    assert compile_check.main(config) == 0
     found = printed(capsys)
     assert found["accelerator_type"] == "v5litepod-8"
     assert found["fits"] is True
     assert (found["num_chips"], found["rows_per_replica"]) == (8, 8)
     assert (found["seq_length"], found["max_predictions_per_seq"]) == (16, 4)
-    (plan,) = training_config.plan(config.training)
+    (plan,) = blueprint.plan(config.training)
     bert_config = bert_model.architecture(
         config.training.architecture, plan.manifest
     )
@@ -168,13 +166,13 @@ def test_a_step_that_does_not_fit_comes_with_advice(
     config = make_check(
         rows={"seq_length": 32}, per_replica_batch_size=64, json=True
     )
-    assert compile_check.check(config) == 3
+    assert compile_check.main(config) == 3
     found = printed(capsys)
     assert found["fits"] is False
     assert found["needed_bytes"] == 40 * 10**9
     assert found["flops"] is None
     answers.append(compiler.DoesNotFit(40 * 10**9, 16 * 10**9))
-    assert compile_check.check(dataclasses.replace(config, json=False)) == 3
+    assert compile_check.main(dataclasses.replace(config, json=False)) == 3
     text = capsys.readouterr().out
     assert "DOES NOT FIT" in text
     assert "--per_replica_batch_size=27 (about the largest that fits)" in text
@@ -188,7 +186,7 @@ def test_hours_and_cost_are_of_all_steps(make_check, no_compiler, capsys):
         price_per_chip_hour=2.0,
         json=True,
     )
-    assert compile_check.check(config) == 0
+    assert compile_check.main(config) == 0
     found = printed(capsys)
     # The compiled step moves nothing in main memory, and sums nothing.
     assert found["roofline_seconds"] == pytest.approx(4e9 / 197e12)
@@ -196,7 +194,7 @@ def test_hours_and_cost_are_of_all_steps(make_check, no_compiler, capsys):
     assert found["hours_at_usual_share"] == pytest.approx(5e9 / 0.4 / 197e12)
     assert found["cost_at_roofline"] == pytest.approx(2 * 8 * 4e9 / 197e12)
     assert found["needed_bytes"] == 2_000_000 + 1_000_000 + 100_000 + 300_000
-    compile_check.check(dataclasses.replace(config, json=False))
+    compile_check.main(dataclasses.replace(config, json=False))
     text = capsys.readouterr().out
     assert "8 rows of 32 tokens, 20 predictions each, on a chip" in text
     assert "The bound assumes" in text
@@ -221,7 +219,7 @@ def test_each_shape_of_rows_in_the_phases_is_compiled(
         },
         json=True,
     )
-    assert compile_check.check(config) == 0
+    assert compile_check.main(config) == 0
     found = printed(capsys)
     assert [
         (s["rows_per_replica"], s["seq_length"], s["num_steps"])
@@ -258,7 +256,7 @@ def test_the_largest_batch_is_searched_with_and_without_recomputation(
         find_batch=True,
         json=True,
     )
-    assert compile_check.check(config) == 0
+    assert compile_check.main(config) == 0
     found = printed(capsys)
     for name, a_row in (
         ("largest_per_replica_batch_size", 80 * 2**20),
@@ -277,13 +275,13 @@ def test_the_peers_steps_are_compiled_for_the_same_rows(
     config = make_check(
         rows={"seq_length": 32}, per_replica_batch_size=8, compare=True
     )
-    assert compile_check.check(dataclasses.replace(config, json=True)) == 0
+    assert compile_check.main(dataclasses.replace(config, json=True)) == 0
     found = printed(capsys)
     for peer in ("huggingface", "official"):
         assert found[peer]["flops"] == found["flops"] == COMPILED.flops
         assert found[peer]["num_all_reduces"] == 2
     assert len({args[-2] for f, args, _ in calls if "lower" in f.__name__}) == 1
-    compile_check.check(config)
+    compile_check.main(config)
     assert "Comparison with other implementations" in capsys.readouterr().out
 
 
@@ -377,7 +375,7 @@ def test_options_that_contradict_each_other_are_refused_before_compiling(
 ):
     calls, _ = no_compiler
     with pytest.raises(errors.UserError, match=message):
-        compile_check.check(make_check(**values))
+        checking.check(make_check(**values))
     assert not calls
 
 
@@ -416,7 +414,7 @@ def test_without_the_compiler_the_message_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "libtpu", None)
     monkeypatch.setattr(compiler, "is_installed", lambda: False)
     with pytest.raises(errors.UserError, match="pip install .*compile"):
-        compile_check.check(make_check(rows={"seq_length": 32}))
+        checking.check(make_check(rows={"seq_length": 32}))
 
 
 def test_the_compiler_s_message_about_memory_is_understood():

@@ -4,26 +4,33 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import distribution, errors, tpu_diagnosis
+from bert_pretrain import (
+    distribution,
+    distribution_config,
+    errors,
+    tpu_diagnosis,
+)
 from helpers import strategies
 
 
 def test_without_accelerators_one_cpu_is_used():
-    strategy = distribution.build_strategy(distribution.DistributionConfig())
+    strategy = distribution.build_strategy(
+        distribution_config.DistributionConfig()
+    )
     assert strategy.num_replicas_in_sync == 1
     assert tf.config.list_physical_devices("GPU") == []
 
 
 def test_an_impossible_number_of_replicas_is_refused():
     with pytest.raises(errors.UserError, match="num_cpu_replicas=0"):
-        distribution.DistributionConfig(num_cpu_replicas=0)
+        distribution_config.DistributionConfig(num_cpu_replicas=0)
 
 
 @pytest.mark.slow
 def test_a_tpu_without_its_library_is_refused():
     with pytest.raises(errors.UserError, match="--tpu=local: .*libtpu"):
         distribution.build_strategy(
-            distribution.DistributionConfig(tpu="local")
+            distribution_config.DistributionConfig(tpu="local")
         )
 
 
@@ -33,7 +40,7 @@ def test_a_wheel_without_tpu_support_is_recognized_by_a_trial(monkeypatch):
     monkeypatch.setattr(tpu_diagnosis, "_is_installed", lambda package: True)
     with pytest.raises(errors.UserError, match="plain tensorflow wheel"):
         distribution.build_strategy(
-            distribution.DistributionConfig(tpu="local")
+            distribution_config.DistributionConfig(tpu="local")
         )
 
 
@@ -82,7 +89,7 @@ def test_precision_is_the_dtype_of_the_computation():
     for name, dtype in (("float32", tf.float32), ("bfloat16", tf.bfloat16)):
         assert (
             distribution.compute_dtype(
-                distribution.DistributionConfig(precision=name)
+                distribution_config.DistributionConfig(precision=name)
             )
             == dtype
         )

@@ -12,7 +12,7 @@ import pytest
 from bert_pretrain import errors, files, options
 from bert_pretrain.data import manifests, records, vocabulary
 from tfrecord_builders import build
-from tfrecord_builders.quality import filters, minhash
+from tfrecord_builders.quality import filters, minhash, quality_config
 from tfrecord_builders.stages import build_config, document_parts, duplicates
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "dlnrs"]
@@ -291,7 +291,7 @@ def test_filters_are_counted_by_file_and_can_be_switched_off(tmp_path):
     assert (second["kept"], second["boilerplate_lines"]) == (20, 20)
     assert manifest.documents["boilerplate_lines"] == 20
     thresholds = manifest.documents["thresholds"]
-    assert thresholds["min_letter_share"] == filters.MIN_LETTER_SHARE
+    assert thresholds["min_letter_share"] == quality_config.MIN_LETTER_SHARE
     assert thresholds["max_repeated_ngrams"]["10"] == 0.1
     _, manifest, _ = built(str(tmp_path), "a.jsonl", "b.jsonl", filters="none")
     assert "thresholds" not in manifest.documents
@@ -304,7 +304,7 @@ def test_too_many_documents_are_refused():
         num_documents = 1 << 32
 
     with pytest.raises(errors.UserError, match="4,294,967,296 documents"):
-        duplicates.plan([Part()], minhash.DeduplicationConfig())
+        duplicates.plan([Part()], quality_config.DeduplicationConfig())
 
 
 class Part:
@@ -337,7 +337,7 @@ class Part:
 
 def test_a_unit_s_memory_fits_beside_tensorflow():
     all_parts = [Part(i, 1 << 18, i) for i in range(16)]
-    config = minhash.DeduplicationConfig()
+    config = quality_config.DeduplicationConfig()
     progress = types.SimpleNamespace(add=lambda *_: None)
     units = duplicates.plan(all_parts, config)
     for unit in (units[0], units[-1]):

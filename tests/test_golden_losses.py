@@ -10,9 +10,9 @@ import pathlib
 import numpy as np
 
 from bert_pretrain import train
-from bert_pretrain.checkpoints import checkpoint_saver, model_directory
-from bert_pretrain.model import bert_model
-from bert_pretrain.training import schedule, training_config
+from bert_pretrain.checkpoints import checkpoint_config, model_directory
+from bert_pretrain.model import model_config
+from bert_pretrain.training import training_config
 
 GOLDEN = pathlib.Path(__file__).with_name("golden_losses.json")
 # Processors differ in the last bits, and twenty steps magnify the difference.
@@ -36,11 +36,11 @@ def test_the_first_losses_are_as_they_were(make_dataset, tmp_path):
         data_dir=make_dataset(train=(20, 20), pairing="nsp"),
         global_batch_size=8,
         steps_per_loop=1,
-        architecture=bert_model.ModelConfig(bert_config=str(bert_config)),
-        schedule=schedule.ScheduleConfig(
+        architecture=model_config.ModelConfig(bert_config=str(bert_config)),
+        schedule=training_config.ScheduleConfig(
             total_steps=20, peak_learning_rate=5e-3
         ),
-        saving=checkpoint_saver.CheckpointConfig(
+        saving=checkpoint_config.CheckpointConfig(
             model_dir=str(tmp_path / "model")
         ),
     )

@@ -12,7 +12,12 @@ from bert_pretrain import errors
 from bert_pretrain.data import vocabulary
 from tfrecord_builders import learn_vocabulary
 from tfrecord_builders.sources import documents
-from tfrecord_builders.tokens import sentences, tokenization
+from tfrecord_builders.tokens import (
+    learn_config,
+    sentences,
+    tokenization,
+    vocabulary_learner,
+)
 
 TOPICS = [
     pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics)
@@ -33,7 +38,7 @@ def corpus(tmp_path):
 
 
 def _config(corpus, output_file, **values):
-    return learn_vocabulary.LearnConfig(
+    return learn_config.LearnConfig(
         source=documents.SourceConfig(
             source=("text",), input=(corpus,), text_layout="line"
         ),
@@ -68,7 +73,7 @@ def test_a_vocabulary_has_the_size_and_tokens_that_were_asked_for(
 
 
 def test_the_text_is_covered(corpus):
-    vocab = learn_vocabulary.learn(TOPICS, 2000, True)
+    vocab = vocabulary_learner.learn(TOPICS, 2000, True)
     text = [sentence for topic in TOPICS for sentence in sentences.split(topic)]
     ids, _ = tokenization.Tokenizer(vocab).tokenize(text)
     assert (ids == vocab.id("[UNK]")).mean() < 1e-3
@@ -115,15 +120,15 @@ def test_every_process_learns_the_same_bytes(corpus, tmp_path):
 
 def test_learning_again_gives_the_same_vocabulary():
     learned = {
-        learn_vocabulary.learn(TOPICS, 1500, True).sha256 for _ in range(8)
+        vocabulary_learner.learn(TOPICS, 1500, True).sha256 for _ in range(8)
     }
     assert len(learned) == 1
 
 
 def test_order_of_documents_does_not_matter():
-    assert learn_vocabulary.learn(TOPICS, 1500, True) == learn_vocabulary.learn(
-        TOPICS[::-1], 1500, True
-    )
+    assert vocabulary_learner.learn(
+        TOPICS, 1500, True
+    ) == vocabulary_learner.learn(TOPICS[::-1], 1500, True)
 
 
 def test_a_small_text_gives_a_small_vocabulary_and_says_so(tmp_path, capsys):
@@ -142,7 +147,7 @@ def test_a_small_text_gives_a_small_vocabulary_and_says_so(tmp_path, capsys):
 
 def test_many_characters_do_not_fill_the_vocabulary():
     ideographs = [chr(0x4E00 + i) * (200 - i // 10) for i in range(2000)]
-    vocab = learn_vocabulary.learn([*TOPICS, *ideographs], 1000, True)
+    vocab = vocabulary_learner.learn([*TOPICS, *ideographs], 1000, True)
     assert vocab.size == 1000
     single = [t for t in vocab.tokens[5:] if len(t.removeprefix("##")) == 1]
     assert 450 < len(single) <= 500
@@ -150,27 +155,27 @@ def test_many_characters_do_not_fill_the_vocabulary():
 
 
 def test_each_ideograph_is_a_word():
-    vocab = learn_vocabulary.learn([CHINESE * 20, *TOPICS[:5]], 400, True)
+    vocab = vocabulary_learner.learn([CHINESE * 20, *TOPICS[:5]], 400, True)
     assert set(CHINESE) <= set(vocab.tokens)
     assert not {"##" + character for character in CHINESE} & set(vocab.tokens)
 
 
 def test_capitals_are_kept_only_if_the_text_has_some():
     with pytest.raises(errors.UserError, match="no capital letter"):
-        learn_vocabulary.learn(["the cat sat " * 20], 100, False)
+        vocabulary_learner.learn(["the cat sat " * 20], 100, False)
 
 
 def test_a_large_input_is_sampled_evenly_and_repeatably(
     corpus, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(learn_vocabulary, "_UNIT_BYTES", 1 << 12)
+    monkeypatch.setattr(vocabulary_learner, "_UNIT_BYTES", 1 << 12)
     lines = [f"document {i} " + "word " * 100 for i in range(4000)]
     path = tmp_path / "large.txt"
     path.write_text("\n".join(lines))
     config = _config(str(path), tmp_path / "vocab.txt", max_sample_mb=1)
-    sample = learn_vocabulary._read_sample(config)
+    sample = vocabulary_learner.read_sample(config)
     assert 2**20 <= sum(map(len, sample)) < 2**20 + 1000
-    assert sample == learn_vocabulary._read_sample(config)
+    assert sample == vocabulary_learner.read_sample(config)
     numbers = np.array([int(text.split()[1]) for text in sample])
     assert len(set(numbers)) == len(numbers)
     counts, _ = np.histogram(numbers, bins=4, range=(0, 4000))

@@ -5,7 +5,7 @@ import pytest
 
 from bert_pretrain import errors
 from bert_pretrain.data import vocabulary
-from tfrecord_builders.rows import masked_units, masking
+from tfrecord_builders.rows import masked_units, masking, rows_config
 
 VOCAB = vocabulary.Vocabulary(
     vocabulary.SPECIAL_TOKENS
@@ -32,7 +32,7 @@ def _rows(num_rows, seed=0, seq_length=SEQ_LENGTH):
 
 
 def _mask(ids, attention_mask, seed=0, **values):
-    config = masking.MaskingConfig(**values)
+    config = rows_config.MaskingConfig(**values)
     return masking.mask(
         ids, attention_mask, VOCAB, config, np.random.default_rng(seed)
     )
@@ -349,7 +349,7 @@ def test_no_span_contains_a_special_token(kind, monkeypatch):
 def test_words_of_a_segmenter_are_masked_whole():
     ids, attention_mask = _long_rows(800, 40)
     is_continuation = np.random.default_rng(1).random(ids.shape) < 0.5
-    config = masking.MaskingConfig(masking="whole_word")
+    config = rows_config.MaskingConfig(masking="whole_word")
     features = masking.mask(
         ids,
         attention_mask,
@@ -377,9 +377,9 @@ def test_without_masking_rows_are_unchanged_and_weights_are_0():
 
 
 def test_held_out_rows_are_always_masked():
-    config = masking.MaskingConfig(masking="none", masked_fraction=0.3)
-    assert config.held_out == masking.MaskingConfig(masked_fraction=0.3)
-    config = masking.MaskingConfig(masking="span")
+    config = rows_config.MaskingConfig(masking="none", masked_fraction=0.3)
+    assert config.held_out == rows_config.MaskingConfig(masked_fraction=0.3)
+    config = rows_config.MaskingConfig(masking="span")
     assert config.held_out is config
 
 
@@ -445,4 +445,4 @@ def test_no_rows_give_no_masks():
 )
 def test_impossible_options_are_refused(values, named):
     with pytest.raises(errors.UserError, match=named):
-        masking.MaskingConfig(**values)
+        rows_config.MaskingConfig(**values)

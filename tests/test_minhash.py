@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bert_pretrain import errors
-from tfrecord_builders.quality import minhash, word_hashes
+from tfrecord_builders.quality import minhash, quality_config, word_hashes
 
-CONFIG = minhash.DeduplicationConfig()
+CONFIG = quality_config.DeduplicationConfig()
 VOCABULARY = [f"word{i}" for i in range(5000)]
 
 
@@ -119,8 +119,11 @@ def test_similarity_estimates_jaccard_similarity_of_shingles():
 
 @pytest.mark.parametrize("threshold", [0.65, 0.8, 0.85, 0.9, 0.95])
 def test_pairs_far_above_the_threshold_are_found_and_far_below_not(threshold):
-    config = minhash.DeduplicationConfig(near_duplicate_threshold=threshold)
-    assert config.bands.num_bands * config.bands.size <= 128
+    config = quality_config.DeduplicationConfig(
+        near_duplicate_threshold=threshold
+    )
+    bands = minhash.bands(config)
+    assert bands.num_bands * bands.size <= 128
     rng = random.Random(2)
     found_above = []
     for _ in range(40):
@@ -168,4 +171,4 @@ def test_components_equal_those_of_a_simple_search():
 def test_thresholds_out_of_range_are_refused():
     for value in (0.3, 1.0, -0.1):
         with pytest.raises(errors.UserError, match="near_duplicate_threshold"):
-            minhash.DeduplicationConfig(near_duplicate_threshold=value)
+            quality_config.DeduplicationConfig(near_duplicate_threshold=value)

@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 
 from bert_pretrain import errors
-from bert_pretrain.training import optimizer, schedule
+from bert_pretrain.training import optimizer, schedule, training_config
 
 # The rates of a run of 20 steps with a peak of 0.05 after 3 steps.
-SCHEDULE = schedule.ScheduleConfig(
+SCHEDULE = training_config.ScheduleConfig(
     total_steps=20, warmup_steps=3, peak_learning_rate=0.05
 )
 
@@ -28,7 +28,7 @@ def lamb(update, value, is_matrix):
 
 @pytest.mark.parametrize("rule", [adamw, lamb])
 def test_updates_equal_a_reference(rule):
-    config = optimizer.OptimizerConfig(
+    config = training_config.OptimizerConfig(
         optimizer=rule.__name__,
         weight_decay=0.1,
         beta_1=0.8,
@@ -95,7 +95,7 @@ def test_updates_equal_a_reference(rule):
 def test_a_reset_sets_the_moments_to_zero_and_keeps_the_step(kind):
     weight = tf.Variable([[1.0, 2.0]], name="kernel")
     adam = optimizer.build(
-        optimizer.OptimizerConfig(optimizer=kind),
+        training_config.OptimizerConfig(optimizer=kind),
         schedule.Schedule(SCHEDULE),
         [weight],
     )
@@ -117,4 +117,4 @@ def test_a_reset_sets_the_moments_to_zero_and_keeps_the_step(kind):
 )
 def test_an_impossible_optimizer_is_refused(values, message):
     with pytest.raises(errors.UserError, match=message):
-        optimizer.OptimizerConfig(**values)
+        training_config.OptimizerConfig(**values)

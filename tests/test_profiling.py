@@ -4,13 +4,13 @@ import pytest
 import tensorflow as tf
 
 from bert_pretrain import errors
-from bert_pretrain.telemetry import profiling
+from bert_pretrain.telemetry import profiling, telemetry_config
 
 
 @pytest.mark.parametrize("value", ["5", "5:", "0:3", "7:6", "-1:4", "a:b"])
 def test_impossible_steps_are_refused(value):
     with pytest.raises(errors.UserError, match="must be A:B with 1 <= A"):
-        profiling.ProfilingConfig(profile_steps=value)
+        telemetry_config.ProfilingConfig(profile_steps=value)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def calls(monkeypatch):
 def profile(calls, steps, stops):
     """The events around the loops that end at `stops`."""
     profiler = profiling.Profiler(
-        profiling.ProfilingConfig(profile_steps=steps), "folder"
+        telemetry_config.ProfilingConfig(profile_steps=steps), "folder"
     )
     for step, until in zip(stops, stops[1:], strict=False):
         with profiler.tracing(step, until):

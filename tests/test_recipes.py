@@ -2,14 +2,16 @@
 
 import dataclasses
 import pathlib
+import types
 
 import pytest
 
-from bert_pretrain import compile_check, options
+from bert_pretrain import options
+from bert_pretrain.assessment import check_config
 from bert_pretrain.data import manifests, records
-from bert_pretrain.training import training_config
-from tfrecord_builders import learn_vocabulary
+from bert_pretrain.training import blueprint, training_config
 from tfrecord_builders.stages import build_config
+from tfrecord_builders.tokens import learn_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 RECIPES = sorted(path for path in (ROOT / "recipes").iterdir() if path.is_dir())
@@ -72,7 +74,7 @@ def manifest_of(config, vocab_size):
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
 def test_a_recipe_builds_what_it_trains(recipe, monkeypatch):
     vocabulary = parse(
-        learn_vocabulary.LearnConfig,
+        learn_config.LearnConfig,
         recipe / "vocabulary.flags",
         "--source=text",
         "--input=text/*.txt",
@@ -89,11 +91,12 @@ def test_a_recipe_builds_what_it_trains(recipe, monkeypatch):
         "--data_dir=records",
         "--model_dir=model",
     )
+    known_words = types.SimpleNamespace(id=lambda token: 0, is_special=())
     monkeypatch.setattr(
         "bert_pretrain.data.dynamic_masking.vocabulary.read",
-        lambda path: None,
+        lambda path: known_words,
     )
-    plan = training_config.plan(config, known)
+    plan = blueprint.plan(config, known)
     assert {phase.data_dir for phase in plan} == set(known)
     assert plan[-1].until_step == config.schedule.total_steps
 
@@ -104,7 +107,9 @@ def test_a_recipe_builds_what_it_trains(recipe, monkeypatch):
     ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
 def test_the_step_that_is_compiled_has_the_rows_that_are_built(path):
-    step = parse(compile_check.Config, path, "--accelerator_type=v5litepod-8")
+    step = parse(
+        check_config.CheckConfig, path, "--accelerator_type=v5litepod-8"
+    )
     name = path.stem.replace("compile_check", "records")
     rows = build_configs(path.parent)[name].dataset.rows
     for option in ("seq_length", "packing", "pairing"):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from bert_pretrain.compilation import roofline, slices
+from bert_pretrain.assessment import roofline
+from bert_pretrain.compilation import slices
 
 
 def test_the_slower_of_arithmetic_and_memory_counts_and_then_the_sums():

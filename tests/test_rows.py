@@ -10,7 +10,7 @@ import pytest
 
 from bert_pretrain import errors
 from bert_pretrain.data import vocabulary
-from tfrecord_builders.rows import row_builder, rows
+from tfrecord_builders.rows import row_builder, rows, rows_config
 
 VOCAB = vocabulary.Vocabulary(
     (*vocabulary.SPECIAL_TOKENS, *(f"w{i}" for i in range(60000))),
@@ -46,7 +46,7 @@ def news_like_tokens(num_documents=1500, seed=0):
 
 
 def build(tokens, seq_length, pairing, seed=0, packing=False):
-    config = row_builder.RowsConfig(
+    config = rows_config.RowsConfig(
         seq_length=seq_length, pairing=pairing, packing=packing
     )
     built, counts = row_builder.build(tokens, config, seed)
@@ -324,7 +324,7 @@ def test_packing_cuts_no_short_documents():
 
 def test_packing_with_pairs_is_refused():
     with pytest.raises(errors.UserError, match="packing .* not 'nsp'"):
-        row_builder.RowsConfig(packing=True, pairing="nsp")
+        rows_config.RowsConfig(packing=True, pairing="nsp")
 
 
 def test_features_of_packed_rows_have_document_ids():

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from bert_pretrain import errors
-from bert_pretrain.training import schedule
+from bert_pretrain.training import schedule, training_config
 
 
 def rates(steps, clock=None, changes=(), **options):
-    config = schedule.ScheduleConfig(**options)
+    config = training_config.ScheduleConfig(**options)
     rate = schedule.Schedule(config, clock, changes)
     return [float(rate(step)) for step in steps]
 
@@ -72,7 +72,9 @@ def test_a_run_s_last_steps_are_exact_however_long_it_is(name):
 
 def test_warmup_is_a_tenth_if_not_given():
     warmup = {
-        total: schedule.ScheduleConfig(total_steps=total).num_warmup_steps
+        total: training_config.ScheduleConfig(
+            total_steps=total
+        ).num_warmup_steps
         for total in (5, 300, 10**6)
     }
     assert warmup == {5: 0, 300: 30, 10**6: 10_000}
@@ -173,4 +175,4 @@ def test_a_change_has_its_own_peak_and_warmup():
 )
 def test_an_impossible_schedule_is_refused(values, message):
     with pytest.raises(errors.UserError, match=message):
-        schedule.ScheduleConfig(**values)
+        training_config.ScheduleConfig(**values)

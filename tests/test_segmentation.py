@@ -8,7 +8,7 @@ import pytest
 
 from bert_pretrain import errors
 from bert_pretrain.data import vocabulary
-from tfrecord_builders.rows import masking, row_builder, rows
+from tfrecord_builders.rows import masking, row_builder, rows, rows_config
 from tfrecord_builders.tokens import segmentation, tokenization
 
 # Written for this test: words of one to five ideographs, Latin letters and
@@ -114,7 +114,7 @@ def test_chinese_words_are_masked_whole(split_words, vocab):
     )
     built, _ = row_builder.build(
         rows.Tokens(ids, splits[1:], splits[6::6], is_continuation),
-        row_builder.RowsConfig(seq_length=128),
+        rows_config.RowsConfig(seq_length=128),
         seed=0,
     )
     features = built.features(128, vocab)
@@ -124,7 +124,7 @@ def test_chinese_words_are_masked_whole(split_words, vocab):
         unmasked,
         features["attention_mask"],
         vocab,
-        masking.MaskingConfig(masking="whole_word", segmenter="jieba"),
+        rows_config.MaskingConfig(masking="whole_word", segmenter="jieba"),
         np.random.default_rng(0),
         goes_on,
     )
@@ -158,5 +158,5 @@ def test_no_sentences_have_no_words(split_words, vocab):
 def test_a_missing_segmenter_is_a_user_error(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(errors.UserError, match=r"pip install .*\[chinese\]"):
-        masking.MaskingConfig(masking="whole_word", segmenter="jieba")
+        rows_config.MaskingConfig(masking="whole_word", segmenter="jieba")
     assert segmentation.load("none") is None

@@ -6,6 +6,7 @@ import pytest
 from bert_pretrain import errors
 from bert_pretrain.data import vocabulary
 from tfrecord_builders import show_records
+from tfrecord_builders.reporting import record_view
 
 VOCAB = vocabulary.Vocabulary((*vocabulary.SPECIAL_TOKENS, "a", "b"), True)
 PAIR = {
@@ -24,7 +25,7 @@ PAIR = {
     [("nsp", ", actual next"), ("sop", ", in order"), ("none", "")],
 )
 def test_a_pair_is_described_by_the_dataset_s_pairing(pairing, kind):
-    assert show_records.describe(PAIR, VOCAB, pairing) == (
+    assert record_view.describe(PAIR, VOCAB, pairing) == (
         f"5 tokens of 6, 1 predictions{kind}\n[CLS] ‹[MASK]→a›\n[SEP] b [SEP]\n"
     )
 

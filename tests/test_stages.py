@@ -11,8 +11,9 @@ import pytest
 from bert_pretrain import errors, files
 from bert_pretrain.data import manifests, records, vocabulary
 from helpers import builds
-from tfrecord_builders import build, show_records
+from tfrecord_builders import build
 from tfrecord_builders.engines import engine
+from tfrecord_builders.reporting import record_view
 from tfrecord_builders.tokens import sentences
 
 
@@ -97,7 +98,7 @@ def test_packed_rows_are_shown_document_by_document(text):
         for example in builds.examples(data_dir, "train")
         if example["document_ids"].max() > 1
     )
-    shown = show_records.describe(example, vocab, "none")
+    shown = record_view.describe(example, vocab, "none")
     num_documents = example["document_ids"].max()
     assert f", documents: {num_documents}\n" in shown
     lines = shown.split("\n")
@@ -146,7 +147,7 @@ def test_ordered_pairs_are_labelled_and_shown(text):
     for example in builds.examples(data_dir, "train")[:20]:
         is_swapped = bool(example["next_sentence_labels"][0])
         label = "swapped" if is_swapped else "in order"
-        first = show_records.describe(example, vocab, "sop").split("\n")[0]
+        first = record_view.describe(example, vocab, "sop").split("\n")[0]
         assert first.endswith(f", {label}")
 
 

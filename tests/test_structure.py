@@ -21,6 +21,7 @@ ROOMS = {
         "training",
         "tpu",
         "compilation",
+        "assessment",
         "mains",
     ),
     "tfrecord_builders": (
@@ -37,7 +38,14 @@ ROOMS = {
 }
 # What the builders import from the trainer's package.
 SHARED_ROOMS = ("bert_pretrain.data.",)
-SHARED_FILES = ("errors", "files", "locks", "numba_jit", "options")
+SHARED_FILES = (
+    "errors",
+    "file_errors",
+    "files",
+    "locks",
+    "numba_jit",
+    "options",
+)
 
 
 def sources(package):
@@ -201,3 +209,55 @@ def test_only_the_beam_engine_imports_beam():
         check=True,
     )
     assert done.stdout.strip() == "False"
+
+
+def test_options_are_read_before_tensorflow_is_loaded():
+    # So --help and a wrong flag do not wait for it.
+    mains = [
+        module_name(path)
+        for package in ROOMS
+        for path in sources(package)
+        if is_main(path)
+    ]
+    assert len(mains) >= 10
+    program = (
+        f"import sys, {', '.join(mains)}; print(sorted({{'tensorflow', "
+        "'transformers', 'numba', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def public_functions(tree):
+    """Functions, and methods of classes, that others may call."""
+    classes = [n for n in tree.body if isinstance(n, ast.ClassDef)]
+    for scope in (tree, *classes):
+        if getattr(scope, "name", "").startswith("_"):
+            continue
+        for node in scope.body:
+            if isinstance(node, ast.FunctionDef) and (
+                not node.name.startswith("_")
+                or node.name in ("__init__", "__call__")
+            ):
+                yield node
+
+
+def test_public_functions_say_their_types():
+    missing = []
+    for path in sources("bert_pretrain") + sources("tfrecord_builders"):
+        for node in public_functions(ast.parse(path.read_text())):
+            arguments = node.args.posonlyargs + node.args.args
+            missing += [
+                f"{path}:{node.lineno} {node.name}({argument.arg})"
+                for argument in arguments + node.args.kwonlyargs
+                if argument.annotation is None
+                and argument.arg not in ("self", "cls")
+            ]
+            if node.returns is None:
+                missing.append(f"{path}:{node.lineno} {node.name}")
+    assert not missing, "\n".join(missing)

@@ -12,8 +12,7 @@ import transformers
 from tokenizers import models, normalizers, pre_tokenizers
 
 from bert_pretrain.data import vocabulary
-from tfrecord_builders import learn_vocabulary
-from tfrecord_builders.tokens import sentences, tokenization
+from tfrecord_builders.tokens import sentences, tokenization, vocabulary_learner
 
 # Written for this test: accents, scripts, symbols, invisible characters.
 SCRIPTS = """\
@@ -40,7 +39,7 @@ def _real_text():
 
 @functools.cache
 def _vocabulary(is_lower_case):
-    return learn_vocabulary.learn(
+    return vocabulary_learner.learn(
         [_real_text(), *SCRIPTS.split("\n") * 20], 3000, is_lower_case
     )
 

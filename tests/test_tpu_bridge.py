@@ -4,17 +4,21 @@ import pytest
 import tensorflow as tf
 import tensorflow_text
 
-from bert_pretrain import distribution
+from bert_pretrain import distribution_config
 from bert_pretrain.data import input_pipeline, records
 from bert_pretrain.model import bert_model
 from bert_pretrain.tpu import absent_tpu, bridge
-from bert_pretrain.training import training_config
+from bert_pretrain.training import blueprint
 from helpers import strategies, tpu_programs
 
 
 @pytest.mark.parametrize(
     "kind, num_hosts",
-    [("lamb", 2), ("packed", 1), ("dynamic pairs", 2)],
+    [
+        pytest.param("lamb", 2, marks=pytest.mark.slow),
+        ("packed", 1),
+        pytest.param("dynamic pairs", 2, marks=pytest.mark.slow),
+    ],
 )
 def test_every_program_of_a_run_can_be_converted(
     kind, num_hosts, make_dataset, tmp_path
@@ -23,7 +27,7 @@ def test_every_program_of_a_run_can_be_converted(
         kind,
         make_dataset,
         tmp_path,
-        devices=distribution.DistributionConfig(precision="bfloat16"),
+        devices=distribution_config.DistributionConfig(precision="bfloat16"),
     )
     strategy = absent_tpu.AbsentTPUStrategy(2 * num_hosts, num_hosts)
     parts = tpu_programs.parts_of(config, strategy)
@@ -65,7 +69,7 @@ def test_every_program_of_a_run_can_be_converted(
 @pytest.mark.parametrize("kind", tpu_programs.KINDS)
 def test_a_host_of_a_tpu_can_read_the_input(kind, make_dataset, tmp_path):
     config = tpu_programs.config_of(kind, make_dataset, tmp_path)
-    (phase,) = training_config.plan(config)
+    (phase,) = blueprint.plan(config)
     hosts = strategies.Hosts(2)
     batches = input_pipeline.train_batches(
         hosts,

@@ -4,10 +4,10 @@ import functools
 
 import pytest
 
-from bert_pretrain import distribution
+from bert_pretrain import distribution_config
 from bert_pretrain.compilation import compiler, peers, slices, training_step
 from bert_pretrain.model import bert_model
-from bert_pretrain.training import training_config
+from bert_pretrain.training import blueprint
 from helpers import datasets, tpu_programs
 
 pytest.importorskip("jax")
@@ -31,11 +31,13 @@ def plan_of(tmp_path_factory):
             "packed",
             datasets.maker(folder),
             folder,
-            devices=distribution.DistributionConfig(precision="bfloat16"),
+            devices=distribution_config.DistributionConfig(
+                precision="bfloat16"
+            ),
             recompute=recompute,
             global_batch_size=NUM_ROWS * NUM_REPLICAS,
         )
-        plan = training_config.plan(config)
+        plan = blueprint.plan(config)
         rows = training_step.BatchShape.of_phase(plan[0], NUM_REPLICAS)
         return config, plan, rows
 
@@ -91,7 +93,7 @@ def test_the_step_needs_less_memory_and_traffic_than_others(
     # Measured: 0.76 and 0.73 of the temporaries, 0.75 and 0.85 of the bytes.
     config, plan, rows = plan_of(recompute=False)
     architecture = bert_model.architecture(
-        config.architecture, training_config.longest(plan)
+        config.architecture, blueprint.longest(plan)
     )
     step = peers.lower(name, architecture, "bfloat16", rows, NUM_REPLICAS)
     theirs = compile_for("v5litepod-4", step)

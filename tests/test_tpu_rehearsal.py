@@ -8,9 +8,13 @@ import signal
 import numpy as np
 import pytest
 
-from bert_pretrain import distribution, train
+from bert_pretrain import distribution_config, train
 from bert_pretrain.tpu import rehearsal
-from bert_pretrain.training import evaluation, recovery
+from bert_pretrain.training import (
+    evaluation,
+    evaluation_config,
+    training_config,
+)
 from helpers import tpu_programs, training
 
 pytest.importorskip("jax")
@@ -26,7 +30,9 @@ ROUNDED = ("loss", "norm", "perplexity")
 
 
 def on_cpu(config, num_replicas):
-    devices = distribution.DistributionConfig(num_cpu_replicas=num_replicas)
+    devices = distribution_config.DistributionConfig(
+        num_cpu_replicas=num_replicas
+    )
     return dataclasses.replace(config, devices=devices)
 
 
@@ -84,7 +90,7 @@ def test_a_run_moves_between_tpus_and_cpus_and_stays_the_same(
             global_batch_size=4,
             eval_every_steps=4,
             phases=str(phases),
-            failures=recovery.RecoveryConfig(max_bad_steps=2),
+            failures=training_config.RecoveryConfig(max_bad_steps=2),
         )
         saving = dataclasses.replace(made.saving, checkpoint_every_steps=2)
         return dataclasses.replace(made, saving=saving)
@@ -118,7 +124,7 @@ def test_a_run_moves_between_tpus_and_cpus_and_stays_the_same(
         "RunningSums._replica_gather": [1, 1],
     }
 
-    evaluate_config = evaluation.EvaluateConfig(
+    evaluate_config = evaluation_config.EvaluateConfig(
         data_dir=second, model_dir=run.saving.model_dir, split="test"
     )
     told = []

@@ -14,10 +14,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from bert_pretrain import distribution, errors, options, train
+from bert_pretrain import distribution_config, errors, options, train
 from bert_pretrain.checkpoints import model_directory
 from bert_pretrain.data import manifests, records
-from bert_pretrain.telemetry import profiling, wandb_log
+from bert_pretrain.telemetry import telemetry_config
 from bert_pretrain.training import recovery, trainer, training_config
 from helpers import training, wandb_files
 
@@ -83,7 +83,7 @@ def test_a_run_continues_with_another_number_of_replicas(
     with monkeypatch.context() as patch:
         training.disturb(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert train.main(config) == 75
-    devices = distribution.DistributionConfig(num_cpu_replicas=2)
+    devices = distribution_config.DistributionConfig(num_cpu_replicas=2)
     assert train.main(dataclasses.replace(config, devices=devices)) == 0
     # Other examples would have other losses.
     for name in ("masked_lm_loss", "num_examples", "num_predictions"):
@@ -173,8 +173,8 @@ def test_a_run_can_be_followed_and_traced(make_config, monkeypatch):
     config = make_config(
         total_steps=8,
         steps_per_loop=5,
-        trace=profiling.ProfilingConfig(profile_steps="3:4"),
-        tracking=wandb_log.WandbConfig(wandb="a-project"),
+        trace=telemetry_config.ProfilingConfig(profile_steps="3:4"),
+        tracking=telemetry_config.WandbConfig(wandb="a-project"),
     )
     assert train.main(config) == 0
     folder = pathlib.Path(config.saving.model_dir)
@@ -253,7 +253,7 @@ def recovering(make_config, data_dir, max_rollbacks, **values):
         data_dir,
         total_steps=6,
         global_batch_size=4,
-        failures=recovery.RecoveryConfig(
+        failures=training_config.RecoveryConfig(
             max_bad_steps=2, max_rollbacks=max_rollbacks
         ),
         **values,

@@ -15,7 +15,7 @@ from bert_pretrain.checkpoints import trained_model
 from bert_pretrain.data import manifests, records
 from bert_pretrain.model import bert_model, objectives
 from bert_pretrain.telemetry import accelerators, mfu
-from bert_pretrain.training import optimizer, schedule
+from bert_pretrain.training import schedule, training_config
 from helpers import training
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ def test_a_run_resumes_exactly_in_any_of_its_phases(
         "total_steps": 12,
         "phases": phases_file,
         "recompute": kind == "adamw",
-        "optimization": optimizer.OptimizerConfig(optimizer=kind),
+        "optimization": training_config.OptimizerConfig(optimizer=kind),
     }
     whole = make_config(model_dir="whole", **options)
     assert train.main(whole) == 0
@@ -138,7 +138,7 @@ def test_a_changed_file_of_phases_is_refused(
         ("positions", {"architecture": {"positions": "sinusoidal"}}),
         (
             "optimizer",
-            {"optimization": optimizer.OptimizerConfig(optimizer="lamb")},
+            {"optimization": training_config.OptimizerConfig(optimizer="lamb")},
         ),
     ],
 )
@@ -157,7 +157,7 @@ def test_the_clock_ends_a_run_and_its_schedule(make_config, monkeypatch):
     clock = types.SimpleNamespace(monotonic=lambda: 0.5 * next(readings))
     monkeypatch.setattr(schedule, "time", clock)
     config = make_config(
-        schedule=schedule.ScheduleConfig(
+        schedule=training_config.ScheduleConfig(
             total_steps=10_000,
             warmup_steps=0,
             max_minutes=0.05,
@@ -177,7 +177,7 @@ def test_the_clock_ends_a_run_and_its_schedule(make_config, monkeypatch):
     # The run stays finished, unless it may continue without the clock.
     assert train.main(config) == 0
     assert training.results_of(config)["step"] == results["step"]
-    longer = schedule.ScheduleConfig(total_steps=results["step"] + 2)
+    longer = training_config.ScheduleConfig(total_steps=results["step"] + 2)
     assert train.main(training.allowing(config, schedule=longer)) == 0
     assert training.results_of(config)["step"] == results["step"] + 2
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain.training import optimizer, schedule
+from bert_pretrain.training import optimizer, schedule, training_config
 from helpers import strategies
 
 
@@ -18,9 +18,9 @@ def test_a_bad_update_changes_the_step_only(num_replicas, kind):
             tf.Variable(tf.ones([3]), name="bias"),
         ]
         adam = optimizer.build(
-            optimizer.OptimizerConfig(optimizer=kind),
+            training_config.OptimizerConfig(optimizer=kind),
             schedule.Schedule(
-                schedule.ScheduleConfig(
+                training_config.ScheduleConfig(
                     total_steps=10, warmup_steps=0, peak_learning_rate=1.0
                 )
             ),

@@ -8,10 +8,10 @@ import pytest
 import wandb
 
 from bert_pretrain import errors
-from bert_pretrain.telemetry import wandb_log
+from bert_pretrain.telemetry import telemetry_config, wandb_log
 from helpers import wandb_files
 
-CONFIG = wandb_log.WandbConfig(wandb="a-project")
+CONFIG = telemetry_config.WandbConfig(wandb="a-project")
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ def test_a_run_that_is_interrupted_continues_as_the_same_run(
 
 def test_nothing_is_sent_without_the_option(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    config = wandb_log.WandbConfig()
+    config = telemetry_config.WandbConfig()
     with wandb_log.following(config, str(tmp_path), {}) as follow:
         follow(record("train", 2))
     assert not list(tmp_path.iterdir())

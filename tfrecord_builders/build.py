@@ -7,14 +7,20 @@ If a build was interrupted, the same command continues it.
 """
 
 import time
+import typing
 
 from bert_pretrain import options
-from bert_pretrain.data import manifests, records
-from tfrecord_builders.stages import build_config, pipeline
+from tfrecord_builders.stages import build_config
+
+if typing.TYPE_CHECKING:
+    from bert_pretrain.data import manifests
 
 
 def main(config: build_config.BuildConfig) -> None:
     """Builds the dataset and prints a summary of it."""
+    # Imported late: --help and a wrong flag do not wait for TensorFlow.
+    from tfrecord_builders.stages import pipeline
+
     started = time.monotonic()
     stage_seconds: dict[str, float] = {}
     manifest = pipeline.build(config, stage_seconds.__setitem__)
@@ -30,7 +36,7 @@ def main(config: build_config.BuildConfig) -> None:
     _print_splits(manifest)
 
 
-def _print_documents(manifest: manifests.Manifest) -> None:
+def _print_documents(manifest: "manifests.Manifest") -> None:
     counts = manifest.documents
     print(
         f"Documents: {counts['read']:,} read, {counts['kept']:,} kept"
@@ -46,7 +52,7 @@ def _print_documents(manifest: manifests.Manifest) -> None:
         )
 
 
-def _print_splits(manifest: manifests.Manifest) -> None:
+def _print_splits(manifest: "manifests.Manifest") -> None:
     print(
         f"{'split':8}{'documents':>11}{'examples':>11}{'tokens':>13}"
         f"{'padding':>9}{'shards':>8}{'MB':>9}"
@@ -59,7 +65,7 @@ def _print_splits(manifest: manifests.Manifest) -> None:
             f"{len(split.shards):8,}{num_bytes / 2**20:9.1f}"
         )
     if manifest.is_packed:
-        padding = manifest.splits[records.TRAIN].unpacked_padding_fraction
+        padding = manifest.splits["train"].unpacked_padding_fraction
         print(f"With one document a row, {padding:.1%} would be padding.")
 
 

@@ -8,11 +8,7 @@ The page needs no network and runs no script.
 
 import dataclasses
 
-import tensorflow as tf
-
-from bert_pretrain import files, options
-from bert_pretrain.data import manifests, records, vocabulary
-from tfrecord_builders.reporting import page, statistics
+from bert_pretrain import options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +31,13 @@ def main(config: ReportConfig) -> None:
     Raises:
       UserError: if the dataset is incomplete, or a shard cannot be read.
     """
+    # Imported late: --help and a wrong flag do not wait for TensorFlow.
+    import tensorflow as tf
+
+    from bert_pretrain import files
+    from bert_pretrain.data import manifests, records, vocabulary
+    from tfrecord_builders.reporting import page, statistics
+
     manifest = manifests.read(config.data_dir)
     manifests.check_dataset(config.data_dir, manifest)
     vocab = vocabulary.read(f"{config.data_dir}/{vocabulary.FILE_NAME}")

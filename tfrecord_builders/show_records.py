@@ -9,19 +9,9 @@ to predict: ‹[MASK]→house›. If a random token replaces it, it reads
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from typing import Literal
 
-import numpy as np
-import tensorflow as tf
-
-from bert_pretrain import errors, files, options
-from bert_pretrain.data import manifests, records, vocabulary
-
-# The meaning of the labels 0 and 1, by pairing.
-_LABELS = {
-    "nsp": ("actual next", "random next"),
-    "sop": ("in order", "swapped"),
-}
+from bert_pretrain import options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +22,9 @@ class ShowConfig(options.Options):
         "Folder of the dataset. It has vocab.txt and, if it is from this "
         "builder, manifest.json."
     )
-    split: str = options.option("train, eval or test.", records.TRAIN)
+    split: Literal["train", "eval", "test"] = options.option(
+        "Split to read.", "train"
+    )
     pattern: str = options.option(
         "Pattern of the files to read instead of the split's shards, for "
         "example in a dataset without a manifest.",
@@ -48,17 +40,16 @@ class ShowConfig(options.Options):
         "Number of examples to skip first.", 0, at_least=0
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.split not in records.SPLITS:
-            raise errors.UserError(
-                f"split={self.split!r} must be one of "
-                f"{', '.join(records.SPLITS)}."
-            )
-
 
 def main(config: ShowConfig) -> None:
     """Prints the examples."""
+    # Imported late: --help and a wrong flag do not wait for TensorFlow.
+    import tensorflow as tf
+
+    from bert_pretrain import files
+    from bert_pretrain.data import manifests, records, vocabulary
+    from tfrecord_builders.reporting import record_view
+
     vocab = vocabulary.read(
         config.vocab_file or f"{config.data_dir}/{vocabulary.FILE_NAME}"
     )
@@ -71,56 +62,7 @@ def main(config: ShowConfig) -> None:
     shown = itertools.islice(records.read_examples(paths), config.skip, last)
     for number, example in enumerate(shown, config.skip):
         print(f"── {number} " + "─" * 60)
-        print(describe(example, vocab, pairing))
-
-
-def describe(
-    example: Mapping[str, np.ndarray],
-    vocab: vocabulary.Vocabulary,
-    pairing: str = "nsp",
-) -> str:
-    """Returns an example as text: tokens joined to words, with marked masks.
-
-    Args:
-      example: the features of one row, as `records.read_examples` gives them.
-      pairing: as in the manifest of the dataset.
-    """
-    tokens = [_token(vocab, i) for i in example["input_ids"]]
-    is_prediction = example["masked_lm_weights"] > 0
-    for position, label in zip(
-        example["masked_lm_positions"][is_prediction],
-        example["masked_lm_ids"][is_prediction],
-        strict=True,
-    ):
-        tokens[position] = f"‹{tokens[position]}→{_token(vocab, label)}›"
-    num_tokens = int(example["attention_mask"].sum())
-    text = " ".join(tokens[:num_tokens])
-    text = text.replace(" " + vocabulary.CONTINUATION, "")
-    text = text.replace(f" {vocabulary.SEP} ", f"\n{vocabulary.SEP} ")
-    text = text.replace(f" {vocabulary.CLS} ", f"\n{vocabulary.CLS} ")
-    return (
-        f"{num_tokens} tokens of {len(tokens)}, "
-        f"{int(is_prediction.sum())} predictions"
-        f"{_kind(example, pairing)}\n{text}\n"
-    )
-
-
-def _kind(example: Mapping[str, np.ndarray], pairing: str) -> str:
-    """Describes the label of a pair, or the number of packed documents."""
-    if "document_ids" in example:
-        return f", documents: {example['document_ids'].max()}"
-    # A pair may have no label to learn: other builders can make only true
-    # pairs.
-    if pairing not in _LABELS or not example["token_type_ids"].any():
-        return ""
-    (label,) = example["next_sentence_labels"]
-    return f", {_LABELS[pairing][label]}"
-
-
-def _token(vocab: vocabulary.Vocabulary, token_id: int) -> str:
-    if token_id < vocab.size:
-        return vocab.tokens[token_id]
-    return f"[id {token_id} of {vocab.size}]"
+        print(record_view.describe(example, vocab, pairing))
 
 
 if __name__ == "__main__":

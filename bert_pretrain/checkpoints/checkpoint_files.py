@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from bert_pretrain import errors, files
+from bert_pretrain import errors, file_errors, files
 
 _NAME = re.compile(r"ckpt-(\d+)[._]")
 
@@ -39,7 +39,7 @@ def list_whole(
         try:
             yield path, _read_facts(path)
         except errors.UserError as error:
-            if errors.is_transient(error):
+            if file_errors.is_transient(error):
                 raise  # The checkpoint may be whole.
             if warn:
                 errors.warn(f"{error} An earlier checkpoint is used.")

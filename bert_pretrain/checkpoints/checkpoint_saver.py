@@ -1,51 +1,17 @@
 """Saves the state of a run while it trains, and restores it."""
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import tensorflow as tf
 
-from bert_pretrain import errors, options
-from bert_pretrain.checkpoints import checkpoint_files, model_directory
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckpointConfig(options.Options):
-    """The folder of the run, and how often the run is saved."""
-
-    model_dir: str = options.option(
-        "Folder of the run; the same command, run again, resumes it.",
-        changes_result=False,
-    )
-    checkpoint_every_steps: int = options.option(
-        "Steps between checkpoints; a checkpoint is saved at the end of the "
-        "loop that reaches such a step, and always at the end of the run.",
-        1000,
-        changes_result=False,
-        at_least=1,
-    )
-    checkpoint_every_minutes: float = options.option(
-        "Save also when so much time has passed since the last checkpoint; 0 "
-        "to count only steps.",
-        30.0,
-        changes_result=False,
-        at_least=0,
-    )
-    keep_checkpoints: int = options.option(
-        "How many of the newest checkpoints are kept, in addition to the "
-        "best one.",
-        3,
-        changes_result=False,
-        at_least=1,
-    )
-    allow_changed_options: bool = options.option(
-        "Resume even if options that change the result differ from those "
-        "that the run began with.",
-        False,
-        changes_result=False,
-    )
+from bert_pretrain import errors, file_errors
+from bert_pretrain.checkpoints import (
+    checkpoint_config,
+    checkpoint_files,
+    model_directory,
+)
 
 
 class State(Protocol):
@@ -75,7 +41,9 @@ class Saver:
     them. The checkpoint's JSON file is written after all other files.
     """
 
-    def __init__(self, config: CheckpointConfig, state: State) -> None:
+    def __init__(
+        self, config: checkpoint_config.CheckpointConfig, state: State
+    ) -> None:
         """Prepares it; call it in the strategy's scope."""
         self._config = config
         self._state = state
@@ -206,7 +174,7 @@ class Saver:
         at_once |= not self._wait()
         step = self._state.step
         path = f"{folder}/ckpt-{step}"
-        with errors.naming(folder):
+        with file_errors.naming(folder):
             tf.io.gfile.makedirs(folder)
         # There may be files of a torn checkpoint of this step.
         checkpoint_files.remove(folder, [step])
@@ -216,7 +184,7 @@ class Saver:
             "bad_steps_in_row": int(self._state.bad_steps_in_row.numpy()),
         }
         if at_once:
-            with errors.naming(path):
+            with file_errors.naming(path):
                 self._checkpoint.write(path)
                 checkpoint_files.finish(path, facts, keep)
         else:

@@ -4,33 +4,19 @@ The weights are safetensors with PyTorch's names and layout, which every
 version of transformers reads.
 """
 
-import dataclasses
 import os
 import tempfile
-from typing import Literal
 
 import tensorflow as tf
 import transformers
 
-from bert_pretrain import errors, files, options
-from bert_pretrain.checkpoints import trained_model
+from bert_pretrain import file_errors, files
+from bert_pretrain.checkpoints import export_config, trained_model
 from bert_pretrain.data import vocabulary
 from bert_pretrain.model import bert_model, weights
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportConfig(options.Options):
-    """Which model is exported, and where to."""
-
-    model_dir: str = options.option("Folder of the training run.")
-    checkpoint: Literal["newest", "best"] = options.option(
-        "Which checkpoint; best is the one with the least held-out loss.",
-        "newest",
-    )
-    output_dir: str = options.option("Folder to write to; local or gs://.")
-
-
-def export(config: ExportConfig) -> trained_model.TrainedModel:
+def export(config: export_config.ExportConfig) -> trained_model.TrainedModel:
     """Exports a checkpoint of a model directory.
 
     Returns:
@@ -79,5 +65,5 @@ def _save_tokenizer(model: trained_model.TrainedModel, folder: str) -> None:
 
 
 def _copy(source: str, target: str) -> None:
-    with files.replacing(target) as temporary, errors.naming(target):
+    with files.replacing(target) as temporary, file_errors.naming(target):
         tf.io.gfile.copy(source, temporary)

@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 import transformers
 
-from bert_pretrain import errors, files, options
+from bert_pretrain import errors, file_errors, files, options
 from bert_pretrain.checkpoints import checkpoint_files
 from bert_pretrain.data import manifests, vocabulary
 from bert_pretrain.model import bert_model
@@ -84,7 +84,7 @@ def prepare(
         **train_config,
         _DATASET_NAME: files.sha256(f"{data_dir}/{manifests.MANIFEST_NAME}"),
     }
-    with errors.naming(model_dir):
+    with file_errors.naming(model_dir):
         tf.io.gfile.makedirs(model_dir)
     if checkpoint_files.list_names(model_dir):
         _check_state(train_config, bert_config, vocab)

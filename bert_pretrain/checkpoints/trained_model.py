@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 import transformers
 
-from bert_pretrain import errors, files
+from bert_pretrain import errors, file_errors, files
 from bert_pretrain.checkpoints import checkpoint_files, model_directory
 from bert_pretrain.data import vocabulary
 from bert_pretrain.model import bert_model
@@ -40,7 +40,7 @@ def restore(
         if which == model_directory.BEST
         else model_dir
     )
-    with errors.naming(model_dir):
+    with file_errors.naming(model_dir):
         found = list(checkpoint_files.list_whole(folder, warn=True))
     if not found:
         raise errors.UserError(

@@ -14,7 +14,7 @@ from bert_pretrain.data import records
 from bert_pretrain.model import bert_model
 from bert_pretrain.telemetry import console, mfu
 from bert_pretrain.tpu import absent_tpu, device_program
-from bert_pretrain.training import phases, trainer, training_config
+from bert_pretrain.training import blueprint, phases, trainer, training_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,18 +61,18 @@ def lower(
     """Traces and lowers the trainer's step.
 
     Args:
-      plan: see `training_config.plan`.
+      plan: see `blueprint.plan`.
       num_replicas: of the slice; the gradients are summed over them.
     """
     console.quiet_libraries()
     strategy = absent_tpu.AbsentTPUStrategy(num_replicas, only_first=True)
     with strategy.scope():
-        state = training_config.new_state(config, plan)
+        state = blueprint.new_state(config, plan)
     bert_trainer = trainer.Trainer(
         strategy,
         state,
         None,
-        training_config.update_config(
+        blueprint.update_config(
             config, batch.num_rows * num_replicas, batch.num_microbatches
         ),
     )

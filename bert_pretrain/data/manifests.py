@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from bert_pretrain import errors, files
+from bert_pretrain import errors, file_errors, files
 from bert_pretrain.data import vocabulary
 
 FORMAT_VERSION = 1
@@ -85,7 +85,7 @@ def read(data_dir: str) -> Manifest:
         was edited.
     """
     path = f"{data_dir}/{MANIFEST_NAME}"
-    with errors.naming(path):
+    with file_errors.naming(path):
         is_complete = tf.io.gfile.exists(path)
     if not is_complete:
         raise errors.UserError(

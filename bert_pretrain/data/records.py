@@ -28,7 +28,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 
-from bert_pretrain import errors, files
+from bert_pretrain import errors, file_errors, files
 from bert_pretrain.data import example_proto, manifests, tfrecord_frames
 
 # So many rows fit into the processor's cache while they are serialized.
@@ -194,7 +194,7 @@ def read_examples(paths: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
       UserError: if a file is corrupt, or is in another format.
     """
     for path in paths:
-        with errors.naming(path):
+        with file_errors.naming(path):
             for serialized in without_autotuning(tf.data.TFRecordDataset(path)):
                 yield to_arrays(serialized.numpy(), path)
 

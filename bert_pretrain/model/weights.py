@@ -15,7 +15,7 @@ import tensorflow as tf
 import transformers
 from transformers import modeling_tf_pytorch_utils as pytorch_utils
 
-from bert_pretrain import errors
+from bert_pretrain import errors, file_errors
 
 FILE_NAME = "model.safetensors"
 # The first releases of BERT have these endings for weight and bias.
@@ -85,7 +85,7 @@ def pytorch_name(
 
 def _read(path: str) -> dict[str, np.ndarray]:
     """The file's arrays under PyTorch's current names."""
-    with errors.naming(path):
+    with file_errors.naming(path):
         try:
             with safetensors.safe_open(path, "np") as file:
                 is_tensorflow = (file.metadata() or {}).get("format") == "tf"

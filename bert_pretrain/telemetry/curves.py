@@ -16,7 +16,7 @@ import matplotlib.lines
 import matplotlib.ticker
 import tensorflow as tf
 
-from bert_pretrain import errors, files
+from bert_pretrain import errors, file_errors, files
 from bert_pretrain.checkpoints import model_directory
 from bert_pretrain.telemetry import metrics_log
 
@@ -208,7 +208,7 @@ def write_png(figure: matplotlib.figure.Figure, path: str) -> None:
 
 def _read(model_dir: str, name: str) -> RunCurves:
     log_path = f"{model_dir}/{model_directory.LOG_NAME}"
-    with errors.naming(log_path):
+    with file_errors.naming(log_path):
         if not tf.io.gfile.exists(log_path):
             raise errors.UserError(
                 f"{log_path}: no such file; give the folder of a training "

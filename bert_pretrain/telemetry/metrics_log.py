@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from bert_pretrain import errors, files
+from bert_pretrain import file_errors, files
 
 
 class State(Protocol):
@@ -81,7 +81,7 @@ class MetricsLog:
             value = float(value)
             record[name] = value if math.isfinite(value) else None
         self._records.append(record)
-        with errors.naming(self._path):
+        with file_errors.naming(self._path):
             with tf.io.gfile.GFile(self._path, "a") as file:
                 file.write(_json_line(record))
         self._follow(record)

@@ -5,7 +5,6 @@ offline or off), the account and the server.
 """
 
 import contextlib
-import dataclasses
 import functools
 import os
 import secrets
@@ -14,7 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from bert_pretrain import errors, files, options
+from bert_pretrain import errors, files
+from bert_pretrain.telemetry import telemetry_config
 
 # The file is in the model directory, so that a run that resumes is the same
 # run in W&B.
@@ -23,21 +23,11 @@ _INSTALL = "pip install -c constraints.txt -e '.[wandb]'"
 _NOT_VALUES = ("kind", "step")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class WandbConfig(options.Options):
-    """Whether the log is sent to W&B, and to which project."""
-
-    wandb: str = options.option(
-        "The Weights & Biases project to log to; without it, nothing is sent. "
-        "WANDB_MODE=offline keeps the log for `wandb sync`.",
-        "",
-        changes_result=False,
-    )
-
-
 @contextlib.contextmanager
 def following(
-    config: WandbConfig, model_dir: str, run_config: dict[str, Any]
+    config: telemetry_config.WandbConfig,
+    model_dir: str,
+    run_config: dict[str, Any],
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Starts a run in W&B, and ends it with the block.
 

@@ -1,11 +1,11 @@
 """Evaluates a trained model on held-out records."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import tensorflow as tf
 
-from bert_pretrain import distribution, errors, files, options
+from bert_pretrain import distribution, errors, files
 from bert_pretrain.checkpoints import model_directory, trained_model
 from bert_pretrain.data import (
     input_pipeline,
@@ -15,30 +15,9 @@ from bert_pretrain.data import (
 )
 from bert_pretrain.model import bert_model
 from bert_pretrain.telemetry import console, memory
-from bert_pretrain.training import evaluator
+from bert_pretrain.training import evaluation_config, evaluator
 
 _SPLITS = {"validation": records.EVAL, "test": records.TEST}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(options.Options):
-    """Which checkpoint is evaluated, on which records, and on which devices."""
-
-    data_dir: str = options.option(
-        "Folder of the dataset that tfrecord_builders.build made."
-    )
-    model_dir: str = options.option("Folder that bert_pretrain.train wrote.")
-    split: Literal["validation", "test"] = options.option(
-        "Which held-out documents.", "validation"
-    )
-    checkpoint: Literal["newest", "best"] = options.option(
-        "Which checkpoint; best is the one with the least held-out loss.",
-        "newest",
-    )
-    global_batch_size: int = options.option(
-        "Examples in a step, over all replicas.", 64, at_least=1
-    )
-    devices: distribution.DistributionConfig = distribution.DistributionConfig()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +38,7 @@ class EvaluationResults:
         return {**values.pop("metrics"), **values}
 
 
-def evaluate(config: EvaluateConfig) -> EvaluationResults:
+def evaluate(config: evaluation_config.EvaluateConfig) -> EvaluationResults:
     """Evaluates a checkpoint on a split.
 
     Also writes the results to evaluate_results.json in the model directory,
@@ -119,7 +98,7 @@ def _check_fit(
 
 
 def _measure(
-    config: EvaluateConfig,
+    config: evaluation_config.EvaluateConfig,
     manifest: manifests.Manifest,
     split: str,
     strategy: tf.distribute.Strategy,

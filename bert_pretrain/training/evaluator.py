@@ -1,24 +1,36 @@
 """One pass of evaluation over a held-out split."""
 
 import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import orbit
 import tensorflow as tf
+import transformers
 
 from bert_pretrain.model import objectives
 from bert_pretrain.training import running_sums
 
 
 class Evaluator(orbit.StandardEvaluator):
-    """Weighs every prediction of the split the same, whatever its batch.
+    """Gives every prediction of the split the same weight.
 
-    All batches go through one loop inside a `tf.function`, as in training: a
-    device has the next one before the host has heard of the last.
+    All batches go through one loop inside a `tf.function`, as in training, so
+    the device need not wait for the host between two batches.
     """
 
-    def __init__(self, bert, batches, *, dtype):
-        """Prepares the evaluation; call it in the strategy's scope."""
+    def __init__(
+        self,
+        bert: transformers.TFPreTrainedModel,
+        batches: tf.distribute.DistributedDataset,
+        *,
+        dtype: tf.DType,
+    ) -> None:
+        """Prepares the evaluation; call it in the strategy's scope.
+
+        Args:
+          dtype: of the matrix products and hidden states.
+        """
         super().__init__(
             batches, orbit.StandardEvaluatorOptions(use_tf_while_loop=True)
         )
@@ -28,10 +40,12 @@ class Evaluator(orbit.StandardEvaluator):
         self._sums = running_sums.RunningSums(objectives.sum_names(bert))
 
     @tf.function
-    def eval_begin(self):
+    def eval_begin(self) -> None:
+        """Sets the sums to zero."""
         self._strategy.run(self._sums.reset)
 
-    def eval_step(self, iterator):
+    def eval_step(self, iterator: tf.distribute.DistributedIterator) -> None:
+        """One batch, traced into the loop."""
         self._strategy.run(self._replica_step, args=(next(iterator),))
 
     def _replica_step(self, batch):
@@ -41,7 +55,8 @@ class Evaluator(orbit.StandardEvaluator):
             )
         )
 
-    def eval_end(self):
+    def eval_end(self) -> dict[str, float]:
+        """Loss and accuracy of each objective, and the perplexity."""
         output = objectives.means(self._sums.read())
         output["masked_lm_perplexity"] = math.exp(
             min(output["masked_lm_loss"], 700.0)
@@ -49,14 +64,16 @@ class Evaluator(orbit.StandardEvaluator):
         return output
 
 
-def unigram_entropy(batches, vocab_size):
-    """Entropy, in nats, of the held-out labels' own frequencies.
+def unigram_entropy(
+    batches: Iterable[Mapping[str, tf.Tensor]], vocab_size: int
+) -> float:
+    """The entropy of the frequencies of the held-out labels, in nats.
 
-    The loss of a model that knows how often each label occurs and does not
-    look at the text; one that has learned to read is below.
+    It is the loss of a model that knows how often each label occurs, but does
+    not look at the text. The loss of a model that reads the text is lower.
 
     Args:
-      batches: of `records.parse`'s features, on this host.
+      batches: on this host, of the features that `records.parse` gives.
     """
     counts = np.zeros(vocab_size)
     for batch in batches:

@@ -5,50 +5,21 @@ examples count as consumed, but the weights and the optimizer's moments stay as
 they were.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import tensorflow as tf
 import tf_keras
 from official.modeling import optimization
 
-from bert_pretrain import options
-from bert_pretrain.training import schedule
+from bert_pretrain.training import schedule, training_config
 
 # Variables with these words in their names are not decayed (Devlin et al.
 # 2019), and LAMB does not scale their updates (You et al. 2020, section 3).
 _NOT_DECAYED = ("bias", "LayerNorm")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OptimizerConfig(options.Options):
-    """AdamW (Loshchilov and Hutter 2019) or LAMB (You et al. 2020)."""
-
-    optimizer: Literal["adamw", "lamb"] = options.option(
-        "adamw, or lamb for batches of many thousands.", "adamw"
-    )
-    weight_decay: float = options.option(
-        "Decoupled decay, of matrices and embeddings only.", 0.01, at_least=0
-    )
-    beta_1: float = options.option(
-        "Decay of the mean of gradients.", 0.9, at_least=0, below=1
-    )
-    beta_2: float = options.option(
-        "Decay of the mean of squares.", 0.999, at_least=0, below=1
-    )
-    epsilon: float = options.option(
-        "Added to the root of the squares.", 1e-6, at_least=0
-    )
-    max_gradient_norm: float = options.option(
-        "Gradients are scaled down to this global norm; 0 leaves them.",
-        1.0,
-        at_least=0,
-    )
-
-
 def build(
-    config: OptimizerConfig,
+    config: training_config.OptimizerConfig,
     learning_rate: schedule.Schedule,
     variables: Sequence[tf.Variable],
 ) -> tf_keras.optimizers.Optimizer:
@@ -72,7 +43,7 @@ def build(
     return optimizer
 
 
-def _describe(config: OptimizerConfig) -> dict:
+def _describe(config: training_config.OptimizerConfig) -> dict:
     """The config in the words of tf-models-official."""
     common = {
         "beta_1": config.beta_1,

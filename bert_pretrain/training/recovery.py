@@ -1,33 +1,11 @@
 """What a run does if its updates fail: it goes back, skips data, or stops."""
 
-import dataclasses
-
-from bert_pretrain import errors, options
+from bert_pretrain import errors
 from bert_pretrain.checkpoints import checkpoint_saver
 from bert_pretrain.telemetry import metrics_log, train_progress
-from bert_pretrain.training import optimizer, train_state
+from bert_pretrain.training import optimizer, train_state, training_config
 
 DIVERGED_CODE = 3
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RecoveryConfig(options.Options):
-    """How many failures a run tolerates."""
-
-    max_bad_steps: int = options.option(
-        "Steps in a row with a loss or gradient that is not finite (their "
-        "updates are left out) after which the run goes back to the last "
-        "good checkpoint and skips the examples since.",
-        10,
-        changes_result=False,
-        at_least=1,
-    )
-    max_rollbacks: int = options.option(
-        "How many times a run may go back; then it stops.",
-        3,
-        changes_result=False,
-        at_least=0,
-    )
 
 
 class Diverged(Exception):
@@ -39,7 +17,7 @@ class Recovery:
 
     def __init__(
         self,
-        config: RecoveryConfig,
+        config: training_config.RecoveryConfig,
         state: train_state.TrainState,
         saver: checkpoint_saver.Saver,
         log: metrics_log.MetricsLog,

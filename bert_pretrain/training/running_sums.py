@@ -1,7 +1,7 @@
-"""Sums over the steps of a loop, in which replicas do not meet.
+"""Sums over the steps of a loop, without exchange between replicas.
 
-Each replica adds up its own; what they come to together is computed once, at
-the loop's end, by one program with one sum over the replicas.
+Each replica adds up its own values. At the loop's end one program, with one
+sum over the replicas, computes the totals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,13 @@ import tensorflow as tf
 
 
 class RunningSums:
-    """Named sums of scalars, in float64: a long loop has more tokens than
-    float32 can count."""
+    """Named sums of scalars.
 
-    def __init__(self, names: Sequence[str]):
-        """Makes the sums, all zero; call it in the strategy's scope."""
+    They are float64: float32 cannot count the tokens of a long loop.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Makes the sums, all zero; call this in the strategy's scope."""
         self._strategy = tf.distribute.get_strategy()
         self._sums = {
             name: tf.Variable(
@@ -28,21 +30,21 @@ class RunningSums:
         }
 
     def reset(self) -> None:
-        """Makes them zero; call it in a replica's context."""
+        """Sets the sums to zero; call this in a replica's context."""
         for variable in self._sums.values():
             variable.assign(0.0)
 
     def add(self, values: Mapping[str, tf.Tensor]) -> None:
-        """Adds this replica's values; call it in a replica's context."""
+        """Adds the values of this replica; call this in its context."""
         for name, value in values.items():
             self._sums[name].assign_add(tf.cast(value, tf.float64))
 
     def read(self) -> dict[str, float]:
         """The sums over all replicas."""
-        parts = self._gather().numpy().astype(float).sum(axis=0)
+        halves = self._gather().numpy().astype(float).sum(axis=0)
         return {
             name: float(high + low)
-            for name, high, low in zip(self._sums, *parts, strict=True)
+            for name, high, low in zip(self._sums, *halves, strict=True)
         }
 
     @tf.function
@@ -52,10 +54,11 @@ class RunningSums:
         )[0]
 
     def _replica_gather(self):
-        """float32 [replicas, 2, names]: the sums of each, in two parts.
+        """float32 [replicas, 2, names]: the sums of each replica, in halves.
 
-        TPUs sum no float64 over replicas, hence the parts; each replica
-        fills a row of its own, so that no sum is rounded.
+        A TPU does not sum float64 over replicas, so a sum travels as two
+        float32 values. Each replica fills a row of its own, so no sum is
+        rounded.
         """
         replica = tf.distribute.get_replica_context()
         sums = tf.stack([v.read_value() for v in self._sums.values()])
@@ -64,7 +67,7 @@ class RunningSums:
         row = tf.one_hot(
             replica.replica_id_in_sync_group, replica.num_replicas_in_sync
         )
-        # A product would turn what is not finite into rows of NaN.
+        # Not a product: infinity times 0 would put NaN into other rows.
         rows = tf.where(
             row[:, tf.newaxis, tf.newaxis] > 0, tf.stack([high, low]), 0.0
         )

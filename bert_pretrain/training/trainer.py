@@ -70,7 +70,7 @@ class Trainer(orbit.StandardTrainer):
         # strategy's, with one more program beside each step.
         with tf.device("CPU:0"):
             self._input_microseconds = train_state.counter("input_microseconds")
-        self.last_loop: train_progress.Loop | None = None
+        self.last_loop = train_progress.Loop(0, 0, 0.0)  # none yet
 
     def train(self, num_steps: tf.Tensor) -> dict[str, float]:
         """Trains for `num_steps` steps and returns what is logged of them."""

@@ -1,33 +1,140 @@
-"""The config of a training run: its options, and what follows from them.
-
-The state and the update of a run are made from its options alone, so that the
-compile check, the rehearsal and the benchmarks make the same.
-"""
+"""Options of a training run."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from bert_pretrain import distribution, errors, options
-from bert_pretrain.checkpoints import checkpoint_saver
-from bert_pretrain.data import manifests
-from bert_pretrain.model import bert_model
-from bert_pretrain.telemetry import profiling, wandb_log
-from bert_pretrain.training import (
-    optimizer,
-    phases,
-    recovery,
-    schedule,
-    train_state,
-    trainer,
-)
+from bert_pretrain import distribution_config, errors, options
+from bert_pretrain.checkpoints import checkpoint_config
+from bert_pretrain.model import model_config
+from bert_pretrain.telemetry import telemetry_config
 
-# Options that phases can change, see phases.py.
-_FIRST_PHASE = (
-    "data_dir",
-    "global_batch_size",
-    "accumulation_steps",
-    "masked_fraction",
-)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecoveryConfig(options.Options):
+    """How many failures a run tolerates."""
+
+    max_bad_steps: int = options.option(
+        "Steps in a row with a loss or gradient that is not finite (their "
+        "updates are left out) after which the run goes back to the last "
+        "good checkpoint and skips the examples since.",
+        10,
+        changes_result=False,
+        at_least=1,
+    )
+    max_rollbacks: int = options.option(
+        "How many times a run may go back; then it stops.",
+        3,
+        changes_result=False,
+        at_least=0,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig(options.Options):
+    """AdamW (Loshchilov and Hutter 2019) or LAMB (You et al. 2020)."""
+
+    optimizer: Literal["adamw", "lamb"] = options.option(
+        "adamw, or lamb for batches of many thousands.", "adamw"
+    )
+    weight_decay: float = options.option(
+        "Decoupled decay, of matrices and embeddings only.", 0.01, at_least=0
+    )
+    beta_1: float = options.option(
+        "Decay of the mean of gradients.", 0.9, at_least=0, below=1
+    )
+    beta_2: float = options.option(
+        "Decay of the mean of squares.", 0.999, at_least=0, below=1
+    )
+    epsilon: float = options.option(
+        "Added to the root of the squares.", 1e-6, at_least=0
+    )
+    max_gradient_norm: float = options.option(
+        "Gradients are scaled down to this global norm; 0 leaves them.",
+        1.0,
+        at_least=0,
+    )
+
+
+# Smith 2018 (arXiv 1803.09820), section 5: two equal sides that start and end
+# at a tenth of the peak, then a last part of the run that falls to zero.
+CYCLE_RISE = 0.45
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleConfig(options.Options):
+    """How long a run is, and its learning rate."""
+
+    total_steps: int = options.option(
+        "Optimizer steps of the whole run.", at_least=1
+    )
+    max_minutes: float = options.option(
+        "Time budget: the run ends after so many minutes, and the schedule "
+        "with it; 0 for none. What is resumed goes on at the time it had.",
+        0.0,
+        at_least=0,
+    )
+    schedule: Literal["linear", "cosine", "one_cycle", "constant"] = (
+        options.option(
+            "After warmup, the rate falls to zero in a line (linear) or in "
+            "half a cosine wave (cosine), or stays until the cooldown "
+            "(constant); one_cycle rises for 45 % of the run, falls as long, "
+            "and ends at zero.",
+            "linear",
+        )
+    )
+    peak_learning_rate: float = options.option(
+        "Learning rate at the end of warmup.", 1e-4, above=0
+    )
+    warmup_steps: int | None = options.option(
+        "Optimizer steps before the peak; a tenth of total_steps, at most "
+        "10,000, if not given. With a time budget, the same share of it.",
+        None,
+        at_least=0,
+    )
+    cooldown_fraction: float = options.option(
+        "The last share of a constant schedule, in which it falls to zero.",
+        0.2,
+        above=0,
+        at_most=1,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_warmup_steps >= self.total_steps:
+            raise errors.UserError(
+                f"--warmup_steps={self.warmup_steps} must be below "
+                f"--total_steps={self.total_steps}."
+            )
+        if self.schedule == "one_cycle":
+            if self.warmup_steps is not None:
+                raise errors.UserError(
+                    f"--warmup_steps={self.warmup_steps} and "
+                    "--schedule=one_cycle both say when the peak is; leave "
+                    "one out."
+                )
+        elif self.schedule == "constant" and (
+            self.num_warmup_steps > self.total_steps - self.num_cooldown_steps
+        ):
+            raise errors.UserError(
+                f"--cooldown_fraction={self.cooldown_fraction} of "
+                f"{self.total_steps} steps begins before the "
+                f"{self.num_warmup_steps} of warmup are done; make either "
+                "smaller."
+            )
+
+    @property
+    def num_warmup_steps(self) -> int:
+        """Steps before the peak."""
+        if self.schedule == "one_cycle":
+            return int(CYCLE_RISE * self.total_steps)
+        if self.warmup_steps is None:
+            return min(10_000, self.total_steps // 10)
+        return self.warmup_steps
+
+    @property
+    def num_cooldown_steps(self) -> int:
+        """Steps of the fall at the end of a constant schedule."""
+        return max(1, round(self.cooldown_fraction * self.total_steps))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,16 +200,18 @@ class TrainingConfig(options.Options):
         at_least=0,
         below=2**31,
     )
-    architecture: bert_model.ModelConfig = bert_model.ModelConfig()
-    optimization: optimizer.OptimizerConfig = optimizer.OptimizerConfig()
-    schedule: schedule.ScheduleConfig
-    devices: distribution.DistributionConfig = distribution.DistributionConfig()
-    saving: checkpoint_saver.CheckpointConfig
-    failures: recovery.RecoveryConfig = recovery.RecoveryConfig()
-    trace: profiling.ProfilingConfig = profiling.ProfilingConfig()
-    tracking: wandb_log.WandbConfig = wandb_log.WandbConfig()
+    architecture: model_config.ModelConfig = model_config.ModelConfig()
+    optimization: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig
+    devices: distribution_config.DistributionConfig = (
+        distribution_config.DistributionConfig()
+    )
+    saving: checkpoint_config.CheckpointConfig
+    failures: RecoveryConfig = RecoveryConfig()
+    trace: telemetry_config.ProfilingConfig = telemetry_config.ProfilingConfig()
+    tracking: telemetry_config.WandbConfig = telemetry_config.WandbConfig()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.early_stopping_patience and not self.eval_every_steps:
             raise errors.UserError(
@@ -110,62 +219,3 @@ class TrainingConfig(options.Options):
                 f"counts evaluations: --eval_every_steps="
                 f"{self.eval_every_steps} must be positive."
             )
-
-
-def plan(
-    config: TrainingConfig,
-    known_manifests: Mapping[str, manifests.Manifest] | None = None,
-) -> list[phases.Phase]:
-    """The phases that the options and their file ask for.
-
-    Args:
-      known_manifests: see `phases.read`.
-    """
-    beginning = {name: getattr(config, name) for name in _FIRST_PHASE}
-    beginning["peak_learning_rate"] = config.schedule.peak_learning_rate
-    return phases.read(
-        config.phases, beginning, config.schedule.total_steps, known_manifests
-    )
-
-
-def longest(plan: Sequence[phases.Phase]) -> manifests.Manifest:
-    """The manifest of the phase with the longest rows."""
-    return max((phase.manifest for phase in plan), key=lambda m: m.seq_length)
-
-
-def new_state(
-    config: TrainingConfig, plan: Sequence[phases.Phase]
-) -> train_state.TrainState:
-    """Model, optimizer and clock at step 0; call it in the strategy's scope."""
-    bert = bert_model.build(config.architecture, longest(plan), config.seed)
-    variables = bert_model.trained_variables(bert, config.architecture)
-    clock = schedule.Clock(config.schedule.max_minutes)
-    changes = [
-        schedule.Change(
-            from_step=phase.from_step,
-            peak_learning_rate=phase.peak_learning_rate,
-            warmup_steps=phase.warmup_steps,
-        )
-        for phase in plan
-    ]
-    rate = schedule.Schedule(config.schedule, clock, changes)
-    return train_state.new_state(
-        bert,
-        optimizer.build(config.optimization, rate, variables),
-        variables,
-        clock,
-    )
-
-
-def update_config(
-    config: TrainingConfig, global_batch_size: int, accumulation_steps: int
-) -> trainer.UpdateConfig:
-    """The config of the updates of a phase with this batch."""
-    return trainer.UpdateConfig(
-        global_batch_size=global_batch_size,
-        dtype=distribution.compute_dtype(config.devices),
-        max_gradient_norm=config.optimization.max_gradient_norm,
-        seed=config.seed,
-        accumulation_steps=accumulation_steps,
-        recompute=config.recompute,
-    )

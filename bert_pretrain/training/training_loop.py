@@ -40,6 +40,7 @@ from bert_pretrain.telemetry import (
     wandb_log,
 )
 from bert_pretrain.training import (
+    blueprint,
     evaluator,
     interruption,
     optimizer,
@@ -98,12 +99,12 @@ def _train(
     watch = console.Stopwatch()
     console.quiet_libraries()
     model_dir = config.saving.model_dir
-    plan = training_config.plan(config)
+    plan = blueprint.plan(config)
     strategy = distribution.build_strategy(config.devices)
     _prepare(config, plan, strategy)
     files.remove_temporary_files(model_dir)
     with strategy.scope():
-        state = training_config.new_state(config, plan)
+        state = blueprint.new_state(config, plan)
         saver = checkpoint_saver.Saver(config.saving, state)
         is_restored = saver.restore()
     with wandb_log.following(
@@ -151,9 +152,7 @@ def _prepare(
         training_config.TrainingConfig,
         options.to_dict(config)
         | {model_directory.PHASES_NAME: phases.describe(plan)},
-        bert_model.architecture(
-            config.architecture, training_config.longest(plan)
-        ),
+        bert_model.architecture(config.architecture, blueprint.longest(plan)),
         config.data_dir,
     )
 
@@ -384,7 +383,7 @@ class Run:
             self.strategy,
             state,
             self._batches(phase),
-            training_config.update_config(
+            blueprint.update_config(
                 config, phase.global_batch_size, phase.accumulation_steps
             ),
         )

@@ -2,13 +2,13 @@
 
 import tensorflow as tf
 
-from bert_pretrain import distribution
+from bert_pretrain import distribution, distribution_config
 
 
 def strategy_of(num_replicas):
     """The strategy of a run with that many replicas, one on each device."""
     return distribution.build_strategy(
-        distribution.DistributionConfig(num_cpu_replicas=num_replicas)
+        distribution_config.DistributionConfig(num_cpu_replicas=num_replicas)
     )
 
 

@@ -2,7 +2,7 @@
 
 from bert_pretrain.checkpoints import checkpoint_saver
 from bert_pretrain.telemetry import metrics_log
-from bert_pretrain.training import optimizer, training_config, training_loop
+from bert_pretrain.training import blueprint, training_config, training_loop
 from helpers import training
 
 # Maps a name to the options of (the dataset, the run). Together the kinds have
@@ -11,7 +11,7 @@ KINDS = {
     "lamb": (
         {},
         {
-            "optimization": optimizer.OptimizerConfig(optimizer="lamb"),
+            "optimization": training_config.OptimizerConfig(optimizer="lamb"),
             "architecture": {"freeze": r"bert\.embeddings"},
         },
     ),
@@ -65,9 +65,9 @@ def num_sums(tpus):
 
 
 def parts_of(config, strategy):
-    plan = training_config.plan(config)
+    plan = blueprint.plan(config)
     with strategy.scope():
-        state = training_config.new_state(config, plan)
+        state = blueprint.new_state(config, plan)
         saver = checkpoint_saver.Saver(config.saving, state)
     log = metrics_log.MetricsLog(f"{config.saving.model_dir}/log", state)
     run = training_loop.Run(

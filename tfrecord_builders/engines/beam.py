@@ -23,7 +23,7 @@ import apache_beam
 import tensorflow as tf
 from apache_beam.options import pipeline_options
 
-from bert_pretrain import errors, files, locks
+from bert_pretrain import errors, file_errors, files, locks
 from tfrecord_builders.engines import engine
 
 # These run on the machine of this process. FnApiRunner replaces DirectRunner,
@@ -211,7 +211,7 @@ def _run_unit(path: str, digest: str, i: int) -> None:
     """Runs unit `i` of the stage that is pickled in the file `path`."""
     stage_dir = path.rpartition("/")[0]
     # This check must come before `locks.enter`, which makes the folder.
-    with errors.naming(path):
+    with file_errors.naming(path):
         if not tf.io.gfile.exists(path):
             raise errors.UserError(
                 f"{path} does not exist on this worker: output_dir must be "
@@ -259,7 +259,7 @@ def _failure_path(prefix: str) -> str:
 
 def _remove_failures(folder: str) -> None:
     # One listing: a request for each file takes long on object stores.
-    with errors.naming(folder):
+    with file_errors.naming(folder):
         for name in tf.io.gfile.listdir(folder):
             if name.endswith(_FAILURE_SUFFIX):
                 tf.io.gfile.remove(f"{folder}/{name}")
@@ -269,7 +269,7 @@ def _read_failure(
     prefix: str, stage: engine.Stage[Any], i: int
 ) -> engine.Failure:
     path = _failure_path(prefix)
-    with errors.naming(path):
+    with file_errors.naming(path):
         if tf.io.gfile.exists(path):
             return engine.Failure(**files.read_json(path))
     return engine.Failure(

@@ -23,7 +23,7 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 import tensorflow as tf
 
-from bert_pretrain import errors, files
+from bert_pretrain import errors, file_errors, files
 
 NUM_ATTEMPTS = 3
 _REPORT_SECONDS = 0.5
@@ -133,7 +133,7 @@ class Failure:
 
 def unit_prefixes(work_dir: str, stage: Stage[Any]) -> list[str]:
     """Path prefixes of the units' files; makes the folder of the stage."""
-    with errors.naming(work_dir):
+    with file_errors.naming(work_dir):
         tf.io.gfile.makedirs(f"{work_dir}/{stage.name}")
     return [f"{work_dir}/{stage.name}/{i:05d}" for i in range(len(stage.units))]
 
@@ -149,7 +149,7 @@ def unfinished(prefixes: Sequence[str]) -> list[int]:
     folders = {os.path.dirname(prefix) for prefix in prefixes}
     found: set[str] = set()
     for folder in folders:
-        with errors.naming(folder):
+        with file_errors.naming(folder):
             found.update(
                 f"{folder}/{name}" for name in tf.io.gfile.listdir(folder)
             )
@@ -184,7 +184,7 @@ def attempt(
             failure = _failure(
                 error, progress.place or stage.name_of(i, prefix)
             )
-            is_temporary = errors.is_transient(error)
+            is_temporary = file_errors.is_transient(error)
             if isinstance(error, errors.UserError) and not is_temporary:
                 break
     return failure

@@ -10,20 +10,13 @@ here their n-grams are not checked, but their letters and lines are.
 N = texts, W = words of all texts.
 """
 
-import dataclasses
-import importlib.util
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
-from bert_pretrain import errors, numba_jit, options
-from tfrecord_builders.quality import boilerplate, word_hashes
+from bert_pretrain import numba_jit
+from tfrecord_builders.quality import boilerplate, quality_config, word_hashes
 
-# Minimum share of letters and marks among the visible characters. Gopher wants
-# a letter in 80 % of the words. Tables and code listings fail both tests;
-# prose has 90 % or more in any script.
-MIN_LETTER_SHARE = 0.7
 # Maximum share of lines that are equal to an earlier line, and the share of
 # characters in such lines. Gopher, table A1.
 MAX_REPEATED_LINES = 0.3
@@ -42,7 +35,7 @@ LANGUAGE_CHARS = 1000
 # Recorded in the manifest: the text of a dataset depends on these values, and
 # they may differ in another version.
 THRESHOLDS = {
-    "min_letter_share": MIN_LETTER_SHARE,
+    "min_letter_share": quality_config.MIN_LETTER_SHARE,
     "max_repeated_lines": MAX_REPEATED_LINES,
     "max_repeated_line_chars": MAX_REPEATED_LINE_CHARS,
     "max_top_ngram": {str(n): share for n, share in MAX_TOP_NGRAM.items()},
@@ -61,42 +54,10 @@ _SUSPECT_REPEATS = min(MAX_REPEATED_NGRAMS.values()) / 5
 _SUSPECT_TOP = min(share / n for n, share in MAX_TOP_NGRAM.items())
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FiltersConfig(options.Options):
-    """Which documents are good enough."""
-
-    filters: Literal["default", "none"] = options.option(
-        "none: keep all documents. default: drop documents that are too "
-        "short, in another language, less than "
-        f"{MIN_LETTER_SHARE:.0%} letters, or that repeat their own lines or "
-        "n-grams (Gopher's rules), and remove lines of boilerplate.",
-        "default",
-    )
-    min_document_chars: int = options.option(
-        "Drop shorter documents. Not used with filters=none.",
-        100,
-        at_least=1,
-    )
-    language: tuple[str, ...] = options.option(
-        "Keep only documents in this language, an ISO 639-1 code: en, de, zh. "
-        "May be repeated. Needs py3langid.",
-        (),
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.language and self.filters == "none":
-            raise errors.UserError(
-                f"language={','.join(self.language)} is a filter, but "
-                "filters=none switches all filters off; remove one of the two "
-                "options."
-            )
-        if self.language:
-            _check_languages(self.language)
-
-
 def judge(
-    texts: Sequence[str], words: word_hashes.Words, config: FiltersConfig
+    texts: Sequence[str],
+    words: word_hashes.Words,
+    config: quality_config.FiltersConfig,
 ) -> list[str | None]:
     """Finds for each text the reason to drop it; None if the text is kept.
 
@@ -104,7 +65,8 @@ def judge(
       words: the words of `texts`.
     """
     has_few_letters_N = (
-        words.num_letters_N < MIN_LETTER_SHARE * words.num_visible_N
+        words.num_letters_N
+        < quality_config.MIN_LETTER_SHARE * words.num_visible_N
     ).tolist()
     repeats_ngrams = _find_ngram_repeaters(words)
     return [
@@ -117,7 +79,7 @@ def _reason(
     text: str,
     has_few_letters: bool,
     repeats_ngrams: bool,
-    config: FiltersConfig,
+    config: quality_config.FiltersConfig,
 ) -> str | None:
     if len(text) < config.min_document_chars:
         return "too_short"
@@ -227,22 +189,6 @@ def _has_repeated_ngrams(hashes_W: np.ndarray) -> bool:
         if num_covered <= min(MAX_REPEATED_NGRAMS.values()) * num_words:
             return False  # Longer n-grams cover fewer words.
     return False
-
-
-def _check_languages(languages: Sequence[str]) -> None:
-    if not importlib.util.find_spec("py3langid"):
-        raise errors.UserError(
-            f"language={','.join(languages)} needs py3langid: pip install -c "
-            "constraints.txt -e '.[language]'."
-        )
-    import py3langid
-
-    known = sorted({name for name, _ in py3langid.rank("")})
-    for name in languages:
-        if name not in known:
-            raise errors.UserError(
-                f"language={name!r} is not one of {', '.join(known)}."
-            )
 
 
 def _detect_language(text: str) -> str:

@@ -13,7 +13,6 @@ N = documents, K = bands, B = FINGERPRINT_BYTES.
 """
 
 import array
-import dataclasses
 import hashlib
 import math
 import os
@@ -22,8 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import rensa
 
-from bert_pretrain import errors, options
-from tfrecord_builders.quality import word_hashes
+from tfrecord_builders.quality import quality_config, word_hashes
 
 # Each worker has one core, so a thread pool in each worker would only cause
 # contention. Rayon reads this at its first use.
@@ -44,7 +42,6 @@ _RECALL = 0.95
 # more bands.
 _BAND_RECALL = 0.2
 _MIN_BAND_SIZE, _MAX_BAND_SIZE = 5, 9
-_MIN_THRESHOLD, _MAX_THRESHOLD = 0.65, 0.99
 # Leaders that are tried in a group. A group rarely holds documents that are not
 # similar; documents that are left after this many may still be found by
 # another band.
@@ -58,37 +55,16 @@ class Bands(NamedTuple):
     size: int  # MinHashes in each band
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DeduplicationConfig(options.Options):
-    """Which documents are duplicates of an earlier one."""
-
-    near_duplicate_threshold: float = options.option(
-        "Drop a document if its Jaccard similarity to an earlier document is "
-        "at least this value. The similarity is that of the sets of 5-word "
-        "shingles, estimated by MinHash. 0: drop only exact duplicates.",
-        0.8,
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        threshold = self.near_duplicate_threshold
-        if threshold and not _MIN_THRESHOLD <= threshold <= _MAX_THRESHOLD:
-            raise errors.UserError(
-                f"near_duplicate_threshold={threshold} must be 0 or lie in "
-                f"[{_MIN_THRESHOLD}, {_MAX_THRESHOLD}]."
-            )
-
-    @property
-    def bands(self) -> Bands:
-        """The bands of this threshold, which must not be 0."""
-        return _choose_bands(self.near_duplicate_threshold)
-
-
 class Signatures(NamedTuple):
     """Hashes of documents that find near duplicates."""
 
     bands_NK: np.ndarray  # uint64 [N, K]: the hash of each band
     fingerprints_NB: np.ndarray  # uint8 [N, B]
+
+
+def bands(config: quality_config.DeduplicationConfig) -> Bands:
+    """The bands for the threshold, which must not be 0."""
+    return _choose_bands(config.near_duplicate_threshold)
 
 
 def digest(text: str) -> bytes:
@@ -103,9 +79,11 @@ def as_digests(content: bytes) -> np.ndarray:
     return np.frombuffer(content, np.uint8).reshape(-1, DIGEST_BYTES)
 
 
-def sign(words: word_hashes.Words, config: DeduplicationConfig) -> Signatures:
+def sign(
+    words: word_hashes.Words, config: quality_config.DeduplicationConfig
+) -> Signatures:
     """Computes the signatures of the texts that `words` are from."""
-    num_bands, band_size = config.bands
+    num_bands, band_size = bands(config)
     matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
         words.shingles_W,
         np.cumsum([0, *words.num_words_N], dtype=np.uint64),

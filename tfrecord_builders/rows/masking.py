@@ -7,97 +7,21 @@ N = rows, S = tokens of a row, P = max_predictions_per_seq, K = chosen tokens of
 all rows.
 """
 
-import dataclasses
-from typing import Literal
-
 import numpy as np
 
-from bert_pretrain import errors, options
 from bert_pretrain.data import vocabulary
-from tfrecord_builders.rows import masked_units
-from tfrecord_builders.tokens import segmentation
+from tfrecord_builders.rows import masked_units, rows_config
 
 # Rows that are masked at once; they fit into the processor's cache. Another
 # number would give other masks for the same seed.
 _ROWS_AT_ONCE = 512
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MaskingConfig(options.Options):
-    """Which tokens are predicted, and how they are hidden."""
-
-    masking: Literal["token", "whole_word", "span", "ngram", "none"] = (
-        options.option(
-            "Units that are masked together: single tokens, all tokens of a "
-            "word, spans of 1 to 10 words (SpanBERT), or 1 to 3 words "
-            "(ALBERT). none: training rows are not masked, and the trainer "
-            "masks them anew at each step; held-out rows are masked by token.",
-            "token",
-        )
-    )
-    segmenter: Literal["none", "jieba"] = options.option(
-        "Finds words in Chinese text, which has no spaces between words, if "
-        "masking is by words. none: each ideograph is a word.",
-        "none",
-    )
-    masked_fraction: float = options.option(
-        "Share of the tokens of a row that are predicted.",
-        0.15,
-        above=0,
-        at_most=1,
-        usual="BERT has 0.15",
-    )
-    mask_token_fraction: float = options.option(
-        "Share of the predicted tokens that [MASK] replaces.",
-        0.8,
-        at_least=0,
-        at_most=1,
-    )
-    random_token_fraction: float = options.option(
-        "Share of the predicted tokens that a random token replaces. The rest "
-        "is not replaced.",
-        0.1,
-        at_least=0,
-        at_most=1,
-    )
-    max_predictions_per_seq: int = options.option(
-        "Maximum number of predictions in a row. 0: masked_fraction of "
-        "seq_length, rounded up.",
-        20,
-        at_least=0,
-        usual="20 is usual for 128 tokens",
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.segmenter != "none":
-            if self.masking in ("token", "none"):
-                raise errors.UserError(
-                    f"segmenter={self.segmenter!r} finds words, but "
-                    f"masking={self.masking!r} does not use words; give "
-                    "masking=whole_word, span or ngram, or remove segmenter."
-                )
-            segmentation.check(self.segmenter)
-        if self.mask_token_fraction + self.random_token_fraction > 1 + 1e-9:
-            raise errors.UserError(
-                f"mask_token_fraction={self.mask_token_fraction} and "
-                f"random_token_fraction={self.random_token_fraction} are "
-                "more than 1 together; BERT has 0.8 and 0.1."
-            )
-
-    @property
-    def held_out(self) -> "MaskingConfig":
-        """The masking of held-out rows, whose masks never change."""
-        if self.masking == "none":
-            return dataclasses.replace(self, masking="token")
-        return self
-
-
 def mask(
     input_ids: np.ndarray,
     attention_mask: np.ndarray,
     vocab: vocabulary.Vocabulary,
-    config: MaskingConfig,
+    config: rows_config.MaskingConfig,
     rng: np.random.Generator,
     is_continuation: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
@@ -152,7 +76,9 @@ def mask(
     return features
 
 
-def _budget(is_candidate: np.ndarray, config: MaskingConfig) -> np.ndarray:
+def _budget(
+    is_candidate: np.ndarray, config: rows_config.MaskingConfig
+) -> np.ndarray:
     """int32 [N], the number of tokens to predict in each row."""
     num_candidates = is_candidate.sum(axis=1)
     return np.minimum(
@@ -166,7 +92,7 @@ def _hide(
     chosen: np.ndarray,
     units: np.ndarray,
     vocab: vocabulary.Vocabulary,
-    config: MaskingConfig,
+    config: rows_config.MaskingConfig,
     rng: np.random.Generator,
 ) -> None:
     """Replaces the chosen tokens and stores the original ones, in place.

@@ -6,48 +6,14 @@ so that no text is lost.
 """
 
 import bisect
-import dataclasses
-from typing import Literal
 
 import numpy as np
 
-from bert_pretrain import errors, options
-from tfrecord_builders.rows import packing, pairs, rows
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RowsConfig(options.Options):
-    """How rows are filled with sentences."""
-
-    seq_length: int = options.option(
-        "Tokens of a row (S), special tokens included.", 128, at_least=8
-    )
-    pairing: Literal["none", "nsp", "sop"] = options.option(
-        "none: full sentences of one document. nsp: pairs of segments, half "
-        "of them from two documents, for next-sentence prediction. sop: pairs "
-        "of consecutive segments, half of them swapped, for sentence-order "
-        "prediction (ALBERT).",
-        "none",
-    )
-    packing: bool = options.option(
-        "Fill rows with text of several documents, each with its own [CLS] "
-        "and [SEP]. The trainer keeps the documents apart. Needs "
-        "pairing=none.",
-        False,
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.packing and self.pairing != "none":
-            raise errors.UserError(
-                f"packing needs pairing=none, not {self.pairing!r}, because "
-                "packed rows have no sentence pairs; remove one of the two "
-                "options."
-            )
+from tfrecord_builders.rows import packing, pairs, rows, rows_config
 
 
 def build(
-    tokens: rows.Tokens, config: RowsConfig, seed: int
+    tokens: rows.Tokens, config: rows_config.RowsConfig, seed: int
 ) -> tuple[rows.Rows, dict[str, int]]:
     """Makes the rows of documents.
 
@@ -77,7 +43,7 @@ def build(
 
 
 def _full_rows(
-    tokens: rows.Tokens, config: RowsConfig
+    tokens: rows.Tokens, config: rows_config.RowsConfig
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     """Returns segments, int64 [Q, 2]; segments per row; counts."""
     capacity = config.seq_length - packing.SPECIAL_TOKENS_PER_SEGMENT
@@ -118,7 +84,7 @@ def _as_array(segments: list[packing.Segment]) -> np.ndarray:
 
 
 def _pairs(
-    tokens: rows.Tokens, config: RowsConfig, seed: int
+    tokens: rows.Tokens, config: rows_config.RowsConfig, seed: int
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     """Returns segments, int64 [2 R, 2]; labels; counts."""
     capacity = config.seq_length - 3

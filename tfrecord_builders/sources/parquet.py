@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from bert_pretrain import errors
+from bert_pretrain import errors, file_errors
 from tfrecord_builders.sources import json_csv, source_config, streams
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def read(
     from pyarrow import parquet
 
     path = stream.span.path
-    with errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
+    with file_errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
         try:
             table = parquet.ParquetFile(
                 _File(file), buffer_size=_BUFFER_BYTES, pre_buffer=False

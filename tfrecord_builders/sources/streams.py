@@ -18,7 +18,7 @@ from typing import NamedTuple
 import tensorflow as tf
 import zstandard
 
-from bert_pretrain import errors
+from bert_pretrain import errors, file_errors
 
 # A longer line or page is not a document of text. It is skipped, and is never
 # in memory as a whole.
@@ -111,7 +111,7 @@ def is_multistream(path: str) -> bool:
     """Whether a file has several bz2 streams, so spans may begin inside."""
     if _suffix(path) != ".bz2":
         return False
-    with errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
+    with file_errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
         head = file.read(4 * _READ_BYTES)
     return _STREAM_START.search(head, 1) is not None
 
@@ -149,7 +149,7 @@ class Stream:
         inflate = _INFLATERS.get(_suffix(self.span.path))
         if not inflate:
             self.limit = self.span.end
-        with errors.naming(self.span.path):
+        with file_errors.naming(self.span.path):
             with tf.io.gfile.GFile(self.span.path, "rb") as file:
                 file.seek(start)
                 blocks = self._blocks(file)

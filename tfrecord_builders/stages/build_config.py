@@ -4,20 +4,20 @@ import dataclasses
 from typing import Literal
 
 from bert_pretrain import errors, options
-from tfrecord_builders.quality import filters, minhash
-from tfrecord_builders.rows import masking, row_builder
-from tfrecord_builders.sources import documents
+from tfrecord_builders.quality import quality_config
+from tfrecord_builders.rows import rows_config
+from tfrecord_builders.sources import source_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetConfig(options.Options):
     """All options that change the content of a dataset."""
 
-    source: documents.SourceConfig
-    filters: filters.FiltersConfig
-    deduplication: minhash.DeduplicationConfig
-    rows: row_builder.RowsConfig
-    masking: masking.MaskingConfig
+    source: source_config.SourceConfig
+    filters: quality_config.FiltersConfig
+    deduplication: quality_config.DeduplicationConfig
+    rows: rows_config.RowsConfig
+    masking: rows_config.MaskingConfig
     vocab_file: str = options.option("The vocab.txt to tokenize with.")
     eval_fraction: float = options.option(
         "Share of the documents held out for validation.",

@@ -7,7 +7,7 @@ from typing import Any
 from bert_pretrain import files
 from bert_pretrain.data import manifests, records, vocabulary
 from tfrecord_builders.engines import engine
-from tfrecord_builders.quality import filters
+from tfrecord_builders.quality import filters, quality_config
 from tfrecord_builders.stages import build_config, document_parts, origin
 
 
@@ -133,7 +133,7 @@ def _sources(
         }
 
 
-def _thresholds(config: filters.FiltersConfig) -> dict[str, Any]:
+def _thresholds(config: quality_config.FiltersConfig) -> dict[str, Any]:
     if config.filters == "none":
         return {}
     return {"thresholds": filters.THRESHOLDS}

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from tfrecord_builders.engines import engine
-from tfrecord_builders.quality import minhash
+from tfrecord_builders.quality import quality_config
 from tfrecord_builders.sources import documents
 from tfrecord_builders.stages import build_config, document_parts, duplicates
 
@@ -73,7 +73,7 @@ def weigh_parts(
 
 
 def _find(
-    config: minhash.DeduplicationConfig,
+    config: quality_config.DeduplicationConfig,
     parts: Sequence[document_parts.DocumentPart],
     unit: duplicates.KeyRange,
     prefix: str,

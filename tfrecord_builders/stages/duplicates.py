@@ -27,7 +27,7 @@ import numpy as np
 
 from bert_pretrain import errors, files
 from tfrecord_builders.engines import engine
-from tfrecord_builders.quality import minhash, word_hashes
+from tfrecord_builders.quality import minhash, quality_config, word_hashes
 from tfrecord_builders.stages import document_parts
 
 MAX_EXAMPLES = 20
@@ -56,7 +56,9 @@ class Resolution(NamedTuple):
     examples: list[dict[str, Any]]
 
 
-def plan(parts: _Parts, config: minhash.DeduplicationConfig) -> list[KeyRange]:
+def plan(
+    parts: _Parts, config: quality_config.DeduplicationConfig
+) -> list[KeyRange]:
     """Divides the search for duplicates into units.
 
     Raises:
@@ -73,7 +75,7 @@ def plan(parts: _Parts, config: minhash.DeduplicationConfig) -> list[KeyRange]:
     bounds = [2**16 * i // num_ranges for i in range(num_ranges + 1)]
     bands = [_EXACT]
     if config.near_duplicate_threshold:
-        bands += range(config.bands.num_bands)
+        bands += range(minhash.bands(config).num_bands)
     return [
         (band, low, high)
         for band in bands
@@ -83,7 +85,7 @@ def plan(parts: _Parts, config: minhash.DeduplicationConfig) -> list[KeyRange]:
 
 def find(
     parts: _Parts,
-    config: minhash.DeduplicationConfig,
+    config: quality_config.DeduplicationConfig,
     unit: KeyRange,
     path: str,
     progress: engine.UnitProgress,
@@ -166,7 +168,7 @@ def _exact_links(
 
 def _near_links(
     parts: _Parts,
-    config: minhash.DeduplicationConfig,
+    config: quality_config.DeduplicationConfig,
     unit: KeyRange,
     progress: engine.UnitProgress,
 ) -> np.ndarray:
@@ -201,7 +203,9 @@ def _global_numbers(
 
 
 def _read_fingerprints(
-    parts: _Parts, config: minhash.DeduplicationConfig, numbers: np.ndarray
+    parts: _Parts,
+    config: quality_config.DeduplicationConfig,
+    numbers: np.ndarray,
 ) -> np.ndarray:
     """The fingerprints of documents: uint8 [len(numbers), B].
 
@@ -215,7 +219,7 @@ def _read_fingerprints(
         first, past = np.searchsorted(in_order, _bounds(part))
         if first < past:
             places = in_order[first:past] - np.uint32(part.first_document)
-            of_part = part.read_fingerprints(config.bands.num_bands)
+            of_part = part.read_fingerprints(minhash.bands(config).num_bands)
             fingerprints[order[first:past]] = of_part[places]
     return fingerprints
 

@@ -8,12 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from tfrecord_builders.engines import engine
-from tfrecord_builders.quality import (
-    boilerplate,
-    filters,
-    minhash,
-    word_hashes,
-)
+from tfrecord_builders.quality import boilerplate, filters, minhash, word_hashes
 from tfrecord_builders.sources import documents
 from tfrecord_builders.stages import build_config, document_parts
 

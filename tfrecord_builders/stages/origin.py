@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from bert_pretrain import errors, files, options
+from bert_pretrain import errors, file_errors, files, options
 from bert_pretrain.data import vocabulary
 from tfrecord_builders.engines import engine
 from tfrecord_builders.sources import documents
@@ -52,7 +52,7 @@ def settle(
       UserError: if the folder holds something else.
     """
     path = path_of(work)
-    with errors.naming(path):
+    with file_errors.naming(path):
         is_first = not tf.io.gfile.exists(path)
     if is_first:
         _refuse_other_work(work)
@@ -73,7 +73,7 @@ def settle(
         # The stale summaries must be gone before the new origin is written:
         # with the new origin, they would count as finished units.
         for summary_path in stale:
-            with errors.naming(summary_path):
+            with file_errors.naming(summary_path):
                 tf.io.gfile.remove(summary_path)
     options_now = dataset_options(work.config, vocab)
     files.write_json(path, {"options": options_now, "inputs": inputs})
@@ -134,7 +134,7 @@ def _refuse_other_work(work: build_config.Work) -> None:
 def _finished_units(work: build_config.Work) -> dict[str, engine.Summary]:
     """The summaries of the first stage, by their paths."""
     pattern = engine.summary_path(f"{work.dir}/extract/[0-9]*[0-9]")
-    with errors.naming(work.dir):
+    with file_errors.naming(work.dir):
         paths = tf.io.gfile.glob(pattern)
     return {path: files.read_json(path) for path in paths}
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from bert_pretrain import errors, files, locks
+from bert_pretrain import errors, file_errors, files, locks
 from bert_pretrain.data import manifests, records, vocabulary
 from tfrecord_builders.engines import engine, local
 from tfrecord_builders.sources import documents
@@ -97,7 +97,7 @@ def _read_finished(
       UserError: if the folder holds a dataset of other options or text.
     """
     path = f"{work.output_dir}/{manifests.MANIFEST_NAME}"
-    with errors.naming(path):
+    with file_errors.naming(path):
         if not tf.io.gfile.exists(path):
             return None
     manifest = manifests.read(work.output_dir)
@@ -242,7 +242,7 @@ def _refuse_empty_split(manifest: manifests.Manifest) -> None:
 
 def _remove_work_files(work: build_config.Work) -> None:
     """Removes the files that a finished dataset does not need."""
-    with errors.naming(work.dir):
+    with file_errors.naming(work.dir):
         if not tf.io.gfile.exists(origin.path_of(work)):
             return
         files.remove_temporary_files(work.output_dir)

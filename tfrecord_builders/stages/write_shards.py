@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from bert_pretrain import errors, files
+from bert_pretrain import file_errors, files
 from bert_pretrain.data import records, vocabulary
 from tfrecord_builders.engines import engine
 from tfrecord_builders.rows import masking, rows
@@ -81,7 +81,7 @@ def _write_shard(
 
 def _read_rows(path: str, shard: int) -> rows.Rows:
     """Reads the rows that one unit of the stage "rows" made for a shard."""
-    with errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
+    with file_errors.naming(path), tf.io.gfile.GFile(path, "rb") as file:
         file.seek(8 * shard)
         start, end = np.frombuffer(file.read(16), "<i8").tolist()
         file.seek(start)

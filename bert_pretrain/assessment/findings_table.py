@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from bert_pretrain.compilation import assessment, findings, roofline, slices
+from bert_pretrain.assessment import assessment, findings, roofline
+from bert_pretrain.compilation import slices
 from bert_pretrain.telemetry import console
 
 _PEER_COLUMNS: tuple[tuple[str, Callable[[assessment.Cost], float]], ...] = (

@@ -4,13 +4,8 @@ import dataclasses
 from typing import Any
 
 from bert_pretrain import errors
-from bert_pretrain.compilation import (
-    compiler,
-    roofline,
-    slices,
-    traffic,
-    training_step,
-)
+from bert_pretrain.assessment import roofline
+from bert_pretrain.compilation import compiler, slices, traffic, training_step
 
 # The share of the peak that well-tuned training reaches. Chowdhery et al. 2022,
 # table 3, reports 46 % for PaLM, and less for earlier models.

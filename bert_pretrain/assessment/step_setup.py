@@ -4,17 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from bert_pretrain.compilation import (
-    assessment,
-    batch_search,
-    findings,
-    isolation,
-    peers,
-    slices,
-    training_step,
-)
+from bert_pretrain.assessment import assessment, batch_search, findings
+from bert_pretrain.compilation import isolation, peers, slices, training_step
 from bert_pretrain.model import bert_model
-from bert_pretrain.training import phases, training_config
+from bert_pretrain.training import blueprint, phases, training_config
 
 _BATCH_UNIT = 8  # rows; memory is laid out in tiles of 8 rows
 
@@ -69,7 +62,7 @@ class StepSetup:
     def assess_peer(self, name: str) -> assessment.Assessment:
         """The assessment of the step of one of `peers.NAMES`."""
         architecture = bert_model.architecture(
-            self.training.architecture, training_config.longest(self.plan)
+            self.training.architecture, blueprint.longest(self.plan)
         )
         precision = self.training.devices.precision
         step = self._lower(peers.lower, name, architecture, precision)

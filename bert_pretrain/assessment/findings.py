@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from bert_pretrain.compilation import assessment, slices, training_step
+from bert_pretrain.assessment import assessment
+from bert_pretrain.compilation import slices, training_step
 from bert_pretrain.training import phases
 
 
