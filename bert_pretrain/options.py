@@ -170,6 +170,7 @@ def run(main: Callable[[Any], int | None], config_class: type) -> None:
                         f"unknown argument {argument!r}: options are written "
                         "--name=value; --help lists them."
                     )
+            _refuse_missing(config_class, flags.FLAGS)
             return main(from_flags(config_class, tuple(argv[1:])))
         except errors.UserError as error:
             sys.exit(_complain(error))
@@ -193,6 +194,18 @@ def _parse(argv: list[str], config_class: type) -> list[str]:
     return flags.FLAGS(argv) if left[1:] else left
 
 
+def _refuse_missing(config_class: type, values: flags.FlagValues) -> None:
+    missing = [
+        f"--{field.name}"
+        for field, _, default in _options_in(config_class)
+        if default is dataclasses.MISSING and values[field.name].value is None
+    ]
+    if missing:
+        raise errors.UserError(
+            f"{' and '.join(missing)} must be given; --help lists the options."
+        )
+
+
 def _complain(error: object) -> int:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return errors.EXIT_CODE
@@ -213,15 +226,23 @@ def parse(config_class: type, arguments: Sequence[str]) -> Any:
         values(["", *arguments])
     except flags.Error as error:
         raise errors.UserError(str(error)) from error
+    _refuse_missing(config_class, values)
     return from_flags(config_class, flag_values=values)
 
 
 def define_flags(
+    config_class: type, flag_values: flags.FlagValues = flags.FLAGS
+) -> None:
+    """Defines one flag for each option of `config_class`, nested ones too."""
+    for field, kind, default in _options_in(config_class):
+        _define_flag(field, kind, default, flag_values)
+
+
+def _options_in(
     config_class: type,
     defaults: Mapping[str, Any] = types.MappingProxyType({}),
-    flag_values: flags.FlagValues = flags.FLAGS,
-) -> None:
-    """Defines one flag for each option of `config_class`, nested ones too.
+) -> Iterator[tuple[dataclasses.Field, Any, Any]]:
+    """Yields (field, type, default) of each option, nested ones too.
 
     Args:
       defaults: see `nested`.
@@ -229,10 +250,9 @@ def define_flags(
     for field, kind in _fields(config_class):
         if _is_config(kind):
             given = defaults | field.metadata.get("defaults", {})
-            define_flags(kind, given, flag_values)
+            yield from _options_in(kind, given)
         elif "takes_unknown_if" not in field.metadata:
-            default = defaults.get(field.name, field.default)
-            _define_flag(field, kind, default, flag_values)
+            yield field, kind, defaults.get(field.name, field.default)
 
 
 def tidy(name: str, value: Any) -> Any:
@@ -362,12 +382,10 @@ def _define_flag(
     default: Any,
     flag_values: flags.FlagValues,
 ) -> None:
-    required = default is dataclasses.MISSING
-    if required:
+    if default is dataclasses.MISSING:
         default = None
     if isinstance(default, tuple):
         default = list(default)
-    common = {"required": required, "flag_values": flag_values}
     help_text = field.metadata["help"]
     scalar, repeats = _unwrap(kind)
     if typing.get_origin(scalar) is typing.Literal:
@@ -377,10 +395,12 @@ def _define_flag(
             default,
             list(typing.get_args(scalar)),
             help_text,
-            **common,
+            flag_values=flag_values,
         )
     else:
-        _DEFINE[scalar, repeats](field.name, default, help_text, **common)
+        _DEFINE[scalar, repeats](
+            field.name, default, help_text, flag_values=flag_values
+        )
 
 
 def _from_flag(name: str, kind: Any, flag_values: flags.FlagValues) -> Any:

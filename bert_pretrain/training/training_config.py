@@ -139,7 +139,7 @@ class ScheduleConfig(options.Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig(options.Options):
-    """The options of a training run."""
+    """Data, batches and evaluations."""
 
     data_dir: str = options.option(
         "Folder of records and manifest, as tfrecord_builders.build makes it.",
