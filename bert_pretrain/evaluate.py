@@ -6,14 +6,14 @@ python -m bert_pretrain.evaluate --data_dir=… --model_dir=… --split=test
 import sys
 
 from bert_pretrain import options
-from bert_pretrain.training import evaluation_config
+from bert_pretrain.evaluation import evaluation_config
 
 
 def main(config: evaluation_config.EvaluateConfig) -> None:
     """Evaluates a checkpoint and prints the results."""
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
+    from bert_pretrain.evaluation import evaluation
     from bert_pretrain.telemetry import console
-    from bert_pretrain.training import evaluation
 
     console.quiet_libraries()
     results = evaluation.evaluate(config)

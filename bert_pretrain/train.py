@@ -17,7 +17,7 @@ from bert_pretrain import options
 from bert_pretrain.training import training_config
 
 if typing.TYPE_CHECKING:
-    from bert_pretrain.training import training_loop
+    from bert_pretrain.training import run_report
 
 
 def main(config: training_config.TrainingConfig) -> int:
@@ -42,7 +42,7 @@ def main(config: training_config.TrainingConfig) -> int:
     return 0
 
 
-def _print_results(model_dir: str, results: "training_loop.Results") -> None:
+def _print_results(model_dir: str, results: "run_report.Results") -> None:
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
     from bert_pretrain.telemetry import console
 

@@ -11,8 +11,9 @@ from bert_pretrain.checkpoints import (
     trained_model,
 )
 from bert_pretrain.data import manifests
+from bert_pretrain.evaluation import evaluation_config
 from bert_pretrain.model import model_config, weights
-from bert_pretrain.training import evaluation_config, training_config
+from bert_pretrain.training import training_config
 from helpers import builds
 from tfrecord_builders import build
 

@@ -9,12 +9,9 @@ import pytest
 from bert_pretrain import errors, evaluate, train
 from bert_pretrain.checkpoints import checkpoint_config, model_directory
 from bert_pretrain.data import manifests
+from bert_pretrain.evaluation import evaluation, evaluation_config
 from bert_pretrain.model import model_config
-from bert_pretrain.training import (
-    evaluation,
-    evaluation_config,
-    training_config,
-)
+from bert_pretrain.training import training_config
 from helpers import datasets
 
 

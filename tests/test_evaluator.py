@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from bert_pretrain.data import input_pipeline, manifests, records
+from bert_pretrain.evaluation import evaluator
 from bert_pretrain.model import bert_model, model_config, objectives
-from bert_pretrain.training import evaluator
 from helpers import strategies
 
 

@@ -18,6 +18,7 @@ ROOMS = {
         "model",
         "checkpoints",
         "telemetry",
+        "evaluation",
         "training",
         "tpu",
         "compilation",

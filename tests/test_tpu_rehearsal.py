@@ -9,12 +9,9 @@ import numpy as np
 import pytest
 
 from bert_pretrain import distribution_config, train
+from bert_pretrain.evaluation import evaluation, evaluation_config
 from bert_pretrain.tpu import rehearsal
-from bert_pretrain.training import (
-    evaluation,
-    evaluation_config,
-    training_config,
-)
+from bert_pretrain.training import training_config
 from helpers import tpu_programs, training
 
 pytest.importorskip("jax")

@@ -17,9 +17,10 @@ from collections.abc import Mapping, Sequence
 import orbit
 import tensorflow as tf
 
+from bert_pretrain.evaluation import running_sums
 from bert_pretrain.model import objectives, seeding
 from bert_pretrain.telemetry import train_progress
-from bert_pretrain.training import optimizer, running_sums, train_state
+from bert_pretrain.training import optimizer, train_state
 
 Tensors = Mapping[str, tf.Tensor]
 

@@ -23,12 +23,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import orbit
 import tensorflow as tf
-import transformers
 
 from bert_pretrain import distribution, files, locks, options
 from bert_pretrain.checkpoints import checkpoint_saver, model_directory
 from bert_pretrain.data import input_pipeline, records
-from bert_pretrain.model import attention_kernel, bert_model, objectives
+from bert_pretrain.evaluation import evaluator
+from bert_pretrain.model import bert_model, objectives
 from bert_pretrain.telemetry import (
     accelerators,
     console,
@@ -41,11 +41,11 @@ from bert_pretrain.telemetry import (
 )
 from bert_pretrain.training import (
     blueprint,
-    evaluator,
     interruption,
     optimizer,
     phases,
     recovery,
+    run_report,
     train_state,
     trainer,
     training_config,
@@ -54,30 +54,10 @@ from bert_pretrain.training import (
 _EVAL_SUMMARIES = "logs/eval"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Results:
-    """What a run has reached, and how fast; train_results.json holds it."""
-
-    step: int
-    start: dict[str, float] | None  # evaluation before the first step
-    end: dict[str, float]  # evaluation after the last step
-    unigram_entropy: float  # nats, of the held-out labels' own frequencies
-    num_examples: int  # consumed by the whole run
-    num_predictions: int  # masked tokens that the whole run learned from
-    # Of this process alone; the rates leave out loops that compiled.
-    train_seconds: float
-    examples_per_second: float
-    tokens_per_second: float
-    tokens_per_second_without_padding: float
-    input_wait_share: float
-    seconds: float
-    peak_memory_bytes: int
-
-
 def train(
     config: training_config.TrainingConfig,
     raise_if_asked: Callable[[], None] = lambda: None,
-) -> Results:
+) -> run_report.Results:
     """Trains to `total_steps`; resumes if `model_dir` holds a checkpoint.
 
     Args:
@@ -95,7 +75,7 @@ def train(
 
 def _train(
     config: training_config.TrainingConfig, raise_if_asked: Callable[[], None]
-) -> Results:
+) -> run_report.Results:
     watch = console.Stopwatch()
     console.quiet_libraries()
     model_dir = config.saving.model_dir
@@ -116,7 +96,7 @@ def _train(
         log.resume(is_restored)
         # They stand again when this process, too, has completed the run.
         files.remove(f"{model_dir}/{model_directory.TRAIN_RESULTS_NAME}")
-        _announce(config, plan, state, strategy)
+        run_report.announce(config, plan, state, strategy)
         run = Run(
             config=config,
             plan=plan,
@@ -128,7 +108,7 @@ def _train(
         )
         ending = run.train(is_restored)
     saver.close()
-    results = _results(state, log, ending, watch)
+    results = run_report.make_results(state, log, ending, watch)
     files.write_json(
         f"{model_dir}/{model_directory.TRAIN_RESULTS_NAME}",
         dataclasses.asdict(results),
@@ -160,15 +140,6 @@ def _prepare(
 # ------------------------------------------------------------------- the run
 
 
-@dataclasses.dataclass(frozen=True)
-class _Ending:
-    """Where a run has ended."""
-
-    phase: phases.Phase
-    evaluation: dict[str, float]  # the last one
-    totals: list[train_progress.Totals]  # of each phase that was entered
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhaseParts:
     """What takes part in the loops of one phase."""
@@ -196,7 +167,7 @@ class Run:
     log: metrics_log.MetricsLog
     raise_if_asked: Callable[[], None]
 
-    def train(self, is_restored: bool) -> _Ending:
+    def train(self, is_restored: bool) -> run_report.Ending:
         """Trains to the end of the run, phase by phase.
 
         Args:
@@ -222,7 +193,7 @@ class Run:
                     evaluation = self._evaluate(parts)
             totals.append(parts.progress.totals())
             if is_complete:
-                return _Ending(phase, evaluation, totals)
+                return run_report.Ending(phase, evaluation, totals)
 
     def _train_phase(self, parts: PhaseParts) -> dict[str, float]:
         """Trains to the end of a phase, or of the run if that is earlier.
@@ -479,95 +450,3 @@ def is_stopping_early(losses: Sequence[float], patience: int) -> bool:
     if not patience or len(losses) <= patience:
         return False
     return min(losses[-patience:]) >= min(losses[:-patience])
-
-
-# ------------------------------------------------------- what a run tells
-
-
-def _announce(
-    config: training_config.TrainingConfig,
-    plan: Sequence[phases.Phase],
-    state: train_state.TrainState,
-    strategy: tf.distribute.Strategy,
-) -> None:
-    """Prints what is trained, on what, and where it begins."""
-    bert = state.bert
-    print(
-        f"{type(bert).__name__}: {bert.config.num_hidden_layers} layers, "
-        f"hidden {bert.config.hidden_size}, "
-        f"vocabulary {bert.config.vocab_size:,}, "
-        f"{bert.num_parameters():,} parameters, on "
-        f"{strategy.num_replicas_in_sync} x {config.devices.precision}"
-    )
-    if isinstance(strategy, tf.distribute.TPUStrategy):
-        _announce_attention(bert.config, plan)
-    for phase in plan:
-        num_examples = phase.manifest.splits[records.TRAIN].num_examples
-        num_steps = phase.until_step - phase.from_step
-        num_epochs = num_steps * phase.global_batch_size / num_examples
-        print(
-            f"steps {phase.from_step:,} to {phase.until_step:,}: "
-            f"{num_examples:,} examples of {phase.manifest.seq_length} tokens, "
-            f"{phase.global_batch_size} a step = {num_epochs:.1f} epochs"
-        )
-    print(
-        f"resuming at step {state.step:,}"
-        if state.step
-        else "beginning at step 0",
-        flush=True,
-    )
-
-
-def _announce_attention(
-    bert_config: transformers.BertConfig, plan: Sequence[phases.Phase]
-) -> None:
-    """Says where a TPU computes attention without the kernel."""
-    heads = bert_config.num_attention_heads
-    for seq_length in sorted({phase.manifest.seq_length for phase in plan}):
-        obstacle = attention_kernel.obstacle(
-            seq_length, heads, bert_config.hidden_size // heads
-        )
-        if obstacle:
-            print(
-                f"rows of {seq_length}: plain attention, which takes more "
-                f"memory, since {obstacle}."
-            )
-
-
-def _results(
-    state: train_state.TrainState,
-    log: metrics_log.MetricsLog,
-    ending: _Ending,
-    watch: console.Stopwatch,
-) -> Results:
-    phase = ending.phase
-    held_out = input_pipeline.host_batches(
-        phase.data_dir, phase.manifest, records.EVAL
-    )
-    return Results(
-        step=state.step,
-        start=_evaluation_at_the_start(log),
-        end=ending.evaluation,
-        unigram_entropy=evaluator.unigram_entropy(
-            held_out, phase.manifest.vocab_size
-        ),
-        num_examples=int(state.num_examples.numpy()),
-        num_predictions=int(state.num_predictions.numpy()),
-        **train_progress.summarize(ending.totals),
-        seconds=round(watch.seconds, 3),
-        peak_memory_bytes=memory.peak_memory_bytes(),
-    )
-
-
-def _evaluation_at_the_start(
-    log: metrics_log.MetricsLog,
-) -> dict[str, float] | None:
-    """The evaluation before the first step, if it is still in the log."""
-    for record in log.records:
-        if record["kind"] == "eval" and not record["num_examples"]:
-            return {
-                name: value
-                for name, value in record.items()
-                if name not in ("kind", "step", "num_examples")
-            }
-    return None

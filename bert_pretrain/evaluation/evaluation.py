@@ -13,9 +13,9 @@ from bert_pretrain.data import (
     records,
     vocabulary,
 )
+from bert_pretrain.evaluation import evaluation_config, evaluator
 from bert_pretrain.model import bert_model
 from bert_pretrain.telemetry import console, memory
-from bert_pretrain.training import evaluation_config, evaluator
 
 _SPLITS = {"validation": records.EVAL, "test": records.TEST}
 

@@ -8,8 +8,8 @@ import orbit
 import tensorflow as tf
 import transformers
 
+from bert_pretrain.evaluation import running_sums
 from bert_pretrain.model import objectives
-from bert_pretrain.training import running_sums
 
 
 class Evaluator(orbit.StandardEvaluator):
