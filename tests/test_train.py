@@ -450,25 +450,49 @@ def test_an_impossible_option_is_refused(make_config, values, message):
         make_config(**values)
 
 
-@pytest.mark.slow
-def test_a_mistake_on_the_command_line_gives_one_line(make_dataset, tmp_path):
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "bert_pretrain.train",
-            f"--data_dir={make_dataset()}",
-            f"--model_dir={tmp_path}/model",
-            "--model_size=tiny",
-            "--total_steps=3",
-            "--global_batch_size=0",
-        ],
+def run_in_a_process(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "bert_pretrain.train", *arguments],
         capture_output=True,
         text=True,
         check=False,
+        # As in a shell: the tests' own process has set other levels.
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
-    assert run.returncode == errors.EXIT_CODE
-    assert "Traceback" not in run.stderr
-    last = run.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: --global_batch_size=0 must be")
+
+
+@pytest.mark.slow
+def test_a_mistake_on_the_command_line_gives_one_line(make_dataset, tmp_path):
+    for folder, size, line in (
+        (make_dataset(), 0, "error: --global_batch_size=0 must be"),
+        (f"{tmp_path}/none", 8, f"error: {tmp_path}/none/manifest.json does"),
+    ):
+        run = run_in_a_process(
+            f"--data_dir={folder}",
+            f"--model_dir={tmp_path}/model",
+            "--total_steps=3",
+            f"--global_batch_size={size}",
+        )
+        assert run.returncode == errors.EXIT_CODE
+        assert run.stderr.startswith(line)
+        assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_run_prints_its_own_lines_alone(make_dataset, tmp_path):
+    run = run_in_a_process(
+        f"--data_dir={make_dataset()}",
+        f"--model_dir={tmp_path}/model",
+        "--model_size=tiny",
+        "--total_steps=2",
+        "--steps_per_loop=1",
+        "--global_batch_size=8",
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    first, *lines = run.stdout.splitlines()
+    assert first.startswith("TFBertForMaskedLM: 2 layers")
+    assert [line.split()[0] for line in lines[:6]] == (
+        ["steps", "beginning", "eval", "step", "step", "eval"]
+    )
+    assert "Training is complete" in lines

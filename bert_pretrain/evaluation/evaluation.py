@@ -57,6 +57,8 @@ def evaluate(config: evaluation_config.EvaluateConfig) -> EvaluationResults:
             f"build the dataset with a larger --{split}_fraction."
         )
     strategy = distribution.build_strategy(config.devices)
+    if not isinstance(strategy, tf.distribute.TPUStrategy):
+        console.swallow_first_compilation()
     distribution.check_batch(
         config.global_batch_size, strategy.num_replicas_in_sync
     )

@@ -1,9 +1,12 @@
 """Output of commands on the console: tables and durations."""
 
+import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import TextIO
 
+import tensorflow as tf
 import transformers
 from absl import logging
 
@@ -12,6 +15,25 @@ def quiet_libraries() -> None:
     """Silences library messages that repeat ours, or have no remedy."""
     logging.set_verbosity(logging.WARNING)  # orbit logs every loop
     transformers.logging.set_verbosity_error()  # it recommends PyTorch
+
+
+def swallow_first_compilation() -> None:
+    """Compiles something small, so that TensorFlow does not tell it later.
+
+    TensorFlow writes three lines to stderr when XLA first compiles in a
+    process, and no setting of its own turns them off. Call this once the
+    devices are set up, since it starts TensorFlow's runtime.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            with tf.device("CPU:0"):
+                tf.function(tf.identity, jit_compile=True)(tf.zeros([]))
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 class Stopwatch:

@@ -81,6 +81,8 @@ def _train(
     model_dir = config.saving.model_dir
     plan = blueprint.plan(config)
     strategy = distribution.build_strategy(config.devices)
+    if not isinstance(strategy, tf.distribute.TPUStrategy):
+        console.swallow_first_compilation()
     _prepare(config, plan, strategy)
     files.remove_temporary_files(model_dir)
     with strategy.scope():
