@@ -30,7 +30,7 @@ def test_every_program_of_a_run_can_be_converted(
         devices=distribution_config.DistributionConfig(precision="bfloat16"),
     )
     strategy = absent_tpu.AbsentTPUStrategy(2 * num_hosts, num_hosts)
-    parts = tpu_programs.parts_of(config, strategy)
+    parts = tpu_programs.setup_of(config, strategy)
     trainer, evaluator = parts.trainer, parts.evaluator
     num_steps = tf.constant(3)
 

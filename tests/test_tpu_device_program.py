@@ -21,7 +21,7 @@ def test_a_step_with_the_kernel_computes_what_the_cpu_computes(
 ):
     config = tpu_programs.config_of("packed", make_dataset, tmp_path)
     with rehearsal.on_absent_tpus(2) as tpus:
-        on_tpu = tpu_programs.parts_of(config, tpus)
+        on_tpu = tpu_programs.setup_of(config, tpus)
         told = learn(on_tpu)
     assert tpu_programs.num_sums(tpus) == {
         "Trainer._replica_step": [len(on_tpu.trainer.state.variables) + 1],
@@ -31,7 +31,7 @@ def test_a_step_with_the_kernel_computes_what_the_cpu_computes(
         "RunningSums.reset": [0],
         "RunningSums._replica_gather": [1, 1],
     }
-    on_cpu = tpu_programs.parts_of(config, strategies.strategy_of(2))
+    on_cpu = tpu_programs.setup_of(config, strategies.strategy_of(2))
     expected = learn(on_cpu)
     for part, values in expected.items():
         assert told[part] == pytest.approx(values, rel=1e-6, abs=1e-6), part

@@ -56,7 +56,7 @@ class OptimizerConfig(options.Options):
 
 
 # Smith 2018 (arXiv 1803.09820), section 5: two equal sides that start and end
-# at a tenth of the peak, then a last part of the run that falls to zero.
+# at a tenth of the peak, then the end of the run, which falls to zero.
 CYCLE_RISE = 0.45
 
 

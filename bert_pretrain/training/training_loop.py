@@ -143,7 +143,7 @@ def _prepare(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PhaseParts:
+class PhaseSetup:
     """What takes part in the loops of one phase."""
 
     phase: phases.Phase
@@ -178,44 +178,44 @@ class Run:
         totals = []
         while True:
             phase = phases.at_step(self.plan, self.state.step)
-            parts = self.enter(phase)
+            setup = self.enter(phase)
             with (
                 input_pipeline.naming_failures(phase.data_dir, phase.manifest),
                 self._saving_at_an_interruption(),
-                contextlib.closing(parts.profiler),
+                contextlib.closing(setup.profiler),
             ):
                 if not is_restored and not self.state.step:
-                    self._evaluate(parts)
+                    self._evaluate(setup)
                     self.saver.save()
-                evaluation = self._train_phase(parts)
+                evaluation = self._train_phase(setup)
                 self.saver.save()
                 is_complete = self._is_complete(phase)
                 if is_complete and not evaluation:
                     # The run was finished already, or ended in a rollback.
-                    evaluation = self._evaluate(parts)
-            totals.append(parts.progress.totals())
+                    evaluation = self._evaluate(setup)
+            totals.append(setup.progress.totals())
             if is_complete:
                 return run_report.Ending(phase, evaluation, totals)
 
-    def _train_phase(self, parts: PhaseParts) -> dict[str, float]:
+    def _train_phase(self, setup: PhaseSetup) -> dict[str, float]:
         """Trains to the end of a phase, or of the run if that is earlier.
 
         Returns:
           The last evaluation; empty if none was made.
         """
-        state, phase = self.state, parts.phase
+        state, phase = self.state, setup.phase
         evaluation: dict[str, float] = {}
         if self._is_evaluation_due() and not self._is_evaluated():
             # An interruption came before it.
-            evaluation = self._evaluate_and_keep(parts)
+            evaluation = self._evaluate_and_keep(setup)
         # Going back can lead to a step before this phase.
         while phase.from_step <= state.step < phase.until_step:
             if self._is_over(phase):
                 break
             self.raise_if_asked()
             earlier_step = state.step
-            self._train_loop(parts)
-            if self._go_back_if_needed(parts):
+            self._train_loop(setup)
+            if self._go_back_if_needed(setup):
                 evaluation = {}
                 continue
             is_last = state.step == phase.until_step or self._is_over(phase)
@@ -223,19 +223,19 @@ class Run:
                 # A process that will be killed soon has no time to evaluate.
                 self.raise_if_asked()
             if is_last or self._is_evaluation_due():
-                evaluation = self._evaluate_and_keep(parts)
+                evaluation = self._evaluate_and_keep(setup)
             self.saver.save_if_due(earlier_step)
         return evaluation
 
-    def _train_loop(self, parts: PhaseParts) -> None:
+    def _train_loop(self, setup: PhaseSetup) -> None:
         """Trains to the next step at which something else may be due."""
         step = self.state.step
-        stop = self._next_stop(parts)
+        stop = self._next_stop(setup)
         started = time.perf_counter()
-        with parts.profiler.tracing(step, stop):
-            output = parts.trainer.train(tf.constant(stop - step, tf.int32))
-        parts.progress.report(
-            parts.trainer.last_loop,
+        with setup.profiler.tracing(step, stop):
+            output = setup.trainer.train(tf.constant(stop - step, tf.int32))
+        setup.progress.report(
+            setup.trainer.last_loop,
             self.state.step,
             self.state.clock.seconds_left,
             output,
@@ -243,59 +243,59 @@ class Run:
         memory.add_memory(self.strategy, output)
         self.log.append("train", output)
         seconds = time.perf_counter() - started
-        parts.train_summaries.write_summaries(
+        setup.train_summaries.write_summaries(
             {**output, "steps_per_second": (stop - step) / seconds}
         )
-        parts.train_summaries.flush()
+        setup.train_summaries.flush()
 
-    def _next_stop(self, parts: PhaseParts) -> int:
-        step, until_step = self.state.step, parts.phase.until_step
+    def _next_stop(self, setup: PhaseSetup) -> int:
+        step, until_step = self.state.step, setup.phase.until_step
         grids = (
             self.config.steps_per_loop,
             self.config.eval_every_steps or until_step,
         )
         stops = [until_step, *((step // grid + 1) * grid for grid in grids)]
         # Steps that are traced are in loops of their own.
-        stops += [border for border in parts.profiler.borders if border > step]
+        stops += [border for border in setup.profiler.borders if border > step]
         return min(stops)
 
-    def _go_back_if_needed(self, parts: PhaseParts) -> bool:
+    def _go_back_if_needed(self, setup: PhaseSetup) -> bool:
         """Whether the run went back to its last good checkpoint."""
         failures = recovery.Recovery(
             self.config.failures, self.state, self.saver, self.log
         )
-        if not failures.go_back_if_needed(parts.trainer.last_loop):
+        if not failures.go_back_if_needed(setup.trainer.last_loop):
             return False
         # The phase before may have saved the checkpoint, at its end.
-        if self.state.step >= parts.phase.from_step:
-            self._begin(parts.phase, parts.dataset_start_example)
-        parts.trainer.train_dataset = self._batches(parts.phase)
+        if self.state.step >= setup.phase.from_step:
+            self._begin(setup.phase, setup.dataset_start_example)
+        setup.trainer.train_dataset = self._batches(setup.phase)
         return True
 
-    def _evaluate_and_keep(self, parts: PhaseParts) -> dict[str, float]:
-        evaluation = self._evaluate(parts)
+    def _evaluate_and_keep(self, setup: PhaseSetup) -> dict[str, float]:
+        evaluation = self._evaluate(setup)
         self.saver.save_if_best(
             objectives.total_loss(evaluation),
-            phases.dataset_start(self.plan, parts.phase),
+            phases.dataset_start(self.plan, setup.phase),
         )
         return evaluation
 
-    def _evaluate(self, parts: PhaseParts) -> dict[str, float]:
+    def _evaluate(self, setup: PhaseSetup) -> dict[str, float]:
         """What the weights reach on the held-out split."""
         started = time.perf_counter()
         evaluation = {
             name: float(value)
-            for name, value in parts.evaluator.evaluate(
-                tf.constant(parts.num_eval_steps, tf.int32)
+            for name, value in setup.evaluator.evaluate(
+                tf.constant(setup.num_eval_steps, tf.int32)
             ).items()
         }
         seconds = time.perf_counter() - started
         train_progress.print_evaluation(self.state.step, evaluation)
         self.log.append("eval", evaluation)
-        parts.eval_summaries.write_summaries(
-            {**evaluation, "steps_per_second": parts.num_eval_steps / seconds}
+        setup.eval_summaries.write_summaries(
+            {**evaluation, "steps_per_second": setup.num_eval_steps / seconds}
         )
-        parts.eval_summaries.flush()
+        setup.eval_summaries.flush()
         return evaluation
 
     @contextlib.contextmanager
@@ -347,7 +347,7 @@ class Run:
 
     # ------------------------------------------------------- entering a phase
 
-    def enter(self, phase: phases.Phase) -> PhaseParts:
+    def enter(self, phase: phases.Phase) -> PhaseSetup:
         """Makes what the loops of a phase need, from where the state is."""
         config, state = self.config, self.state
         self._begin(phase, int(state.num_examples.numpy()))
@@ -372,7 +372,7 @@ class Run:
                 state.bert, eval_batches, dtype=dtype
             )
         train_summaries = self._folder(model_directory.TRAIN_SUMMARIES)
-        return PhaseParts(
+        return PhaseSetup(
             phase=phase,
             dataset_start_example=int(state.dataset_start.numpy()),
             trainer=bert_trainer,

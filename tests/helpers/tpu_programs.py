@@ -64,7 +64,7 @@ def num_sums(tpus):
     return found
 
 
-def parts_of(config, strategy):
+def setup_of(config, strategy):
     plan = blueprint.plan(config)
     with strategy.scope():
         state = blueprint.new_state(config, plan)
