@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfrecord_builders
 from bert_pretrain import errors, files
 from bert_pretrain.data import manifests, records, vocabulary
 from helpers import builds, programs
-from tfrecord_builders import build
+from tfrecord_builders import build, engines
 from tfrecord_builders.quality import minhash
 from tfrecord_builders.stages import sampling
 
@@ -343,7 +342,7 @@ def test_a_full_disk_gives_one_line_and_the_next_run_continues(text):
 def test_the_beam_engine_without_beam_names_the_missing_package(
     text, monkeypatch
 ):
-    monkeypatch.delattr(tfrecord_builders, "beam", raising=False)
+    monkeypatch.delattr(engines, "beam", raising=False)
     monkeypatch.setitem(sys.modules, "tfrecord_builders.engines.beam", None)
     config = dataclasses.replace(builds.config_of(text), engine="beam")
     with pytest.raises(errors.UserError, match=r"pip install .*\[beam\]"):

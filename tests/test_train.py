@@ -371,7 +371,7 @@ def no_manifest(data_dir):
     "spoil, message",
     [
         (truncate, "train-00001-of-00003.tfrecord: .* truncated"),
-        (other_vocabulary, "vocab.txt: sha256"),
+        (other_vocabulary, "vocab.txt: the vocabulary has sha256"),
         (no_manifest, "holds no finished dataset"),
     ],
 )
