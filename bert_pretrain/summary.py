@@ -70,13 +70,17 @@ def _metrics_row(
       metrics: of an evaluation.
       results: hold the unigram entropy of the same records.
     """
+    from bert_pretrain.model import objectives
+
     text = (
         f"loss {metrics['masked_lm_loss']:.3f} nats "
         f"(unigram entropy {results['unigram_entropy']:.3f}), "
         f"accuracy {metrics['masked_lm_accuracy']:.1%}"
     )
-    if (accuracy := metrics.get("next_sentence_accuracy")) is not None:
-        text += f", next sentence {accuracy:.1%}"
+    for objective in objectives.OBJECTIVES[1:]:
+        accuracy = metrics.get(f"{objective.name}_accuracy")
+        if accuracy is not None:
+            text += f", {objective.title.lower()} {accuracy:.1%}"
     return name, text
 
 

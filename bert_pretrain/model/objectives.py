@@ -1,10 +1,10 @@
 """The objectives of pretraining, in one table.
 
 Masked language modelling, and next sentence prediction if the model has
-sentence pairs (Devlin et al. 2018, section 3.1). The trainer, the evaluator
-and the progress line go through `OBJECTIVES`. A new objective needs an entry
-here, its logits in encoder.py, its panels in telemetry/curves.py, and its
-labels among the features of data/records.py if the records do not hold them.
+sentence pairs (Devlin et al. 2018, section 3.1). The trainer, the evaluator,
+the progress line, the curves and the summary go through `OBJECTIVES`. A new
+objective needs an entry here, its logits in encoder.py, and its labels among
+the features of data/records.py if the records do not hold them yet.
 
 B = rows on this replica, P = predictions in a row, H = hidden size,
 Q = predictions in a row over all objectives.
@@ -27,6 +27,7 @@ Batch = Mapping[str, tf.Tensor]
 class Objective:
     """A task that a model learns."""
 
+    title: str  # in figures
     name: str  # prefix of the names of its metrics
     labels: Mapping[str, str]  # metric to its label in the progress line
     is_trained: Callable[[Model], bool]  # whether a model has this objective
@@ -68,6 +69,7 @@ def _row_weights(batch: Batch) -> tf.Tensor:
 
 OBJECTIVES = (
     Objective(
+        title="Masked LM",
         name="masked_lm",
         labels={"loss": "loss", "accuracy": "accuracy"},
         is_trained=lambda bert: True,
@@ -76,6 +78,7 @@ OBJECTIVES = (
         sums=_masked_lm_sums,
     ),
     Objective(
+        title="Next sentence",
         name="next_sentence",
         labels={"accuracy": "next sentence"},
         is_trained=bert_model.has_pairs,

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from bert_pretrain import errors, file_errors, files
 from bert_pretrain.checkpoints import model_directory
+from bert_pretrain.model import objectives
 from bert_pretrain.telemetry import metrics_log
 
 
@@ -90,27 +91,25 @@ def _trained_and_held_out(name: str) -> tuple[Line, ...]:
     return Line("training", name), Line("held out", name, "eval")
 
 
-_LOSS = "Masked LM loss (nats)"
+def _panels_of(objective: objectives.Objective) -> tuple[Panel, Panel]:
+    return (
+        Panel(
+            f"{objective.title} loss (nats)",
+            _trained_and_held_out(f"{objective.name}_loss"),
+        ),
+        Panel(
+            f"{objective.title} accuracy",
+            _trained_and_held_out(f"{objective.name}_accuracy"),
+            is_share=True,
+        ),
+    )
+
+
+# The unigram entropy is drawn beside the loss of masked language modelling.
+_LOSS = _panels_of(objectives.OBJECTIVES[0])[0].title
 _GIGA = 1e-9
 _PANELS = (
-    Panel(
-        _LOSS,
-        _trained_and_held_out("masked_lm_loss"),
-    ),
-    Panel(
-        "Masked LM accuracy",
-        _trained_and_held_out("masked_lm_accuracy"),
-        is_share=True,
-    ),
-    Panel(
-        "Next sentence loss (nats)",
-        _trained_and_held_out("next_sentence_loss"),
-    ),
-    Panel(
-        "Next sentence accuracy",
-        _trained_and_held_out("next_sentence_accuracy"),
-        is_share=True,
-    ),
+    *itertools.chain.from_iterable(map(_panels_of, objectives.OBJECTIVES)),
     Panel("Learning rate", (Line("rate", "learning_rate"),)),
     Panel(
         "Global norm",
