@@ -1,7 +1,7 @@
 """Draws the curves of runs, finished or not, as a PNG.
 
     python -m bert_pretrain.plot_runs --model_dir=A --output_file=run.png
-    python -m bert_pretrain.plot_runs --model_dir=A --model_dir=B \
+    python -m bert_pretrain.plot_runs --model_dir=A --model_dir=B \\
         --output_file=runs.png
 
 Of one run it shows what was trained and held out; several runs are drawn side

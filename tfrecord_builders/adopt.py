@@ -1,6 +1,6 @@
 """Makes a dataset of TFRecords that another BERT builder wrote.
 
-    python -m tfrecord_builders.adopt --train_input='theirs/part-*' \
+    python -m tfrecord_builders.adopt --train_input='theirs/part-*' \\
         --eval_input=theirs/held_out --vocab_file=vocab.txt --output_dir=dataset
 
 Builders like google-research/bert and tf-models-official write records with

@@ -1,6 +1,6 @@
 r"""Builds a dataset of masked TFRecords from raw text.
 
-    python -m tfrecord_builders.build --source=wikipedia \
+    python -m tfrecord_builders.build --source=wikipedia \\
         --input='dumps/*.xml.bz2' --vocab_file=vocab.txt --output_dir=records
 
 If a build was interrupted, the same command continues it.

@@ -1,6 +1,6 @@
 """Learns a WordPiece vocabulary from raw text.
 
-    python -m tfrecord_builders.learn_vocabulary --source=wikipedia \
+    python -m tfrecord_builders.learn_vocabulary --source=wikipedia \\
         --input='dumps/*.xml.bz2' --vocab_size=30522 --output_file=vocab.txt
 
 The same text and options give the same file, byte for byte.

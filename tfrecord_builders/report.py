@@ -1,6 +1,6 @@
 """Writes one HTML page about a dataset: its content and its origin.
 
-    python -m tfrecord_builders.report --data_dir=records \
+    python -m tfrecord_builders.report --data_dir=records \\
         --output_file=report.html
 
 The page needs no network and runs no script.

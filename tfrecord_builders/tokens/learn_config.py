@@ -10,7 +10,7 @@ _MIN_SIZE = 100
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LearnConfig(options.Options):
-    """Options of this program."""
+    """The vocabulary, and how much text it is learned from."""
 
     source: source_config.SourceConfig
     output_file: str = options.option("The vocab.txt to write.")
