@@ -29,7 +29,7 @@ import tempfile
 import time
 from typing import Literal, NamedTuple
 
-from bert_pretrain import options
+from bert_pretrain import command_line, options
 from tfrecord_builders.sources import documents, sample
 from tfrecord_builders.tokens import sentences
 
@@ -304,4 +304,4 @@ def _show_memory(bench):
 
 
 if __name__ == "__main__":
-    options.run(main, BenchmarkConfig)
+    command_line.run(main, BenchmarkConfig)

@@ -26,7 +26,7 @@ import time
 
 import numpy as np
 
-from bert_pretrain import options
+from bert_pretrain import command_line, options
 from tfrecord_builders.quality import minhash, quality_config, word_hashes
 from tfrecord_builders.sources import documents, sample
 
@@ -251,4 +251,4 @@ def _shingles(text):
 
 
 if __name__ == "__main__":
-    options.run(main, BenchmarkConfig)
+    command_line.run(main, BenchmarkConfig)

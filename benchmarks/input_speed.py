@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 import transformers
 
-from bert_pretrain import options
+from bert_pretrain import command_line, options
 from bert_pretrain.data import (
     dynamic_masking,
     input_pipeline,
@@ -194,4 +194,4 @@ def _write_dataset(config, data_dir, seq_length, variant):
 
 
 if __name__ == "__main__":
-    options.run(main, BenchmarkConfig)
+    command_line.run(main, BenchmarkConfig)

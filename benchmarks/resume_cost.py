@@ -18,7 +18,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from bert_pretrain import options
+from bert_pretrain import command_line, options
 from bert_pretrain.data import input_pipeline, manifests, records
 
 _EPOCHS = 0, 1, 10, 100, 1000
@@ -148,4 +148,4 @@ def _write_random_rows(data_dir, num_shards, num_rows, width):
 
 
 if __name__ == "__main__":
-    options.run(main, BenchmarkConfig)
+    command_line.run(main, BenchmarkConfig)

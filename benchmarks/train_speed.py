@@ -40,7 +40,7 @@ from typing import Literal
 import numpy as np
 from packaging import version
 
-from bert_pretrain import options
+from bert_pretrain import command_line, options
 
 SETTINGS = (
     "ours",
@@ -600,4 +600,4 @@ def _torch_step(config, precision, rows, compiled):
 
 
 if __name__ == "__main__":
-    options.run(main, BenchmarkConfig)
+    command_line.run(main, BenchmarkConfig)

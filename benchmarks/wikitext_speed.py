@@ -24,7 +24,7 @@ from unittest import mock
 
 import mwparserfromhell
 
-from bert_pretrain import options
+from bert_pretrain import command_line, options
 from tfrecord_builders.sources import (
     documents,
     sample,
@@ -155,4 +155,4 @@ def _show_marks(texts):
 
 
 if __name__ == "__main__":
-    options.run(main, BenchmarkConfig)
+    command_line.run(main, BenchmarkConfig)

@@ -16,7 +16,7 @@ Exit codes:
 import json
 import sys
 
-from bert_pretrain import options
+from bert_pretrain import command_line
 from bert_pretrain.assessment import check_config
 
 _DOES_NOT_FIT = 3
@@ -36,4 +36,4 @@ def main(config: check_config.CheckConfig) -> int:
 
 
 if __name__ == "__main__":
-    options.run(main, check_config.CheckConfig)
+    command_line.run(main, check_config.CheckConfig)

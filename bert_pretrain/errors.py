@@ -1,7 +1,7 @@
 """Errors that a user can mend, and warnings: each is one line.
 
 A library raises `UserError` with what is wrong, the value, where, and the
-remedy. Only `options.run` prints it and ends the process.
+remedy. Only `command_line.run` prints it and ends the process.
 """
 
 import logging

@@ -5,7 +5,7 @@ python -m bert_pretrain.evaluate --data_dir=… --model_dir=… --split=test
 
 import sys
 
-from bert_pretrain import options
+from bert_pretrain import command_line
 from bert_pretrain.evaluation import evaluation_config
 
 
@@ -31,4 +31,4 @@ def main(config: evaluation_config.EvaluateConfig) -> None:
 
 
 if __name__ == "__main__":
-    options.run(main, evaluation_config.EvaluateConfig)
+    command_line.run(main, evaluation_config.EvaluateConfig)

@@ -3,7 +3,7 @@
 python -m bert_pretrain.export --model_dir=model --output_dir=export
 """
 
-from bert_pretrain import options
+from bert_pretrain import command_line
 from bert_pretrain.checkpoints import export_config
 
 
@@ -31,4 +31,4 @@ def main(config: export_config.ExportConfig) -> None:
 
 
 if __name__ == "__main__":
-    options.run(main, export_config.ExportConfig)
+    command_line.run(main, export_config.ExportConfig)

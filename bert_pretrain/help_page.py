@@ -6,10 +6,11 @@ A topic is a config class, and its title the first line of its docstring.
 import dataclasses
 import shutil
 import textwrap
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from bert_pretrain import options
 
 _MAX_WIDTH = 100
 _PLACEHOLDERS = {int: "N", float: "X", str: "TEXT"}
@@ -29,9 +30,9 @@ def render(
     """
     width = min(width or shutil.get_terminal_size().columns, _MAX_WIDTH)
     blocks = [description.strip()]
-    for title, options in _topics(config_class, {}):
+    for title, described in _topics(config_class, {}):
         lines = [title]
-        for field, kind, default in options:
+        for field, kind, default in described:
             lines += _describe(field, kind, default, width)
         blocks.append("\n".join(lines))
     blocks.append(_FOOTER)
@@ -42,12 +43,10 @@ def _topics(
     config_class: type, defaults: Mapping[str, Any]
 ) -> Iterator[tuple[str, list[tuple[dataclasses.Field, Any, Any]]]]:
     """Yields (title, its options): first those of the config itself."""
-    kinds = typing.get_type_hints(config_class)
     own, nested = [], []
-    for field in dataclasses.fields(config_class):
-        kind = kinds[field.name]
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            given = {**field.metadata.get("defaults", {}), **defaults}
+    for field, kind in options.fields(config_class):
+        if options.is_config(kind):
+            given = {**defaults, **field.metadata.get("defaults", {})}
             nested.append((kind, given))
         elif "help" in field.metadata:
             default = defaults.get(field.name, field.default)
@@ -77,7 +76,7 @@ def _describe(
         facts.append(f"default {_plain(default)}")
     if limits := field.metadata["bounds"].in_words():
         facts.append(limits)
-    if _repeats(kind):
+    if options.unwrap(kind)[1]:
         facts.append("may be repeated")
     told = f"  ({'; '.join(facts)})" if facts else ""
     yield f"  {_usage(field.name, kind)}{told}"
@@ -90,9 +89,7 @@ def _describe(
 
 
 def _usage(name: str, kind: Any) -> str:
-    (scalar, *_) = _alternatives(kind)
-    if _repeats(kind):
-        scalar = typing.get_args(scalar)[0]
+    scalar, _ = options.unwrap(kind)
     if scalar is bool:
         return f"--[no]{name}"
     if typing.get_origin(scalar) is typing.Literal:
@@ -102,17 +99,6 @@ def _usage(name: str, kind: Any) -> str:
     if name.endswith("_file"):
         return f"--{name}=FILE"
     return f"--{name}={_PLACEHOLDERS[scalar]}"
-
-
-def _alternatives(kind: Any) -> tuple[Any, ...]:
-    """The types of a union without None; of any other type, itself."""
-    if isinstance(kind, types.UnionType):
-        return tuple(t for t in typing.get_args(kind) if t is not type(None))
-    return (kind,)
-
-
-def _repeats(kind: Any) -> bool:
-    return typing.get_origin(_alternatives(kind)[0]) is tuple
 
 
 def _plain(default: Any) -> str:

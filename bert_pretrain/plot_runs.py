@@ -10,7 +10,7 @@ by side.
 
 import dataclasses
 
-from bert_pretrain import errors, options
+from bert_pretrain import command_line, errors, options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,4 +46,4 @@ def main(config: PlotConfig) -> None:
 
 
 if __name__ == "__main__":
-    options.run(main, PlotConfig)
+    command_line.run(main, PlotConfig)

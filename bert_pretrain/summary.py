@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from bert_pretrain import options
+from bert_pretrain import command_line, options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,4 +85,4 @@ def _metrics_row(
 
 
 if __name__ == "__main__":
-    options.run(main, SummaryConfig)
+    command_line.run(main, SummaryConfig)

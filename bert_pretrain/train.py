@@ -13,7 +13,7 @@ Exit codes:
 import sys
 import typing
 
-from bert_pretrain import options
+from bert_pretrain import command_line
 from bert_pretrain.training import training_config
 
 if typing.TYPE_CHECKING:
@@ -67,4 +67,4 @@ def _print_results(model_dir: str, results: "run_report.Results") -> None:
 
 
 if __name__ == "__main__":
-    options.run(main, training_config.TrainingConfig)
+    command_line.run(main, training_config.TrainingConfig)

@@ -45,7 +45,7 @@ for line in sys.stdin:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(0)
-    options.run(train.train, training_config.TrainingConfig)
+    command_line.run(train.train, training_config.TrainingConfig)
 """
 
 

@@ -15,7 +15,7 @@ PROGRAM = textwrap.dedent('''
     """A program."""
     import dataclasses
     from typing import Literal
-    from bert_pretrain import errors, options
+    from bert_pretrain import command_line, errors, options
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Part:
@@ -48,7 +48,7 @@ PROGRAM = textwrap.dedent('''
         print(config)
 
     if __name__ == "__main__":
-        options.run(main, Config)
+        command_line.run(main, Config)
 ''')
 
 

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from bert_pretrain import options
+from bert_pretrain import command_line
 from bert_pretrain.assessment import check_config
 from bert_pretrain.data import manifests, records
 from bert_pretrain.training import blueprint, training_config
@@ -24,7 +24,7 @@ def in_the_repository(monkeypatch):
 
 
 def parse(config_class, path, *arguments):
-    return options.parse(
+    return command_line.parse(
         config_class, [f"--flagfile={path.relative_to(ROOT)}", *arguments]
     )
 

@@ -40,6 +40,7 @@ ROOMS = {
 # What the builders import from the trainer's package.
 SHARED_ROOMS = ("bert_pretrain.data.",)
 SHARED_FILES = (
+    "command_line",
     "errors",
     "file_errors",
     "files",
@@ -169,10 +170,10 @@ def test_only_functions_that_need_jax_import_it():
 
 def test_only_mains_read_flags():
     for path in sources("bert_pretrain") + sources("tfrecord_builders"):
-        if path.stem != "options":
+        if path.stem != "command_line":
             assert "absl.flags" not in set(imported_modules(path)), path
         if not is_main(path):
-            assert "options.run(" not in path.read_text(), path
+            assert "command_line.run(" not in path.read_text(), path
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ record is read and checked once, the files are copied, and a manifest with this
 information is written.
 """
 
-from bert_pretrain import options
+from bert_pretrain import command_line
 from tfrecord_builders.stages import adopt_config
 
 
@@ -45,4 +45,4 @@ def main(config: adopt_config.AdoptConfig) -> None:
 
 
 if __name__ == "__main__":
-    options.run(main, adopt_config.AdoptConfig)
+    command_line.run(main, adopt_config.AdoptConfig)

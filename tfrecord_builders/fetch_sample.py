@@ -8,7 +8,7 @@ and no other server is needed.
 
 import dataclasses
 
-from bert_pretrain import options
+from bert_pretrain import command_line, options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,4 +27,4 @@ def main(config: FetchConfig) -> None:
 
 
 if __name__ == "__main__":
-    options.run(main, FetchConfig)
+    command_line.run(main, FetchConfig)

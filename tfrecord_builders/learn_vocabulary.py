@@ -8,7 +8,7 @@ The same text and options give the same file, byte for byte.
 
 import time
 
-from bert_pretrain import errors, options
+from bert_pretrain import command_line, errors
 from tfrecord_builders.tokens import learn_config
 
 
@@ -57,4 +57,4 @@ def main(config: learn_config.LearnConfig) -> None:
 
 
 if __name__ == "__main__":
-    options.run(main, learn_config.LearnConfig)
+    command_line.run(main, learn_config.LearnConfig)

@@ -8,7 +8,7 @@ The page needs no network and runs no script.
 
 import dataclasses
 
-from bert_pretrain import options
+from bert_pretrain import command_line, options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,4 +58,4 @@ def main(config: ReportConfig) -> None:
 
 
 if __name__ == "__main__":
-    options.run(main, ReportConfig)
+    command_line.run(main, ReportConfig)

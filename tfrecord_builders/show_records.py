@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 from typing import Literal
 
-from bert_pretrain import options
+from bert_pretrain import command_line, options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,4 +66,4 @@ def main(config: ShowConfig) -> None:
 
 
 if __name__ == "__main__":
-    options.run(main, ShowConfig)
+    command_line.run(main, ShowConfig)
