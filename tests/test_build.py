@@ -397,7 +397,9 @@ def arguments_of(text):
 def run(tmp_path_factory):
     """Runs the command on a folder of text: `run(text, "--seq_length=32")`."""
     with programs.Program(
-        "tfrecord_builders.build", tmp_path_factory.mktemp("output")
+        "tfrecord_builders.build",
+        tmp_path_factory.mktemp("output"),
+        "tfrecord_builders.stages.pipeline",
     ) as program:
         yield lambda text, *flags: program.run(*arguments_of(text), *flags)
 

@@ -67,7 +67,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def builder(folder):
-    with programs.Program("tfrecord_builders.build", folder) as program:
+    with programs.Program(
+        "tfrecord_builders.build", folder, "tfrecord_builders.stages.pipeline"
+    ) as program:
         yield program
 
 

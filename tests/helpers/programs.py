@@ -10,8 +10,9 @@ import sys
 # A line of JSON on the input runs the module and prints its exit code.
 _SERVER = """
 import importlib, json, os, runpy, sys
-name = sys.argv[1]
-importlib.import_module(name)
+name, *libraries = sys.argv[1:]
+for module in [name, *libraries]:
+    importlib.import_module(module)
 print("ready", flush=True)
 for line in sys.stdin:
     arguments, *paths = json.loads(line)
@@ -35,10 +36,11 @@ class Program:
     Use it as a context manager; `folder` is for its output.
     """
 
-    def __init__(self, module, folder):
+    def __init__(self, module, folder, *libraries):
+        """Takes the modules that the program imports late."""
         self._folder = folder
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, module],
+            [sys.executable, "-c", _SERVER, module, *libraries],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
