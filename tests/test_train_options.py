@@ -147,7 +147,7 @@ def test_options_that_decide_what_the_saved_moments_are_cannot_change(
 ):
     train.main(make_config(total_steps=1))
     config = training.allowing(make_config(total_steps=1, **values))
-    with pytest.raises(errors.UserError, match=f"model with {name}=.*anew"):
+    with pytest.raises(errors.UserError, match=f"with {name}=.*a new run"):
         train.main(config)
 
 
