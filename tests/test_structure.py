@@ -176,6 +176,17 @@ def test_only_mains_read_flags():
             assert "command_line.run(" not in path.read_text(), path
 
 
+def printed_by(program):
+    """What a program prints in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["local", "beam"])
 def test_a_builder_s_worker_loads_no_training_stack(engine):
@@ -189,28 +200,16 @@ def test_a_builder_s_worker_loads_no_training_stack(engine):
         "print(sorted({'transformers', 'orbit', 'official'}"
         " & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == "[]"
+    assert printed_by(program) == "[]"
 
 
 @pytest.mark.slow
 def test_only_the_beam_engine_imports_beam():
     program = (
-        "import sys; import tfrecord_builders.build; "
+        "import sys; import tfrecord_builders.stages.pipeline; "
         "print('apache_beam' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == "False"
+    assert printed_by(program) == "False"
 
 
 def test_options_are_read_before_tensorflow_is_loaded():
@@ -226,13 +225,7 @@ def test_options_are_read_before_tensorflow_is_loaded():
         f"import sys, {', '.join(mains)}; print(sorted({{'tensorflow', "
         "'transformers', 'numba', 'numpy'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == "[]"
+    assert printed_by(program) == "[]"
 
 
 def public_functions(tree):
