@@ -12,10 +12,10 @@ import tensorflow as tf
 from bert_pretrain import errors, files
 from helpers import builds
 from tfrecord_builders import build
-from tfrecord_builders.engines import beam, engine
+from tfrecord_builders.engines import engine
 
 pytest.importorskip("apache_beam")
-# noqa: E402
+from tfrecord_builders.engines import beam  # noqa: E402
 
 
 @pytest.mark.slow
