@@ -18,10 +18,10 @@ torch   PyTorch's BertForMaskedLM on the padded rows, as its users run it:
 
 The length of a document is drawn uniformly from a quarter of a row to a whole
 row. Each system runs in a process of its own. The processes take turns, one
-round each, and the medians are printed. An example is a row. As in
-`bert_pretrain/telemetry/mfu.py`, MFU counts the arithmetic of whole rows,
-including padding, for all systems. So compare padded with packed rows by their
-tokens without padding.
+round each, and the medians are printed. An example is a row. MFU counts
+the arithmetic of whole rows, including padding, for all systems, as in
+`bert_pretrain/telemetry/accelerators.py`. So compare padded with packed rows by
+their tokens without padding.
 """
 
 import argparse
@@ -266,7 +266,7 @@ def _lower_program(
     """
     import tensorflow as tf
 
-    from bert_pretrain.telemetry import mfu
+    from bert_pretrain.telemetry import accelerators
     from bert_pretrain.training import trainer
 
     bert_trainer = trainer.Trainer(
@@ -280,7 +280,7 @@ def _lower_program(
             seed=0,
         ),
     )
-    flops = mfu.flops_per_example(
+    flops = accelerators.flops_per_example(
         state.bert.config, rows["seq_length"], rows["num_predictions"], False
     )
     return {
@@ -304,7 +304,7 @@ def _lower_step(
     import tensorflow as tf
     from jaxlib import xla_client
 
-    from bert_pretrain.model import attention_kernel
+    from bert_pretrain.kernels import attention_kernel
     from bert_pretrain.tpu import device_program, stablehlo
 
     features = {

@@ -9,8 +9,8 @@ are those of one core, and other processes do not matter. The variants take
 turns; the benchmark prints medians.
 
 It also prints how many examples/s a v5e host with eight chips needs when
-BERT-base trains at 50 % MFU (by `mfu.py`), and how many cores of this machine
-can deliver them.
+BERT-base trains at 50 % MFU (by `accelerators.py`), and how many cores of this
+machine can deliver them.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from bert_pretrain.data import (
     records,
     vocabulary,
 )
-from bert_pretrain.telemetry import accelerators, mfu
+from bert_pretrain.telemetry import accelerators
 
 _VARIANTS = "plain", "packed", "masking"
 _SEQ_LENGTHS = 128, 512
@@ -99,7 +99,7 @@ def _cpu_seconds(config, data_dir, manifest, variant):
 
 def _flops_per_example(config, seq_length):
     bert_config = transformers.BertConfig(vocab_size=config.vocab_size)
-    return mfu.flops_per_example(
+    return accelerators.flops_per_example(
         bert_config, seq_length, seq_length * 20 // 128, False
     )
 

@@ -258,7 +258,7 @@ def _profile(config, path):
 def _kind(event_name):
     """The kind of operation of an event in a trace; None for other events."""
     if event_name == "ThunkExecutor::Execute":
-        return "compiled chains (kernels.py)"
+        return "compiled chains (fused_operations.py)"
     name, _, kind = event_name.rpartition(":")
     is_operation = name and kind.isidentifier() and "::" not in event_name
     if not is_operation or name.startswith("EagerLocalExecute"):

@@ -25,12 +25,8 @@ from unittest import mock
 import mwparserfromhell
 
 from bert_pretrain import command_line, options
-from tfrecord_builders.sources import (
-    documents,
-    sample,
-    wikitext,
-    wikitext_blocks,
-)
+from tfrecord_builders.sources import documents, sample
+from tfrecord_builders.wikitext import article, blocks, links
 
 _MARKS = "{{", "}}", "[[", "|", "<ref", "thumb|"
 _WORD = re.compile(r"\w+")
@@ -48,13 +44,13 @@ def main(config):
     articles = _read(config)
     num_bytes = sum(len(markup.encode()) for markup, _ in articles)
     print(f"{len(articles):,} articles, {num_bytes / 1e6:.1f} MB of wikitext")
-    extract = {"strip_code": _strip_code, "ours": wikitext.to_text}
+    extract = {"strip_code": _strip_code, "ours": article.to_text}
     seconds = {name: [] for name in extract}
     for number in range(config.rounds):
         for name, function in extract.items():
             started = time.process_time()
-            for article in articles:
-                function(*article)
+            for markup, syntax in articles:
+                function(markup, syntax)
             seconds[name].append(time.process_time() - started)
             print(f"  round {number + 1}: {name} {seconds[name][-1]:.2f} s")
     rates = {
@@ -71,18 +67,20 @@ def main(config):
         f"({min(ratios):.1f} to {max(ratios):.1f})"
     )
     texts = {
-        name: [function(*article) for article in articles]
+        name: [function(markup, syntax) for markup, syntax in articles]
         for name, function in extract.items()
     }
     _show_words("strip_code", texts["strip_code"], texts["ours"])
     _show_words("ours", texts["ours"], texts["strip_code"])
-    prose = [_strip_code(_cut(*article), None) for article in articles]
+    prose = [
+        _strip_code(_cut(markup, syntax), None) for markup, syntax in articles
+    ]
     _show_words("strip_code, only prose", prose, texts["ours"])
     _show_marks(texts)
 
 
 def _read(config):
-    """(markup, syntax) of each article, as `wikitext.to_text` gets them."""
+    """(markup, syntax) of each article, as `article.to_text` gets them."""
     articles, num_bytes = [], 0
 
     def take(markup, syntax):
@@ -97,7 +95,7 @@ def _read(config):
             sample.fetch(folder)
             path = f"{folder}/enwiki-sample.xml.bz2"
         source = documents.SourceConfig(source=("wikipedia",), input=(path,))
-        with mock.patch.object(wikitext, "to_text", take):
+        with mock.patch.object(article, "to_text", take):
             for unit in documents.plan(source, 1 << 30):
                 for span in unit:
                     for _ in documents.read(span, source):
@@ -117,11 +115,11 @@ def _cut(markup, syntax):
     The comparison does not cover this markup: end sections, headings, notes,
     galleries, formulas, tables, and images with their captions.
     """
-    text = wikitext_blocks.cut_comments(markup)
-    text = wikitext_blocks.cut_sections(text)
-    text = wikitext_blocks.cut_elements(text)
-    text = wikitext_blocks.cut_tables(text)
-    return wikitext.cut_unseen_links(text, syntax)
+    text = blocks.cut_comments(markup)
+    text = blocks.cut_sections(text)
+    text = blocks.cut_elements(text)
+    text = blocks.cut_tables(text)
+    return links.cut_unseen_links(text, syntax)
 
 
 def _show_words(name, texts, others):

@@ -23,7 +23,8 @@ if typing.TYPE_CHECKING:
 def main(config: training_config.TrainingConfig) -> int:
     """Trains, prints the results, and returns the exit code."""
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
-    from bert_pretrain.training import interruption, recovery, training_loop
+    from bert_pretrain import interruption
+    from bert_pretrain.training import recovery, training_loop
 
     try:
         with interruption.watching() as raise_if_asked:

@@ -13,7 +13,7 @@ from bert_pretrain.data import manifests, records, vocabulary
 from bert_pretrain.model import model_config
 from bert_pretrain.training import training_config
 from tfrecord_builders import adopt, report
-from tfrecord_builders.stages import adopt_config
+from tfrecord_builders.building import adopt_config
 
 SEQ_LENGTH, NUM_PREDICTIONS = 32, 5
 WORDS = [f"{a}{b}" for a in "bdfghk" for b in "aeiou"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain.model import attention_kernel, kernels
+from bert_pretrain.kernels import attention_kernel, fused_operations
 
 pytest.importorskip("jax")
 
@@ -57,7 +57,9 @@ def by_kernel(ids_BS, rate, seed, query, key, value):
 def plainly(ids_BS, rate, seed, query, key, value):
     is_seen = ids_BS[:, :, tf.newaxis] == ids_BS[:, tf.newaxis]
     hidden_scores = tf.where(is_seen, 0.0, -1e4)[:, tf.newaxis]
-    return kernels.attention(query, key, value, hidden_scores, rate, seed)
+    return fused_operations.attention(
+        query, key, value, hidden_scores, rate, seed
+    )
 
 
 @pytest.mark.parametrize(

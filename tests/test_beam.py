@@ -12,7 +12,7 @@ import tensorflow as tf
 from bert_pretrain import errors, files
 from helpers import builds
 from tfrecord_builders import build
-from tfrecord_builders.engines import engine
+from tfrecord_builders.engines import work_units
 
 pytest.importorskip("apache_beam")
 from tfrecord_builders.engines import beam  # noqa: E402
@@ -79,7 +79,7 @@ def name_of(unit):
 
 
 def run(work_dir, units):
-    stage = engine.Stage(
+    stage = work_units.Stage(
         name="squares",
         item="numbers",
         run=square,
@@ -112,7 +112,7 @@ def test_earlier_failures_are_found_and_removed_with_one_listing(
         assert todo == list(range(9))
         assert os.listdir(f"{tmp_path}/squares") == []
         for prefix in prefixes[1:]:
-            files.write_json(engine.summary_path(prefix), {"square": 1})
+            files.write_json(work_units.summary_path(prefix), {"square": 1})
         monkeypatch.undo()
 
     monkeypatch.setattr(beam.BeamEngine, "_run_pipeline", run_pipeline)

@@ -399,7 +399,7 @@ def run(tmp_path_factory):
     with programs.Program(
         "tfrecord_builders.build",
         tmp_path_factory.mktemp("output"),
-        "tfrecord_builders.stages.pipeline",
+        "tfrecord_builders.building.pipeline",
     ) as program:
         yield lambda text, *flags: program.run(*arguments_of(text), *flags)
 

@@ -13,7 +13,7 @@ from bert_pretrain.assessment import check_config, checking, findings
 from bert_pretrain.checkpoints import checkpoint_config
 from bert_pretrain.compilation import compiler, isolation, training_step
 from bert_pretrain.model import bert_model, model_config
-from bert_pretrain.telemetry import mfu
+from bert_pretrain.telemetry import accelerators
 from bert_pretrain.training import blueprint, training_config
 
 needs_compiler = pytest.mark.skipif(
@@ -129,7 +129,7 @@ def test_a_run_s_step_is_compiled_for_one_replica_of_the_slice(
     bert_config = bert_model.architecture(
         config.training.architecture, plan.manifest
     )
-    assert found["useful_flops"] == 8 * mfu.flops_per_example(
+    assert found["useful_flops"] == 8 * accelerators.flops_per_example(
         bert_config, 16, 4, False
     )
     # The compiler counts more than products, but leaves out what no loss needs.

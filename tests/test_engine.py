@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from bert_pretrain import errors, file_errors, files
-from tfrecord_builders.engines import engine, local
+from tfrecord_builders.engines import attempts, local, work_units
 
 
 def square(unit, prefix, progress):
@@ -87,7 +87,7 @@ def squares(engines, request):
         def __call__(self, units, num_workers=1, function=square):
             self.folder = f"{engines[num_workers].work_dir}/{self.name}"
             summaries = engines[num_workers].run(
-                engine.Stage(
+                work_units.Stage(
                     name=self.name,
                     item="numbers",
                     run=function,
@@ -137,7 +137,7 @@ def test_a_unit_with_a_transient_error_is_tried_again(squares, num_workers):
 
 
 def test_an_error_that_stays_is_reported_with_the_input(squares, monkeypatch):
-    monkeypatch.setattr(engine, "NUM_ATTEMPTS", 1)
+    monkeypatch.setattr(attempts, "NUM_ATTEMPTS", 1)
     with pytest.raises(errors.UserError, match="input 2: gs://.*HTTP 503"):
         squares([1, 2, 3], 1, fail_once)
     assert squares.is_done(2)
@@ -167,7 +167,7 @@ def test_a_worker_killed_while_it_starts_begins_no_unit(tmp_path):
         reports, send = map(stack.enter_context, context.Pipe(duplex=False))
         worker = local._Worker(context, (str(tmp_path), send))
         stack.callback(worker.close)
-        unit = engine.Stage(
+        unit = work_units.Stage(
             name="squares", item="numbers", run=wait, units=[1], num_bytes=1
         )
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
@@ -182,14 +182,14 @@ def test_a_worker_killed_while_it_starts_begins_no_unit(tmp_path):
 def test_a_worker_that_cannot_start_is_not_reported_as_out_of_memory(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(engine, "NUM_ATTEMPTS", 1)
+    monkeypatch.setattr(attempts, "NUM_ATTEMPTS", 1)
     (tmp_path / "file").touch()
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
         _, send = map(stack.enter_context, context.Pipe(duplex=False))
         worker = local._Worker(context, (f"{tmp_path}/file/folder", send))
         stack.callback(worker.close)
-        unit = engine.Stage(
+        unit = work_units.Stage(
             name="squares", item="numbers", run=square, units=[1], num_bytes=1
         )
         reason = worker.run(unit, f"{tmp_path}/00000").reason

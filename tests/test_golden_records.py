@@ -68,7 +68,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def builder(folder):
     with programs.Program(
-        "tfrecord_builders.build", folder, "tfrecord_builders.stages.pipeline"
+        "tfrecord_builders.build", folder, "tfrecord_builders.building.pipeline"
     ) as program:
         yield program
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from bert_pretrain.training import interruption
+from bert_pretrain import interruption
 
 
 @pytest.mark.parametrize(

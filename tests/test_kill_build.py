@@ -29,7 +29,7 @@ MAX_WORKERS_KILLED = 2  # in one run: a unit may lose its worker twice
 def processes():
     """Builders are forked from a process that has loaded TensorFlow."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tfrecord_builders.stages.pipeline"])
+    context.set_forkserver_preload(["tfrecord_builders.building.pipeline"])
     return context
 
 

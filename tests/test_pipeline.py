@@ -5,7 +5,7 @@ import pytest
 from bert_pretrain import errors
 from bert_pretrain.data import manifests
 from helpers import builds
-from tfrecord_builders.stages import pipeline
+from tfrecord_builders.building import pipeline
 
 
 @pytest.fixture

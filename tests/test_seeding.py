@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain.model import seeding
+from bert_pretrain.kernels import seeding
 
 # Also for negative words, for which TensorFlow's own seeds differ.
 SEEDS = ([0, 0], [7, 1], [-3, 2**31 - 1], [-(2**31), -1])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain.model import kernels
+from bert_pretrain.kernels import fused_operations
 from bert_pretrain.tpu import absent_tpu, device_program, rehearsal
 from helpers import strategies, tpu_programs
 
@@ -67,7 +67,7 @@ def test_dropout_makes_no_constant_as_large_as_a_tensor():
         seed = tf.Variable([1, 2], dtype=tf.int32)
 
     def drop():
-        return kernels.dropout(
+        return fused_operations.dropout(
             tf.ones([4, 512, 512]), 0.1, tf.convert_to_tensor(seed)
         )
 

@@ -14,7 +14,7 @@ from bert_pretrain import errors, train
 from bert_pretrain.checkpoints import trained_model
 from bert_pretrain.data import manifests, records
 from bert_pretrain.model import bert_model, objectives
-from bert_pretrain.telemetry import accelerators, mfu
+from bert_pretrain.telemetry import accelerators
 from bert_pretrain.training import schedule, training_config
 from helpers import training
 
@@ -112,7 +112,7 @@ def test_the_use_of_the_accelerators_is_computed_for_the_phase(
         (10, 24, 8),  # 0.3 of 24 tokens, and one to spare
     ):
         assert used[step] * peak / rates[step] == pytest.approx(
-            mfu.flops_per_example(
+            accelerators.flops_per_example(
                 bert_config, seq_length, num_predictions, True
             )
         )

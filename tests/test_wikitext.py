@@ -5,9 +5,9 @@ import mwparserfromhell
 import pytest
 
 from tfrecord_builders.quality import cleaning
-from tfrecord_builders.sources import wikitext
+from tfrecord_builders.wikitext import article, links
 
-GERMAN = wikitext.Syntax(("datei",), ("kategorie",))
+GERMAN = links.Syntax(("datei",), ("kategorie",))
 
 ARTICLE = """\
 {{About|the river|the town|Lenn (town)}}
@@ -64,7 +64,7 @@ Songs praise it.
 
 
 def to_text(markup, syntax=GERMAN):
-    return cleaning.clean(wikitext.to_text(markup, syntax))
+    return cleaning.clean(article.to_text(markup, syntax))
 
 
 def test_an_article_becomes_its_prose_in_paragraphs():
@@ -234,8 +234,8 @@ def test_broken_markup_takes_no_more_than_linear_time(unit):
     # Linear time is a third of a second, and quadratic time is minutes.
     signal.setitimer(signal.ITIMER_PROF, 30)
     try:
-        wikitext.to_text(unit * (1_000_000 // len(unit)), GERMAN)
-    except wikitext.UnparsableError:
+        article.to_text(unit * (1_000_000 // len(unit)), GERMAN)
+    except article.UnparsableError:
         pass
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -243,5 +243,5 @@ def test_broken_markup_takes_no_more_than_linear_time(unit):
 
 
 def test_a_line_of_open_links_is_refused_at_once():
-    with pytest.raises(wikitext.UnparsableError, match="brackets"):
-        wikitext.to_text("[[a " * 5000, GERMAN)
+    with pytest.raises(article.UnparsableError, match="brackets"):
+        article.to_text("[[a " * 5000, GERMAN)

@@ -1,6 +1,6 @@
 import pytest
 
-from tfrecord_builders.sources import wikitext_templates
+from tfrecord_builders.wikitext import expansions, templates
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,11 @@ from tfrecord_builders.sources import wikitext_templates
     ],
 )
 def test_prose_in_templates_stays_and_all_else_is_removed(markup, text):
-    assert wikitext_templates.expand(markup) == text
+    assert templates.expand(markup) == text
 
 
 def test_no_template_fails_or_leaves_braces_for_any_arguments():
-    for name in wikitext_templates._EXPANSIONS:
+    for name in expansions.BY_NAME:
         for arguments in (
             "",
             "|",
@@ -58,9 +58,7 @@ def test_no_template_fails_or_leaves_braces_for_any_arguments():
             "|5|to",
             "|5|²",
         ):
-            expanded = wikitext_templates.expand(
-                f"a {{{{{name}{arguments}}}}} b"
-            )
+            expanded = templates.expand(f"a {{{{{name}{arguments}}}}} b")
             # No brace is left, and the text around it stands.
             assert expanded.startswith("a ") and expanded.endswith(" b")
             assert "{{" not in expanded and "}}" not in expanded

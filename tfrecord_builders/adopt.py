@@ -11,7 +11,7 @@ information is written.
 """
 
 from bert_pretrain import command_line
-from tfrecord_builders.stages import adopt_config
+from tfrecord_builders.building import adopt_config
 
 
 def main(config: adopt_config.AdoptConfig) -> None:
@@ -19,7 +19,7 @@ def main(config: adopt_config.AdoptConfig) -> None:
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
     from bert_pretrain import files, locks
     from bert_pretrain.data import records, vocabulary
-    from tfrecord_builders.stages import adoption
+    from tfrecord_builders.building import adoption
 
     vocab = vocabulary.read(config.vocab_file)
     paths = {

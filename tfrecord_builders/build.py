@@ -19,7 +19,7 @@ if typing.TYPE_CHECKING:
 def main(config: build_config.BuildConfig) -> None:
     """Builds the dataset and prints a summary of it."""
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
-    from tfrecord_builders.stages import pipeline
+    from tfrecord_builders.building import pipeline
 
     started = time.monotonic()
     stage_seconds: dict[str, float] = {}

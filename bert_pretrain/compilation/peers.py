@@ -24,7 +24,7 @@ import transformers
 from packaging import version
 
 from bert_pretrain.compilation import training_step
-from bert_pretrain.telemetry import console, mfu
+from bert_pretrain.telemetry import accelerators, console
 from bert_pretrain.tpu import absent_tpu, device_program
 
 NAMES = ("huggingface", "official")
@@ -68,7 +68,7 @@ def lower(
         variable_bytes=training_step.num_bytes(peer.model.variables),
         optimizer_bytes=training_step.num_bytes(peer.optimizer.variables()),
         useful_flops=batch.num_rows
-        * mfu.flops_per_example(
+        * accelerators.flops_per_example(
             bert_config, batch.seq_length, batch.num_predictions, False
         ),
     )

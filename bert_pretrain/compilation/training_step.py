@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from bert_pretrain.data import records
 from bert_pretrain.model import bert_model
-from bert_pretrain.telemetry import console, mfu
+from bert_pretrain.telemetry import accelerators, console
 from bert_pretrain.tpu import absent_tpu, device_program
 from bert_pretrain.training import blueprint, phases, trainer, training_config
 
@@ -92,7 +92,7 @@ def lower(
         variable_bytes=num_bytes(bert.variables),
         optimizer_bytes=num_bytes(state.optimizer.variables()),
         useful_flops=batch.num_rows
-        * mfu.flops_per_example(
+        * accelerators.flops_per_example(
             bert.config,
             batch.seq_length,
             batch.num_predictions,

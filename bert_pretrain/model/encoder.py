@@ -18,7 +18,8 @@ import tf_keras
 import transformers
 
 from bert_pretrain import errors, options
-from bert_pretrain.model import kernels, recomputation, transformer_layer
+from bert_pretrain.kernels import fused_operations, recomputation
+from bert_pretrain.model import transformer_layer
 
 # Types and bounds of the numbers in config.json.
 _NUMBERS: dict[str, tuple[type[int] | type[float], options.Bounds]] = {
@@ -181,6 +182,6 @@ def _embed(
     hidden_BSH = transformer_layer.normalize(
         embeddings.LayerNorm, config, words_BSH + types_BSH + positions
     )
-    return kernels.dropout(
+    return fused_operations.dropout(
         tf.cast(hidden_BSH, dtype), config.hidden_dropout_prob, dropout_seed
     )

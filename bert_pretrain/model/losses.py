@@ -11,7 +11,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from bert_pretrain.model import kernels, recomputation
+from bert_pretrain.kernels import fused_operations, recomputation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _cross_entropy(
         guesses = tf.argmax(wide, axis=-1, output_type=labels.dtype)
 
         def gradient(upstream, _):
-            return kernels.cross_entropy_gradient(
+            return fused_operations.cross_entropy_gradient(
                 logits, totals, labels, upstream
             )
 

@@ -15,15 +15,15 @@ import tensorflow as tf
 import tf_keras
 import transformers
 
-from bert_pretrain.model import (
+from bert_pretrain.kernels import (
     attention_kernel,
-    kernels,
+    fused_operations,
     recomputation,
     seeding,
 )
 
 ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
-    "gelu": kernels.gelu,
+    "gelu": fused_operations.gelu,
     "gelu_new": functools.partial(tf.nn.gelu, approximate=True),
     "relu": tf.nn.relu,
 }
@@ -161,8 +161,8 @@ def normalize(
     config: transformers.PretrainedConfig,
     values: tf.Tensor,
 ) -> tf.Tensor:
-    """`kernels.normalize` with the variables of a LayerNorm."""
-    return kernels.normalize(
+    """`fused_operations.normalize` with the variables of a LayerNorm."""
+    return fused_operations.normalize(
         values,
         tf.convert_to_tensor(norm.gamma),
         tf.convert_to_tensor(norm.beta),
@@ -181,8 +181,8 @@ class _Hidden:
     ) -> None:
         """Normalizes the values if a LayerNorm is given."""
         self.values = values
-        # Arguments of `kernels.normalize_by` that give `values`; empty if
-        # the values are not to be computed again.
+        # Arguments of `fused_operations.normalize_by` that give `values`;
+        # empty if the values are not to be computed again.
         self._sources: list[tf.Tensor] = []
         if norm is None:
             return
@@ -190,9 +190,9 @@ class _Hidden:
             self._sources = [
                 values,
                 *map(tf.convert_to_tensor, (norm.gamma, norm.beta)),
-                *kernels.statistics(values, config.layer_norm_eps),
+                *fused_operations.statistics(values, config.layer_norm_eps),
             ]
-            self.values = kernels.normalize_by(*self._sources)
+            self.values = fused_operations.normalize_by(*self._sources)
         else:
             self.values = normalize(norm, config, values)
 
@@ -205,7 +205,7 @@ class _Hidden:
         num_sources = len(self._sources)
 
         def compute(*tensors):
-            values = kernels.normalize_by(*tensors[:num_sources])
+            values = fused_operations.normalize_by(*tensors[:num_sources])
             return function(values, *tensors[num_sources:])
 
         return recomputation.recompute_cheaply(
@@ -242,7 +242,7 @@ def _attend(
             return attended_BSH, residual_BQH
         heads = _split_heads(num_heads, 3, qkv_BSX)
     query_BNQD, key_BNSD, value_BNSD = heads
-    attended_BNQD = kernels.attention(
+    attended_BNQD = fused_operations.attention(
         query_BNQD,
         key_BNSD,
         value_BNSD,
@@ -364,7 +364,7 @@ def _drop_and_add(
     residual: tf.Tensor,
 ) -> tf.Tensor:
     """The end of a sub-layer, without its LayerNorm."""
-    dropped = kernels.dropout(values, config.hidden_dropout_prob, seed)
+    dropped = fused_operations.dropout(values, config.hidden_dropout_prob, seed)
     return recomputation.as_stored(residual + dropped)
 
 

@@ -37,7 +37,7 @@ _NOT_ON_TPUS = {
 _RANDOM = re.compile("Random|Multinomial|TruncatedNormal|^Stateful|^Rng")
 _WHY_NOT_RANDOM = (
     "draws other numbers on a TPU than on other devices; use seeding.py and "
-    "kernels.py, which draw the same numbers everywhere"
+    "fused_operations.py, which draw the same numbers everywhere"
 )
 # Element types that a TPU's memory cannot hold, as MLIR writes them.
 _REFUSED_TYPES = re.compile(r"!tf_type\.string|complex<f64>")

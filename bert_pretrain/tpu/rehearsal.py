@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from bert_pretrain import distribution
-from bert_pretrain.model import attention_kernel
+from bert_pretrain.kernels import attention_kernel
 from bert_pretrain.tpu import absent_tpu, device_program, execution
 
 

@@ -8,7 +8,7 @@ import transformers
 
 from bert_pretrain.data import input_pipeline, records
 from bert_pretrain.evaluation import evaluator
-from bert_pretrain.model import attention_kernel
+from bert_pretrain.kernels import attention_kernel
 from bert_pretrain.telemetry import (
     console,
     memory,

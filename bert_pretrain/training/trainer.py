@@ -18,7 +18,8 @@ import orbit
 import tensorflow as tf
 
 from bert_pretrain.evaluation import running_sums
-from bert_pretrain.model import objectives, seeding
+from bert_pretrain.kernels import seeding
+from bert_pretrain.model import objectives
 from bert_pretrain.telemetry import train_progress
 from bert_pretrain.training import optimizer, train_state
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 import orbit
 import tensorflow as tf
 
-from bert_pretrain import distribution, files, locks, options
+from bert_pretrain import distribution, files, interruption, locks, options
 from bert_pretrain.checkpoints import checkpoint_saver, model_directory
 from bert_pretrain.data import input_pipeline, records
 from bert_pretrain.evaluation import evaluator
@@ -34,14 +34,12 @@ from bert_pretrain.telemetry import (
     console,
     memory,
     metrics_log,
-    mfu,
     profiling,
     train_progress,
     wandb_log,
 )
 from bert_pretrain.training import (
     blueprint,
-    interruption,
     optimizer,
     phases,
     recovery,
@@ -425,7 +423,7 @@ class Run:
         """What the accelerators compute at most; None if that is not known."""
         peak_flops = accelerators.peak_flops(self.strategy, dtype)
         predicting = phase.masking or phase.manifest
-        return peak_flops and peak_flops / mfu.flops_per_example(
+        return peak_flops and peak_flops / accelerators.flops_per_example(
             self.state.bert.config,
             phase.manifest.seq_length,
             predicting.max_predictions_per_seq,

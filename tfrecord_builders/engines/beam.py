@@ -16,6 +16,7 @@ import io
 import logging
 import pickle
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ import tensorflow as tf
 from apache_beam.options import pipeline_options
 
 from bert_pretrain import errors, file_errors, files, locks
-from tfrecord_builders.engines import engine
+from tfrecord_builders.engines import attempts, engine, work_units
 
 # These run on the machine of this process. FnApiRunner replaces DirectRunner,
 # which would first search the network for a program that runs pipelines.
@@ -37,7 +38,7 @@ _FAILURE_SUFFIX = ".failed.json"
 _USER_ERROR = re.compile(rf"{errors.UserError.__name__}: (.*)")
 
 
-class BeamEngine:
+class BeamEngine(engine.Engine):
     """Runs stages as Beam pipelines."""
 
     def __init__(
@@ -53,7 +54,7 @@ class BeamEngine:
           UserError: if Beam does not know a flag, or if the workers of its
             runner cannot reach a path.
         """
-        self._work_dir = work_dir
+        super().__init__(work_dir)
         self._options = _parse(flags)
         self._runner = _runner(self._options)
         if self._runner in _REMOTE_RUNNERS:
@@ -64,60 +65,36 @@ class BeamEngine:
             logging.getLogger("apache_beam").setLevel(logging.WARNING)
         _pipeline(self._options)
 
-    def __enter__(self) -> "BeamEngine":
-        # A unit that a killed build began may still run.
-        locks.wait_until_left(self._work_dir)
-        return self
-
     def __exit__(self, *exception: object) -> None:
         """Does nothing, since no worker lives longer than its pipeline."""
 
-    def run(self, stage: engine.Stage[Any]) -> list[engine.Summary]:
-        """Runs the units of a stage that are not finished.
-
-        Returns:
-          The summaries of all units, in the order of the units.
-
-        Raises:
-          UserError: if units failed; see `engine.Engine.run`.
-          RuntimeError: if a unit failed by a defect of this program.
-        """
-        prefixes = engine.unit_prefixes(self._work_dir, stage)
-        # Now, because workers write to the folder as soon as a unit runs.
-        files.remove_temporary_files(f"{self._work_dir}/{stage.name}")
-        todo = engine.unfinished(prefixes)
+    def _run_units(
+        self,
+        stage: work_units.Stage[Any],
+        prefixes: Sequence[str],
+        todo: Sequence[int],
+    ) -> dict[int, attempts.Failure | None]:
         if len(todo) == 1:
             # A cluster would not be faster and takes minutes to start.
             (i,) = todo
-            failures = {i: engine.attempt(stage, i, prefixes[i], _ignore)}
-        else:
-            failures = self._run_units(stage, prefixes, todo)
-        return engine.summaries(stage, prefixes, failures)
-
-    def _run_units(
-        self,
-        stage: engine.Stage[Any],
-        prefixes: Sequence[str],
-        todo: Sequence[int],
-    ) -> dict[int, engine.Failure | None]:
-        if not todo:
-            return {}
+            return {i: attempts.attempt(stage, i, prefixes[i], _ignore)}
         print(
             f"{stage.name}: {len(todo):,} of {len(prefixes):,} units, "
             f"by {self._runner} …",
+            file=sys.stderr,
             flush=True,
         )
-        _remove_failures(f"{self._work_dir}/{stage.name}")
+        _remove_failures(f"{self.work_dir}/{stage.name}")
         self._run_pipeline(stage, todo)
         return {
             i: _read_failure(prefixes[i], stage, i)
-            for i in engine.unfinished(prefixes)
+            for i in work_units.unfinished(prefixes)
         }
 
     def _run_pipeline(
-        self, stage: engine.Stage[Any], todo: Sequence[int]
+        self, stage: work_units.Stage[Any], todo: Sequence[int]
     ) -> None:
-        path = f"{self._work_dir}/{stage.name}/stage.pickle"
+        path = f"{self.work_dir}/{stage.name}/stage.pickle"
         content = pickle.dumps(stage)
         files.write_bytes(path, content)
         digest = hashlib.sha256(content).hexdigest()
@@ -139,7 +116,7 @@ class BeamEngine:
             raise
 
 
-def _ignore(report: engine.Report) -> None:
+def _ignore(report: work_units.Report) -> None:
     del report
 
 
@@ -219,14 +196,14 @@ def _run_unit(path: str, digest: str, i: int) -> None:
             )
     stage = _read_stage(path, digest)
     work_dir = stage_dir.rpartition("/")[0]
-    prefix = engine.unit_prefixes(work_dir, stage)[i]
-    summary_path = engine.summary_path(prefix)
+    prefix = work_units.unit_prefixes(work_dir, stage)[i]
+    summary_path = work_units.summary_path(prefix)
     handle = locks.enter(work_dir)
     try:
         # Runners repeat units, for example after another worker died.
         if tf.io.gfile.exists(summary_path):
             return
-        failure = engine.attempt(stage, i, prefix, _count)
+        failure = attempts.attempt(stage, i, prefix, _count)
         if failure:
             files.write_json(_failure_path(prefix), dataclasses.asdict(failure))
     finally:
@@ -234,7 +211,7 @@ def _run_unit(path: str, digest: str, i: int) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _read_stage(path: str, digest: str) -> engine.Stage[Any]:
+def _read_stage(path: str, digest: str) -> work_units.Stage[Any]:
     content = files.read_bytes(path)
     if hashlib.sha256(content).hexdigest() != digest:
         raise errors.UserError(
@@ -244,7 +221,7 @@ def _read_stage(path: str, digest: str) -> engine.Stage[Any]:
     return pickle.loads(content)
 
 
-def _count(report: engine.Report) -> None:
+def _count(report: work_units.Report) -> None:
     """Adds a report to the counters in the runner's monitoring."""
     for name, number in zip(("bytes", "items"), report, strict=True):
         apache_beam.metrics.Metrics.counter(_METRICS, name).inc(number)
@@ -266,13 +243,13 @@ def _remove_failures(folder: str) -> None:
 
 
 def _read_failure(
-    prefix: str, stage: engine.Stage[Any], i: int
-) -> engine.Failure:
+    prefix: str, stage: work_units.Stage[Any], i: int
+) -> attempts.Failure:
     path = _failure_path(prefix)
     with file_errors.naming(path):
         if tf.io.gfile.exists(path):
-            return engine.Failure(**files.read_json(path))
-    return engine.Failure(
+            return attempts.Failure(**files.read_json(path))
+    return attempts.Failure(
         reason=f"{stage.name_of(i, prefix)}: the runner ended without a "
         "result for it; see the log of the runner, and run the same command "
         "again"

@@ -16,13 +16,13 @@ from typing import Any
 import tensorflow as tf
 import tqdm
 
-from bert_pretrain import files, locks
-from tfrecord_builders.engines import engine
+from bert_pretrain import locks
+from tfrecord_builders.engines import attempts, engine, work_units
 
 _POLL_SECONDS = 0.05
 
 
-class LocalEngine:
+class LocalEngine(engine.Engine):
     """Runs stages in worker processes, and shows a progress bar.
 
     With one worker the units run in this process, so that TensorFlow is not
@@ -32,13 +32,12 @@ class LocalEngine:
     """
 
     def __init__(self, work_dir: str, num_workers: int) -> None:
-        self.work_dir = work_dir
+        super().__init__(work_dir)
         self._num_workers = num_workers
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> "LocalEngine":
-        # Workers of a killed build may still run for a moment.
-        locks.wait_until_left(self.work_dir)
+        super().__enter__()
         # Not "fork": a forked copy of a process in which TensorFlow runs
         # threads hangs.
         spawn = multiprocessing.get_context("spawn")
@@ -72,35 +71,26 @@ class LocalEngine:
         self._send.close()
         self._reports.close()
 
-    def run(self, stage: engine.Stage[Any]) -> list[engine.Summary]:
-        """Runs the units of a stage that are not finished.
-
-        Returns:
-          The summaries of all units, in the order of the units.
-
-        Raises:
-          UserError: if units failed; see `engine.Engine.run`.
-          RuntimeError: if a unit failed by a defect of this program.
-        """
-        prefixes = engine.unit_prefixes(self.work_dir, stage)
-        files.remove_temporary_files(f"{self.work_dir}/{stage.name}")
-        todo = engine.unfinished(prefixes)
+    def _run_units(
+        self,
+        stage: work_units.Stage[Any],
+        prefixes: Sequence[str],
+        todo: Sequence[int],
+    ) -> dict[int, attempts.Failure | None]:
         with _progress_bar(stage, len(todo), self._reports):
             if self._workers:
-                failures = self._run_in_workers(stage, prefixes, todo)
-            else:
-                failures = {
-                    i: engine.attempt(stage, i, prefixes[i], self._send.send)
-                    for i in todo
-                }
-        return engine.summaries(stage, prefixes, failures)
+                return self._run_in_workers(stage, prefixes, todo)
+            return {
+                i: attempts.attempt(stage, i, prefixes[i], self._send.send)
+                for i in todo
+            }
 
     def _run_in_workers(
         self,
-        stage: engine.Stage[Any],
+        stage: work_units.Stage[Any],
         prefixes: Sequence[str],
         todo: Sequence[int],
-    ) -> dict[int, engine.Failure | None]:
+    ) -> dict[int, attempts.Failure | None]:
         futures = {
             self._threads.submit(self._run_in_worker, stage, i, prefixes[i]): i
             for i in todo
@@ -111,8 +101,8 @@ class LocalEngine:
         }
 
     def _run_in_worker(
-        self, stage: engine.Stage[Any], i: int, prefix: str
-    ) -> engine.Failure | None:
+        self, stage: work_units.Stage[Any], i: int, prefix: str
+    ) -> attempts.Failure | None:
         # Only this unit: a long list would be sent to the worker each time.
         stage = dataclasses.replace(stage, units=[stage.units[i]])
         worker = self._idle.get()
@@ -143,11 +133,11 @@ class _Worker:
         self._is_killed = False
 
     def run(
-        self, stage: engine.Stage[Any], prefix: str
-    ) -> engine.Failure | None:
-        """Calls `engine.attempt` in the process for the stage's only unit."""
+        self, stage: work_units.Stage[Any], prefix: str
+    ) -> attempts.Failure | None:
+        """Calls `attempts.attempt` in the process for the stage's only unit."""
         has_started = True
-        for _ in range(engine.NUM_ATTEMPTS):
+        for _ in range(attempts.NUM_ATTEMPTS):
             if self._is_killed:
                 break
             try:
@@ -157,15 +147,15 @@ class _Worker:
                 has_started = self._pid is not None
                 self.close()
         reason = (
-            f"was killed {engine.NUM_ATTEMPTS} times, most often because "
+            f"was killed {attempts.NUM_ATTEMPTS} times, most often because "
             "memory ran out: run the same command again with a smaller "
             "num_workers"
             if has_started
-            else f"ended {engine.NUM_ATTEMPTS} times before it began to work: "
-            "correct the cause, which it printed above, and run the same "
+            else f"ended {attempts.NUM_ATTEMPTS} times before it began to "
+            "work: correct the cause, which it printed above, and run the same "
             "command again"
         )
-        return engine.Failure(
+        return attempts.Failure(
             reason=f"{stage.name_of(0, prefix)}: its worker process {reason}; "
             "finished units are kept"
         )
@@ -196,7 +186,7 @@ class _Worker:
 
 
 # In a worker process: sends a report to the parent.
-_send: Callable[[engine.Report], None]
+_send: Callable[[work_units.Report], None]
 
 
 def _start_worker(work_dir: str, reports: connection.Connection) -> None:
@@ -224,18 +214,15 @@ def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
 
 
 def _attempt_in_worker(
-    stage: engine.Stage[Any], prefix: str
-) -> engine.Failure | None:
-    return engine.attempt(stage, 0, prefix, _send)
+    stage: work_units.Stage[Any], prefix: str
+) -> attempts.Failure | None:
+    return attempts.attempt(stage, 0, prefix, _send)
 
 
 @contextlib.contextmanager
 def _progress_bar(
-    stage: engine.Stage[Any], num_todo: int, reports: connection.Connection
+    stage: work_units.Stage[Any], num_todo: int, reports: connection.Connection
 ) -> Iterator[None]:
-    if not num_todo:
-        yield
-        return
     # Units have about the same size.
     num_bytes_todo = int(stage.num_bytes * num_todo / len(stage.units))
     with tqdm.tqdm(

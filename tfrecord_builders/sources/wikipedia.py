@@ -15,7 +15,8 @@ from typing import NamedTuple, NoReturn
 from lxml import etree
 
 from bert_pretrain import errors
-from tfrecord_builders.sources import source_config, streams, wikitext
+from tfrecord_builders.sources import source_config, streams
+from tfrecord_builders.wikitext import article, links
 
 _PAGE_START, _PAGE_END = b"<page>", b"</page>"
 _HEADER_END = re.compile(rb"</siteinfo>|<page>")
@@ -88,7 +89,7 @@ class _Header:
 
     database: str
     namespaces: frozenset[str]
-    syntax: wikitext.Syntax
+    syntax: links.Syntax
 
 
 def _read_header(span: streams.Span) -> _Header:
@@ -112,7 +113,7 @@ def _read_header(span: streams.Span) -> _Header:
     return _Header(
         database[1] if database else "wiki",
         frozenset(names.values()),
-        wikitext.Syntax(
+        links.Syntax(
             tuple(names[key] for key in _FILE_KEYS if key in names),
             tuple(names[key] for key in _CATEGORY_KEYS if key in names),
         ),
@@ -221,8 +222,8 @@ def _document(
     if reason:
         return streams.Dropped(reason, name)
     try:
-        return streams.Document(name, wikitext.to_text(markup, header.syntax))
-    except wikitext.UnparsableError as error:
+        return streams.Document(name, article.to_text(markup, header.syntax))
+    except article.UnparsableError as error:
         return streams.Dropped("unparsable", name, str(error))
 
 

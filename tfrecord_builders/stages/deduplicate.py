@@ -5,7 +5,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from tfrecord_builders.engines import engine
+from tfrecord_builders.engines import work_units
 from tfrecord_builders.quality import quality_config
 from tfrecord_builders.sources import documents
 from tfrecord_builders.stages import build_config, document_parts, duplicates
@@ -13,12 +13,12 @@ from tfrecord_builders.stages import build_config, document_parts, duplicates
 
 def find_stage(
     work: build_config.Work, parts: Sequence[document_parts.DocumentPart]
-) -> engine.Stage[duplicates.KeyRange]:
+) -> work_units.Stage[duplicates.KeyRange]:
     """The stage that writes the links between duplicates."""
     config = work.config.deduplication
     units = duplicates.plan(parts, config)
     num_documents = sum(part.num_documents for part in parts)
-    return engine.Stage(
+    return work_units.Stage(
         name="deduplicate",
         item="keys",
         units=units,
@@ -30,14 +30,14 @@ def find_stage(
 def resolve_stage(
     work: build_config.Work,
     parts: Sequence[document_parts.DocumentPart],
-    find: engine.Stage[duplicates.KeyRange],
-) -> engine.Stage[Sequence[duplicates.KeyRange]]:
+    find: work_units.Stage[duplicates.KeyRange],
+) -> work_units.Stage[Sequence[duplicates.KeyRange]]:
     """The stage that chooses the documents to leave out, in a single unit.
 
     Args:
       find: the stage that wrote the links.
     """
-    return engine.Stage(
+    return work_units.Stage(
         name="resolve",
         item="documents",
         units=[find.units],
@@ -49,7 +49,7 @@ def resolve_stage(
 def weigh_parts(
     work: build_config.Work,
     parts: Sequence[document_parts.DocumentPart],
-    resolved: engine.Summary,
+    resolved: work_units.Summary,
 ) -> list[document_parts.DocumentPart]:
     """Sets the weights of the parts by the options of their inputs.
 
@@ -77,8 +77,8 @@ def _find(
     parts: Sequence[document_parts.DocumentPart],
     unit: duplicates.KeyRange,
     prefix: str,
-    progress: engine.UnitProgress,
-) -> engine.Summary:
+    progress: work_units.UnitProgress,
+) -> work_units.Summary:
     num_links = duplicates.find(
         parts, config, unit, prefix + ".links", progress
     )
@@ -90,8 +90,8 @@ def _resolve(
     parts: Sequence[document_parts.DocumentPart],
     key_ranges: Sequence[duplicates.KeyRange],
     prefix: str,
-    progress: engine.UnitProgress,
-) -> engine.Summary:
+    progress: work_units.UnitProgress,
+) -> work_units.Summary:
     del progress
     counts, num_dropped, examples = duplicates.resolve(
         parts,

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bert_pretrain import errors, files
-from tfrecord_builders.engines import engine
+from tfrecord_builders.engines import work_units
 from tfrecord_builders.quality import minhash, quality_config, word_hashes
 from tfrecord_builders.stages import document_parts
 
@@ -88,7 +88,7 @@ def find(
     config: quality_config.DeduplicationConfig,
     unit: KeyRange,
     path: str,
-    progress: engine.UnitProgress,
+    progress: work_units.UnitProgress,
 ) -> int:
     """Writes the links between documents with equal keys in a range.
 
@@ -151,7 +151,7 @@ def read_dropped(path: str, part: document_parts.DocumentPart) -> set[int]:
 
 
 def _exact_links(
-    parts: _Parts, low: int, high: int, progress: engine.UnitProgress
+    parts: _Parts, low: int, high: int, progress: work_units.UnitProgress
 ) -> np.ndarray:
     digests, numbers = [], []
     for part in parts:
@@ -170,7 +170,7 @@ def _near_links(
     parts: _Parts,
     config: quality_config.DeduplicationConfig,
     unit: KeyRange,
-    progress: engine.UnitProgress,
+    progress: work_units.UnitProgress,
 ) -> np.ndarray:
     band, low, high = unit
     keys, numbers = [], []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from tfrecord_builders.engines import engine
+from tfrecord_builders.engines import work_units
 from tfrecord_builders.quality import boilerplate, filters, minhash, word_hashes
 from tfrecord_builders.sources import documents
 from tfrecord_builders.stages import build_config, document_parts
@@ -16,14 +16,14 @@ from tfrecord_builders.stages import build_config, document_parts
 _CHARS_AT_ONCE = 1 << 18
 
 
-def stage(work: build_config.Work) -> engine.Stage[list[documents.Span]]:
+def stage(work: build_config.Work) -> work_units.Stage[list[documents.Span]]:
     """The stage; a unit is spans of files.
 
     The summary of a unit has `counts` of documents by file, the `parts` that
     it wrote, the first `fault` that the user can correct, and its `spans`.
     """
     units = documents.plan(work.config.source, work.config.unit_bytes)
-    return engine.Stage(
+    return work_units.Stage(
         name="extract",
         item="documents",
         units=units,
@@ -34,7 +34,7 @@ def stage(work: build_config.Work) -> engine.Stage[list[documents.Span]]:
 
 
 def document_parts_of(
-    work: build_config.Work, summaries: Iterable[engine.Summary]
+    work: build_config.Work, summaries: Iterable[work_units.Summary]
 ) -> list[document_parts.DocumentPart]:
     """The document parts that the stage wrote, in the order of its units."""
     described = [part for summary in summaries for part in summary["parts"]]
@@ -74,8 +74,8 @@ def _extract(
     config: build_config.DatasetConfig,
     unit: Sequence[documents.Span],
     prefix: str,
-    progress: engine.UnitProgress,
-) -> engine.Summary:
+    progress: work_units.UnitProgress,
+) -> work_units.Summary:
     writer = document_parts.PartWriter(prefix)
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(
         collections.Counter

@@ -8,7 +8,7 @@ import numpy as np
 
 from bert_pretrain import files
 from bert_pretrain.data import records, vocabulary
-from tfrecord_builders.engines import engine
+from tfrecord_builders.engines import work_units
 from tfrecord_builders.rows import row_builder, rows
 from tfrecord_builders.stages import (
     build_config,
@@ -31,7 +31,7 @@ def stage(
     work: build_config.Work,
     parts: Sequence[document_parts.DocumentPart],
     plan: shard_plan.ShardPlan,
-) -> engine.Stage[_Unit]:
+) -> work_units.Stage[_Unit]:
     """The stage; a unit is one document part, or several small ones.
 
     The summary of a unit has `counts` by split, and in `sampling` the `counts`
@@ -46,7 +46,7 @@ def stage(
             num_bytes = 0
         units[-1].append(part)
         num_bytes += part_bytes
-    return engine.Stage(
+    return work_units.Stage(
         name="rows",
         item="documents",
         units=list(enumerate(units)),
@@ -68,8 +68,8 @@ def _make_rows(
     plan: shard_plan.ShardPlan,
     unit: _Unit,
     prefix: str,
-    progress: engine.UnitProgress,
-) -> engine.Summary:
+    progress: work_units.UnitProgress,
+) -> work_units.Summary:
     """Writes the rows of some documents: an index, then each shard's rows."""
     number, parts = unit
     not_sampled: collections.Counter[str] = collections.Counter()
@@ -109,7 +109,7 @@ def _tokenize(
     work: build_config.Work,
     parts: Sequence[document_parts.DocumentPart],
     not_sampled: collections.Counter[str],
-    progress: engine.UnitProgress,
+    progress: work_units.UnitProgress,
 ) -> dict[str, rows.Tokens]:
     """Returns the tokens of the documents of each split.
 

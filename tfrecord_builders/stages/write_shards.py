@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from bert_pretrain import file_errors, files
 from bert_pretrain.data import records, vocabulary
-from tfrecord_builders.engines import engine
+from tfrecord_builders.engines import work_units
 from tfrecord_builders.rows import masking, rows
 from tfrecord_builders.stages import build_config, sampling, shard_plan
 
@@ -20,7 +20,7 @@ _ROWS_AT_ONCE = 4096
 
 def stage(
     work: build_config.Work, num_row_units: int, plan: shard_plan.ShardPlan
-) -> engine.Stage[int]:
+) -> work_units.Stage[int]:
     """The stage; a unit is one shard, by its number in the plan.
 
     The summary of a unit has the `shard` as the manifest describes it, its
@@ -30,7 +30,7 @@ def stage(
       num_row_units: number of units of the stage "rows".
     """
     sources = [f"{work.dir}/rows/{i:05d}.rows" for i in range(num_row_units)]
-    return engine.Stage(
+    return work_units.Stage(
         name="shards",
         item="examples",
         units=list(range(plan.total)),
@@ -51,8 +51,8 @@ def _write_shard(
     plan: shard_plan.ShardPlan,
     unit: int,
     prefix: str,
-    progress: engine.UnitProgress,
-) -> engine.Summary:
+    progress: work_units.UnitProgress,
+) -> work_units.Summary:
     """Shuffles, masks and serializes the rows of one shard."""
     del prefix  # A shard is written to the dataset, not to the work folder.
     split, name = plan.name(unit)

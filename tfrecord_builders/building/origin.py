@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from bert_pretrain import errors, file_errors, files, options
 from bert_pretrain.data import vocabulary
-from tfrecord_builders.engines import engine
+from tfrecord_builders.engines import work_units
 from tfrecord_builders.sources import documents
 from tfrecord_builders.stages import build_config
 
@@ -35,7 +35,7 @@ def settle(
     work: build_config.Work,
     vocab: vocabulary.Vocabulary,
     inputs: _Inputs,
-    extract: engine.Stage[list[documents.Span]],
+    extract: work_units.Stage[list[documents.Span]],
 ) -> None:
     """Continues an earlier build in the folder, or begins a new one.
 
@@ -131,16 +131,16 @@ def _refuse_other_work(work: build_config.Work) -> None:
         )
 
 
-def _finished_units(work: build_config.Work) -> dict[str, engine.Summary]:
+def _finished_units(work: build_config.Work) -> dict[str, work_units.Summary]:
     """The summaries of the first stage, by their paths."""
-    pattern = engine.summary_path(f"{work.dir}/extract/[0-9]*[0-9]")
+    pattern = work_units.summary_path(f"{work.dir}/extract/[0-9]*[0-9]")
     with file_errors.naming(work.dir):
         paths = tf.io.gfile.glob(pattern)
     return {path: files.read_json(path) for path in paths}
 
 
 def _unread(
-    earlier: _Inputs, inputs: _Inputs, summaries: Iterable[engine.Summary]
+    earlier: _Inputs, inputs: _Inputs, summaries: Iterable[work_units.Summary]
 ) -> dict[str, Mapping[str, Any]]:
     """Earlier identities of files that exist now and that no unit has read."""
     read = {path for summary in summaries for path in summary["counts"]}
@@ -153,17 +153,19 @@ def _unread(
 
 def _find_stale(
     work: build_config.Work,
-    finished: Mapping[str, engine.Summary],
-    extract: engine.Stage[list[documents.Span]],
+    finished: Mapping[str, work_units.Summary],
+    extract: work_units.Stage[list[documents.Span]],
 ) -> list[str]:
     """Summaries of units that had other spans than the units have now.
 
     If the size of a file changes, the spans of all later units move.
     """
     planned = {
-        engine.summary_path(prefix): [list(span) for span in unit]
+        work_units.summary_path(prefix): [list(span) for span in unit]
         for prefix, unit in zip(
-            engine.unit_prefixes(work.dir, extract), extract.units, strict=True
+            work_units.unit_prefixes(work.dir, extract),
+            extract.units,
+            strict=True,
         )
     }
     return [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain.model import kernels
+from bert_pretrain.kernels import fused_operations
 
 SEED = tf.constant([7, 8])
 
@@ -30,7 +30,7 @@ def plain_attention(query, key, value, hidden_scores, rate, seed):
         tf.matmul(query, key, transpose_b=True) + hidden_scores
     )
     if seed is not None:
-        weights *= kernels.dropout(tf.ones_like(weights), rate, seed)
+        weights *= fused_operations.dropout(tf.ones_like(weights), rate, seed)
     return tf.matmul(weights, value)
 
 
@@ -64,7 +64,7 @@ def assert_equal_with_gradients(ours, plain, inputs):
 
 def test_gelu_equals_its_plain_form():
     values = tf.concat([normal(6, 50) * 3, [[-40.0, -9, 0, 9, 40] * 10]], 0)
-    assert_equal_with_gradients(kernels.gelu, plain_gelu, [values])
+    assert_equal_with_gradients(fused_operations.gelu, plain_gelu, [values])
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 16), (7, 24)])
@@ -73,7 +73,7 @@ def test_normalize_equals_its_plain_form(shape):
     values = normal(*shape) * 3 + 1
 
     def ours(values):
-        return kernels.normalize(values, scale_H, offset_H, 1e-3)
+        return fused_operations.normalize(values, scale_H, offset_H, 1e-3)
 
     assert_equal_with_gradients(
         ours,
@@ -82,7 +82,7 @@ def test_normalize_equals_its_plain_form(shape):
     )
     # The parameters are always float32.
     gradients = []
-    for function in (kernels.normalize, plain_normalize):
+    for function in (fused_operations.normalize, plain_normalize):
         with tf.GradientTape() as tape:
             tape.watch([scale_H, offset_H])
             output = function(values, scale_H, offset_H, 1e-3)
@@ -112,7 +112,7 @@ def test_attention_equals_its_plain_form(seed):
         return attend
 
     assert_equal_with_gradients(
-        attend_by(kernels.attention),
+        attend_by(fused_operations.attention),
         attend_by(plain_attention),
         [normal(2, 3, 6, 4, seed=number) for number in range(3)],
     )
@@ -124,7 +124,7 @@ def test_dropout_drops_at_its_rate_and_keeps_the_mean(dtype, rate):
     ones = tf.ones([200, 50, 23], dtype)
 
     def dropped(*seed):
-        values = kernels.dropout(ones, rate, tf.constant(seed))
+        values = fused_operations.dropout(ones, rate, tf.constant(seed))
         return tf.cast(values, tf.float32).numpy()
 
     first = dropped(7, 8)
@@ -150,13 +150,14 @@ def test_dropout_s_gradient_has_its_mask():
     values = normal(8, 40)
     with tf.GradientTape() as tape:
         tape.watch(values)
-        dropped = kernels.dropout(values, 0.3, SEED)
+        dropped = fused_operations.dropout(values, 0.3, SEED)
     ones = tf.ones_like(values)
     np.testing.assert_array_equal(
-        tape.gradient(dropped, values), kernels.dropout(ones, 0.3, SEED)
+        tape.gradient(dropped, values),
+        fused_operations.dropout(ones, 0.3, SEED),
     )
-    assert kernels.dropout(values, 0.3, None) is values
-    assert kernels.dropout(values, 0.0, SEED) is values
+    assert fused_operations.dropout(values, 0.3, None) is values
+    assert fused_operations.dropout(values, 0.0, SEED) is values
 
 
 @pytest.mark.parametrize("word", [0, 1])
@@ -165,7 +166,7 @@ def test_each_bit_of_the_seed_changes_half_of_the_upper_random_bits(word, bit):
     shape = tf.TensorShape([1 << 12])
     flip = tf.constant([(1 << bit) * (word == i) for i in range(2)])
     bits, other = (
-        kernels._random_bits(shape, seed).numpy()
+        fused_operations._random_bits(shape, seed).numpy()
         for seed in (SEED, tf.bitwise.bitwise_xor(SEED, flip))
     )
     # The upper bits decide what is dropped.

@@ -6,7 +6,7 @@ import transformers
 from tensorflow.python.framework import ops
 
 from bert_pretrain.model import bert_model, encoder
-from bert_pretrain.telemetry import mfu
+from bert_pretrain.telemetry import accelerators
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_the_count_equals_the_graph_s_matrix_products(
         for op in graph.get_operations()
         if "MatMul" in op.type
     )
-    ours = mfu.flops_per_example(
+    ours = accelerators.flops_per_example(
         config, seq_length, num_predictions, bert_model.has_pairs(bert)
     )
     # A forward pass of 2 rows. Token types are embedded by a product too, which
@@ -74,6 +74,6 @@ def test_bert_base_takes_six_flops_for_each_parameter_and_token():
     # the layers, and the vocabulary's head at 20 of 128 positions.
     config = transformers.BertConfig(vocab_size=30522)
     layers, head = 6 * 128 * 85.0e6, 6 * 20 * 30522 * 768
-    assert mfu.flops_per_example(config, 128, 20, False) == pytest.approx(
-        layers + head, rel=0.05
-    )
+    assert accelerators.flops_per_example(
+        config, 128, 20, False
+    ) == pytest.approx(layers + head, rel=0.05)

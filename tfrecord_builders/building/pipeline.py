@@ -20,15 +20,14 @@ import tensorflow as tf
 
 from bert_pretrain import errors, file_errors, files, locks
 from bert_pretrain.data import manifests, records, vocabulary
-from tfrecord_builders.engines import engine, local
+from tfrecord_builders.building import build_manifest, origin
+from tfrecord_builders.engines import engine, local, work_units
 from tfrecord_builders.sources import documents
 from tfrecord_builders.stages import (
     build_config,
-    build_manifest,
     deduplicate,
     extract,
     make_rows,
-    origin,
     shard_plan,
     write_shards,
 )
@@ -145,7 +144,7 @@ def _build(
         files.remove_temporary_files(work.output_dir)
         work = _with_own_vocabulary(work, vocab)
 
-        def run(stage: engine.Stage[Any]) -> list[engine.Summary]:
+        def run(stage: work_units.Stage[Any]) -> list[work_units.Summary]:
             started = time.monotonic()
             summaries = workers.run(stage)
             on_stage(stage.name, time.monotonic() - started)
@@ -180,8 +179,8 @@ def _with_own_vocabulary(
 def _run_stages(
     work: build_config.Work,
     vocab: vocabulary.Vocabulary,
-    extract_stage: engine.Stage[Any],
-    run: Callable[[engine.Stage[Any]], list[engine.Summary]],
+    extract_stage: work_units.Stage[Any],
+    run: Callable[[work_units.Stage[Any]], list[work_units.Summary]],
 ) -> tuple[manifests.Manifest, list[dict[str, Any]]]:
     """Returns the manifest, not written yet, and pairs of near duplicates."""
     extracted = run(extract_stage)
@@ -212,7 +211,7 @@ def _run_stages(
 
 
 def _why_nothing_is_kept(
-    work: build_config.Work, extracted: Sequence[engine.Summary]
+    work: build_config.Work, extracted: Sequence[work_units.Summary]
 ) -> str:
     for summary in extracted:
         if summary["fault"]:

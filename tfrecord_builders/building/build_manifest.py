@@ -6,9 +6,10 @@ from typing import Any
 
 from bert_pretrain import files
 from bert_pretrain.data import manifests, records, vocabulary
-from tfrecord_builders.engines import engine
+from tfrecord_builders.building import origin
+from tfrecord_builders.engines import work_units
 from tfrecord_builders.quality import filters, quality_config
-from tfrecord_builders.stages import build_config, document_parts, origin
+from tfrecord_builders.stages import build_config, document_parts
 
 
 def make(
@@ -16,9 +17,9 @@ def make(
     vocab: vocabulary.Vocabulary,
     parts: Sequence[document_parts.DocumentPart],
     *,
-    document_summaries: Sequence[engine.Summary],
-    row_summaries: Sequence[engine.Summary],
-    shard_summaries: Sequence[engine.Summary],
+    document_summaries: Sequence[work_units.Summary],
+    row_summaries: Sequence[work_units.Summary],
+    shard_summaries: Sequence[work_units.Summary],
 ) -> manifests.Manifest:
     """Makes the manifest.
 
@@ -55,7 +56,7 @@ def make(
     )
 
 
-def document_counts(summaries: Iterable[engine.Summary]) -> dict[str, Any]:
+def document_counts(summaries: Iterable[work_units.Summary]) -> dict[str, Any]:
     """Counts the documents of all files that were read, kept and dropped.
 
     Args:
@@ -72,7 +73,7 @@ def _split(
     name: str,
     config: build_config.DatasetConfig,
     row_counts: Mapping[str, int],
-    shard_summaries: Sequence[engine.Summary],
+    shard_summaries: Sequence[work_units.Summary],
 ) -> manifests.Split:
     of_split = [
         summary for summary in shard_summaries if summary["split"] == name
@@ -112,7 +113,7 @@ def _unpacked_padding(
 def _sources(
     work: build_config.Work,
     weights: Mapping[str, float],
-    summaries: Iterable[engine.Summary],
+    summaries: Iterable[work_units.Summary],
 ) -> Iterator[dict[str, Any]]:
     """Yields the manifest's entry for each input file."""
     inputs = files.read_json(origin.path_of(work))["inputs"]
@@ -154,7 +155,7 @@ def _kept_and_dropped(counts: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _sum_counts(
-    summaries: Iterable[engine.Summary],
+    summaries: Iterable[work_units.Summary],
 ) -> collections.Counter[str]:
     return sum(
         (collections.Counter(summary["counts"]) for summary in summaries),

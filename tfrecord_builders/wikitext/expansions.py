@@ -1,52 +1,14 @@
-"""Expands the templates of wikitext that contain prose, and cuts out others."""
+"""The text that templates stand for, by the name of the template."""
 
 import re
 from collections.abc import Callable
 
-_BRACES = re.compile(r"\{{2,}|\}{2,}")
-# Stands for the bar of {{!}}, which does not separate arguments.
-_BAR = "\ue0ff"
-_ARGUMENT_BAR = re.compile(r"\|(?![^\[\]]*\]\])")
-_NAMED = re.compile(r"\s*([\w -]+?)\s*=")
-
-
 # Gets the positional and the named arguments of a template.
-_Expansion = Callable[[list[str], dict[str, str]], str]
+Expansion = Callable[[list[str], dict[str, str]], str]
 
 
-def expand(text: str) -> str:
-    """Replaces each {{template}} by its text, which is empty for most of them.
-
-    Braces are matched as MediaWiki does it: the innermost first, and three
-    braces before two. Braces that are not closed are text.
-    """
-    # The groups of open braces, outermost first: (number of braces, pieces of
-    # the text after them). The first one is the text outside of templates.
-    stack: list[tuple[int, list[str]]] = [(0, [])]
-    position = 0
-    for braces in _BRACES.finditer(text):
-        stack[-1][1].append(text[position : braces.start()])
-        position = braces.end()
-        count = len(braces[0])
-        if braces[0][0] == "{":
-            stack.append((count, []))
-            continue
-        while count >= 2 and len(stack) > 1:
-            num_open, pieces = stack.pop()
-            num_closed = min(num_open, count, 3)
-            # Three braces are a parameter of a template, which has no value.
-            expanded = "" if num_closed == 3 else _expand_one("".join(pieces))
-            count -= num_closed
-            if num_open - num_closed >= 2:
-                stack.append((num_open - num_closed, [expanded]))
-            else:
-                stack[-1][1].append(expanded)
-        stack[-1][1].append("}" * count)
-    stack[-1][1].append(text[position:])
-    whole = "".join(
-        "{" * num_open + "".join(pieces) for num_open, pieces in stack
-    )
-    return whole.replace(_BAR, "|")
+# Stands for the bar of {{!}}, which does not separate arguments.
+BAR = "\ue0ff"
 
 
 def superscript(digits: str) -> str:
@@ -57,43 +19,7 @@ def superscript(digits: str) -> str:
 _SUPERSCRIPTS = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻")
 
 
-def _expand_one(content: str) -> str:
-    """Expands one template.
-
-    Args:
-      content: the text between its braces.
-    """
-    name = content.partition("|")[0].strip().lower().replace("_", " ")
-    expansion = _EXPANSIONS.get(name)
-    if isinstance(expansion, str):
-        return expansion
-    if expansion is None:
-        head, colon, rest = name.partition(":")
-        if colon and head in _FUNCTIONS:
-            return content.partition(":")[2].partition("|")[0]
-        if not name.startswith("lang-"):
-            return ""
-        expansion = _first
-    positional, named = _arguments(content)
-    return expansion(positional, named)
-
-
-def _arguments(content: str) -> tuple[list[str], dict[str, str]]:
-    """Returns the positional and the named arguments of a template."""
-    positional: list[str] = []
-    named: dict[str, str] = {}
-    for argument in _ARGUMENT_BAR.split(content)[1:]:
-        match = _NAMED.match(argument)
-        if not match:
-            positional.append(argument.strip())
-        elif match[1].isdecimal():
-            positional.append(argument[match.end() :].strip())
-        else:
-            named[match[1].lower()] = argument[match.end() :].strip()
-    return positional, named
-
-
-def _nth(index: int) -> _Expansion:
+def _nth(index: int) -> Expansion:
     def expansion(positional: list[str], named: dict[str, str]) -> str:
         del named
         return positional[index] if len(positional) > index else ""
@@ -101,7 +27,7 @@ def _nth(index: int) -> _Expansion:
     return expansion
 
 
-_first, _second = _nth(0), _nth(1)
+first, _second = _nth(0), _nth(1)
 
 
 def _last(positional: list[str], named: dict[str, str]) -> str:
@@ -109,7 +35,7 @@ def _last(positional: list[str], named: dict[str, str]) -> str:
     return positional[-1] if positional else ""
 
 
-def _joined(separator: str, count: int | None = None) -> _Expansion:
+def _joined(separator: str, count: int | None = None) -> Expansion:
     def expansion(positional: list[str], named: dict[str, str]) -> str:
         del named
         return separator.join(filter(None, positional[:count]))
@@ -117,7 +43,7 @@ def _joined(separator: str, count: int | None = None) -> _Expansion:
     return expansion
 
 
-def _wrapped(before: str, after: str) -> _Expansion:
+def _wrapped(before: str, after: str) -> Expansion:
     def expansion(positional: list[str], named: dict[str, str]) -> str:
         del named
         return before + positional[0] + after if positional else ""
@@ -125,7 +51,7 @@ def _wrapped(before: str, after: str) -> _Expansion:
     return expansion
 
 
-def _quotation(index: int) -> _Expansion:
+def _quotation(index: int) -> Expansion:
     def expansion(positional: list[str], named: dict[str, str]) -> str:
         text = named.get("text") or named.get("quote") or named.get("content")
         if not text and len(positional) > index:
@@ -197,7 +123,7 @@ _NUMBER = re.compile(r"[-+−]?[\d.,/+]+\Z")
 def _convert(positional: list[str], named: dict[str, str]) -> str:
     """Gives the value in its original unit: {{convert|5|to|10|km|mi}}."""
     if len(positional) < 2:
-        return _first(positional, named)
+        return first(positional, named)
     text, rest = positional[0], positional[1:]
     while len(rest) > 2 and rest[0].lower() in _RANGES:
         text += _RANGES[rest[0].lower()] + rest[1]
@@ -215,7 +141,7 @@ def _convert(positional: list[str], named: dict[str, str]) -> str:
 
 def _value(positional: list[str], named: dict[str, str]) -> str:
     """Gives a number with its exponent and unit: {{val|6.24|e=18|u=kg}}."""
-    text = _first(positional, named)
+    text = first(positional, named)
     if "e" in named:
         text += "×10" + superscript(named["e"])
     unit = named.get("u") or named.get("ul") or ""
@@ -223,7 +149,7 @@ def _value(positional: list[str], named: dict[str, str]) -> str:
 
 
 def _power(positional: list[str], named: dict[str, str]) -> str:
-    return "×10" + superscript(_first(positional, named))
+    return "×10" + superscript(first(positional, named))
 
 
 def _fraction(positional: list[str], named: dict[str, str]) -> str:
@@ -253,19 +179,19 @@ def _as_of(positional: list[str], named: dict[str, str]) -> str:
     return " ".join([start, *reversed(date)])
 
 
-def _ship_of(prefix: str) -> _Expansion:
+def _ship_of(prefix: str) -> Expansion:
     def expansion(positional: list[str], named: dict[str, str]) -> str:
-        return f"{prefix} {_first(positional, named)}"
+        return f"{prefix} {first(positional, named)}"
 
     return expansion
 
 
-def _money(sign: str) -> _Expansion:
+def _money(sign: str) -> Expansion:
     return _wrapped(sign, "")
 
 
 # By the name of the template in lower case.
-_EXPANSIONS: dict[str, str | _Expansion] = {
+BY_NAME: dict[str, str | Expansion] = {
     **dict.fromkeys(
         [
             "nowrap",
@@ -345,7 +271,7 @@ _EXPANSIONS: dict[str, str | _Expansion] = {
             "italic",
             "lang-rtl",
         ],
-        _first,
+        first,
     ),
     **dict.fromkeys(
         [
@@ -384,9 +310,9 @@ _EXPANSIONS: dict[str, str | _Expansion] = {
     "esp": _power,
     **dict.fromkeys(["frac", "sfrac", "fraction", "fract"], _fraction),
     **dict.fromkeys(["as of", "asof"], _as_of),
-    "sup": lambda positional, named: superscript(_first(positional, named)),
+    "sup": lambda positional, named: superscript(first(positional, named)),
     "chem": _joined(""),
-    "chem2": _first,
+    "chem2": first,
     "gaps": _joined(""),
     "sortname": _joined(" ", 2),
     "bibleref": _joined(" ", 2),
@@ -441,7 +367,7 @@ _EXPANSIONS: dict[str, str | _Expansion] = {
         "sharp": "♯",
         "#": "♯",
         "natural": "♮",
-    }.get(_first(positional, named), ""),
+    }.get(first(positional, named), ""),
     **dict.fromkeys(
         [
             "nbsp",
@@ -480,7 +406,7 @@ _EXPANSIONS: dict[str, str | _Expansion] = {
     '-"': '"',
     "'-": "'",
     "=": "=",
-    "!": _BAR,
+    "!": BAR,
     "(": "{",
     ")": "}",
     "okina": "ʻ",
@@ -503,5 +429,3 @@ _EXPANSIONS: dict[str, str | _Expansion] = {
     "em space": " ",
     "nnbsp": " ",
 }
-# Parser functions that give their first argument: {{lc:Text}}.
-_FUNCTIONS = ("formatnum", "lc", "uc", "ucfirst", "lcfirst", "nowrap")

@@ -12,7 +12,7 @@ from bert_pretrain import errors, files
 from bert_pretrain.data import manifests, records, vocabulary
 from helpers import builds
 from tfrecord_builders import build
-from tfrecord_builders.engines import engine
+from tfrecord_builders.engines import attempts
 from tfrecord_builders.reporting import record_view
 from tfrecord_builders.tokens import sentences
 
@@ -222,7 +222,7 @@ def test_a_build_without_the_segmenter_s_package_says_how_to_get_it(
 
 
 def test_an_error_in_rows_names_the_files_of_the_rows(text, monkeypatch):
-    monkeypatch.setattr(engine, "NUM_ATTEMPTS", 1)
+    monkeypatch.setattr(attempts, "NUM_ATTEMPTS", 1)
     monkeypatch.setattr(sentences, "split", lambda text: [][0])
     for unit_mb, name in (
         (0.25, f"{text}/news-1.jsonl: IndexError"),

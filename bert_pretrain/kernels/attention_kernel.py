@@ -13,7 +13,7 @@ from typing import Literal
 
 import tensorflow as tf
 
-from bert_pretrain.model import kernels, recomputation
+from bert_pretrain.kernels import fused_operations, recomputation
 
 GROUP_WIDTH = 128  # lanes of a TPU register; one register holds a head group
 # The fast memory holds two copies of a group's keys and values.
@@ -31,7 +31,7 @@ def form(name: Form) -> Iterator[None]:
     Args:
       name: "kernel", the default, uses the kernel if jax is installed.
         "interpreted" uses the kernel in plain operations, which every XLA
-        compiler accepts. "plain" uses `kernels.attention`.
+        compiler accepts. "plain" uses `fused_operations.attention`.
     """
     token = _form.set(name)
     try:
@@ -80,8 +80,8 @@ def attend(
         The queries are already divided by the root of the head size.
       ids_BS: int32 document ids; a token sees the tokens with the same id.
       num_heads: N.
-      rate: see `kernels.dropout`.
-      seed: see `kernels.dropout`.
+      rate: see `fused_operations.dropout`.
+      seed: see `fused_operations.dropout`.
 
     Returns:
       [B, S, H].
@@ -112,14 +112,14 @@ def _convert_kernel(
     import jax
 
     jax.config.update("jax_platforms", "cpu")
-    from bert_pretrain.model import pallas_attention
+    from bert_pretrain.kernels import pallas_attention
 
     attention = pallas_attention.Attention(
         num_heads,
         head_size,
         rate,
-        kernels.GOLDEN_STEP,
-        kernels.MIXING,
+        fused_operations.GOLDEN_STEP,
+        fused_operations.MIXING,
         is_interpreted,
     )
     return (

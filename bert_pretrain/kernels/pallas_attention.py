@@ -9,7 +9,7 @@ sees all keys at once, so that one softmax is enough; only much longer rows
 would need running sums (Dao et al. 2022, section 3.1).
 
 A token sees the tokens of the same document. Dropout uses the hash function of
-kernels.py with the same positions, so its masks are the same.
+fused_operations.py with the same positions, so its masks are the same.
 
 B = rows, S = seq_length, H = hidden size, X = 3 H: for each group the
 queries, the keys and the values of its heads.
@@ -37,8 +37,8 @@ class Attention:
     num_heads: int
     head_size: int  # a divisor of LANES
     rate: float  # dropout of the attention's weights; 0 for none
-    # Constants of dropout's random bits, see kernels.py. They are passed in,
-    # because an import of kernels.py would load TensorFlow.
+    # Constants of dropout's random bits, see fused_operations.py. They are
+    # passed in, because an import of that file would load TensorFlow.
     golden_step: int
     mixing: tuple[tuple[int, int], ...]
     is_interpreted: bool = False  # plain operations, for any device
@@ -239,7 +239,8 @@ def _kept(
     query = jax.lax.broadcasted_iota(jnp.int32, (block.size, 1), 0)
     key = jax.lax.broadcasted_iota(jnp.int32, (1, seq_length), 1)
     rows = (head * seq_length + block.start + query) * seq_length
-    # The same bits as in kernels.py, but in int32, which all TPUs support.
+    # The same bits as in fused_operations.py, but in int32, which all TPUs
+    # support.
     step = _signed(attention.golden_step)
     bits = rows * step + seed_ref[0] + key * step
     for number, (shift, factor) in enumerate(attention.mixing):

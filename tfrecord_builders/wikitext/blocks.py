@@ -1,6 +1,6 @@
 """Cuts out the blocks of wikitext that are not prose.
 
-`wikitext.to_text` calls these functions in the order of this file.
+`article.to_text` calls these functions in the order of this file.
 """
 
 import functools

@@ -1,0 +1,1 @@
+"""Operations that we write ourselves: fused, with gradients and dropout."""

@@ -1,0 +1,1 @@
+"""The markup of Wikipedia's articles, and the text in it."""
