@@ -3,11 +3,11 @@
     python benchmarks/accelerator_step.py --lower=FOLDER    # on this machine
     python accelerator_step.py --run=FOLDER                 # on one with a GPU
 
-The first command needs this project. It lowers the TPU's step in its plain
-form, which every XLA compiler takes, and writes it as StableHLO, with a
-description. The second command needs this file, that folder of some megabytes,
-jax and numpy, but neither TensorFlow nor this project. It draws the weights
-from the distributions in the description, and random rows.
+The first command needs this project. It lowers the step (step_lowering.py) and
+writes it as StableHLO, with a description. The second command needs this file,
+that folder of some megabytes, jax and numpy, but neither TensorFlow nor this
+project. It draws the weights from the distributions in the description, and
+random rows.
 
 ours    that step, compiled by jax; with padded rows of one document each, and
         with packed rows, which are full of documents
@@ -46,28 +46,14 @@ import numpy as np
 
 if typing.TYPE_CHECKING:
     import jax
-    import tensorflow as tf
-    from jaxlib import xla_client
 
-    from bert_pretrain.training import train_state, trainer
-
-_DESCRIPTION_NAME = "step.json"
+DESCRIPTION_NAME = "step.json"
 _OURS = "ours"
 _TORCH = "torch sdpa", "torch eager"
 _ANSWER = "answer: "  # start of an answer in a system's output
 _START_SECONDS = 600  # limit to start and compile
-_LEARNING_RATE = 1e-4
+LEARNING_RATE = 1e-4
 _MASK_ID, _FIRST_WORD_ID = 103, 1000
-# jax's names of TPUs, by the names in accelerators.py.
-_JAX_TPUS = {
-    "TPU v2": "TPU v2",
-    "TPU v3": "TPU v3",
-    "TPU v4": "TPU v4",
-    "TPU v5e": "TPU v5 lite|TPU v5e",
-    "TPU v5p": "TPU v5|TPU v5p",
-    "TPU v6e": "TPU v6 lite|TPU v6e",
-}
-
 Batch = Mapping[str, np.ndarray]
 # Plain values, as `lower` writes them to the description.
 Rows = Mapping[str, Any]
@@ -79,7 +65,9 @@ def main() -> None:
     """Runs the command."""
     args = _parse()
     if args.lower:
-        lower(
+        import step_lowering
+
+        step_lowering.lower(
             args.lower, args.size, args.seq_length, args.tokens, args.precision
         )
     elif args.serve:
@@ -156,229 +144,6 @@ def _add_running_options(group: argparse._ArgumentGroup) -> None:
         type=float,
         help="peak of the device, for MFU; default: known by the device's name",
     )
-
-
-# -------------------------------------------------------- lowering the steps
-
-
-def lower(
-    folder: str,
-    size: str,
-    seq_lengths: Sequence[int],
-    num_tokens: int,
-    precision: str,
-) -> None:
-    """Writes the steps for all kinds of rows, with a description, to a folder.
-
-    Args:
-      size: one of `bert_model.SIZES`.
-      num_tokens: tokens per step, including padding.
-    """
-    from bert_pretrain.tpu import absent_tpu
-
-    strategy = absent_tpu.AbsentTPUStrategy(1)
-    with strategy.scope():
-        state = _new_state(size)
-    bert_config = state.bert.config
-    os.makedirs(folder, exist_ok=True)
-    programs = {}
-    for seq_length, is_packed in itertools.product(seq_lengths, (False, True)):
-        rows = {
-            "num_rows": num_tokens // seq_length,
-            "seq_length": seq_length,
-            "num_predictions": seq_length * 20 // 128,
-            "vocab_size": bert_config.vocab_size,
-            "is_packed": is_packed,
-        }
-        name = f"{seq_length}-{'packed' if is_packed else 'padded'}"
-        path = f"{folder}/{name}.stablehlo"
-        programs[name] = _lower_program(strategy, state, rows, precision, path)
-        print(f"{path}: {os.path.getsize(path) / 1e6:.1f} MB", flush=True)
-    description = {
-        "size": size,
-        "bert_config": {
-            name: getattr(bert_config, name)
-            for name in (
-                "vocab_size",
-                "num_hidden_layers",
-                "hidden_size",
-                "num_attention_heads",
-                "intermediate_size",
-            )
-        },
-        "precision": precision,
-        "peaks": _peaks(precision),
-        "programs": programs,
-    }
-    with open(f"{folder}/{_DESCRIPTION_NAME}", "w") as file:
-        json.dump(description, file, indent=1)
-
-
-def _new_state(size: str) -> "train_state.TrainState":
-    import transformers
-
-    from bert_pretrain.model import bert_model
-    from bert_pretrain.training import (
-        optimizer,
-        schedule,
-        train_state,
-        training_config,
-    )
-
-    num_layers, hidden_size = bert_model.SIZES[size]
-    bert = bert_model.from_config(
-        transformers.BertConfig(
-            num_hidden_layers=num_layers,
-            hidden_size=hidden_size,
-            num_attention_heads=hidden_size // 64,
-            intermediate_size=4 * hidden_size,
-            architectures=["BertForMaskedLM"],
-        )
-    )
-    # The peer's learning rate is constant, too.
-    rate = schedule.Schedule(
-        training_config.ScheduleConfig(
-            total_steps=10**6,
-            schedule="constant",
-            warmup_steps=0,
-            peak_learning_rate=_LEARNING_RATE,
-        )
-    )
-    return train_state.new_state(
-        bert,
-        optimizer.build(
-            training_config.OptimizerConfig(), rate, bert.trainable_variables
-        ),
-    )
-
-
-def _lower_program(
-    strategy: "tf.distribute.TPUStrategy",
-    state: "train_state.TrainState",
-    rows: Rows,
-    precision: str,
-    path: str,
-) -> dict[str, Any]:
-    """Writes the step for some rows to a file.
-
-    Returns:
-      The description of the step.
-    """
-    import tensorflow as tf
-
-    from bert_pretrain.telemetry import accelerators
-    from bert_pretrain.training import trainer
-
-    bert_trainer = trainer.Trainer(
-        strategy,
-        state,
-        None,
-        trainer.UpdateConfig(
-            global_batch_size=rows["num_rows"],
-            dtype=tf.as_dtype(precision),
-            max_gradient_norm=1.0,
-            seed=0,
-        ),
-    )
-    flops = accelerators.flops_per_example(
-        state.bert.config, rows["seq_length"], rows["num_predictions"], False
-    )
-    return {
-        "rows": rows,
-        "flops_per_row": flops,
-        **_lower_step(strategy, bert_trainer, rows, path),
-    }
-
-
-def _lower_step(
-    strategy: "tf.distribute.TPUStrategy",
-    bert_trainer: "trainer.Trainer",
-    rows: Rows,
-    path: str,
-) -> dict[str, Any]:
-    """Writes the program to a file.
-
-    Returns:
-      The description of its parameters and results.
-    """
-    import tensorflow as tf
-    from jaxlib import xla_client
-
-    from bert_pretrain.kernels import attention_kernel
-    from bert_pretrain.tpu import device_program, stablehlo
-
-    features = {
-        name: tf.TensorSpec(values.shape, values.dtype)
-        for name, values in draw_batch(rows, np.random.default_rng()).items()
-    }
-    with attention_kernel.form("plain"):
-        program = device_program.of_run(
-            strategy, bert_trainer._replica_step, (features,), with_values=True
-        )
-    with open(path, "wb") as file:
-        file.write(stablehlo.portable(program.hlo))
-    names = sorted(features)  # the order of the tensors in a call
-    parameters: list[dict[str, Any]] = []
-    places = {}
-    for i, source in enumerate(program.parameters):
-        match source:
-            case device_program.Variable(variable):
-                places[id(variable)] = i
-                parameters.append(_describe_variable(variable, bert_trainer))
-            case device_program.Argument((place,)):
-                parameters.append({"feature": names[place]})
-            case device_program.Constant((value,)):
-                parameters.append({"constant": value.tolist()})
-    shapes = xla_client.XlaComputation(program.hlo).program_shape()
-    for parameter, shape in zip(
-        parameters, shapes.parameter_shapes(), strict=True
-    ):
-        parameter |= _describe_shape(shape)
-    return {
-        "parameters": parameters,
-        "results": [
-            _describe_shape(shape)
-            for shape in shapes.result_shape().tuple_shapes()
-        ],
-        # Numbers of the parameters that the first results are in the next
-        # step.
-        "next": [places[id(variable)] for variable in program.variables],
-    }
-
-
-def _describe_variable(
-    variable: "tf.Variable", bert_trainer: "trainer.Trainer"
-) -> dict[str, Any]:
-    """The name of a variable, and the distribution of its initial value."""
-    values = variable.numpy()
-    if (values == values.flat[0]).all():
-        initial = {"mean": float(values.flat[0]), "deviation": 0.0}
-    else:
-        deviation = bert_trainer.state.bert.config.initializer_range
-        initial = {"mean": 0.0, "deviation": deviation}
-    return {"variable": variable.name, **initial}
-
-
-def _describe_shape(shape: "xla_client.Shape") -> dict[str, Any]:
-    return {
-        "shape": list(shape.dimensions()),
-        "dtype": np.dtype(shape.element_type()).name,
-    }
-
-
-def _peaks(precision: str) -> dict[str, float]:
-    """FLOP/s of devices, by a pattern of jax's name for the device."""
-    from bert_pretrain.telemetry import accelerators
-
-    kinds: list[tuple[str, accelerators.Accelerator]] = [
-        *((kind.pattern, kind) for kind in accelerators.GPUS),
-        *((f"^({_JAX_TPUS[kind.name]})$", kind) for kind in accelerators.TPUS),
-    ]
-    return {
-        pattern: flops / kind.replicas_per_chip
-        for pattern, kind in kinds
-        if (flops := getattr(kind, precision)) is not None
-    }
 
 
 # ---------------------------------------------------------- drawing the rows
@@ -521,7 +286,7 @@ class Step:
 
 def read_description(folder: str) -> dict[str, Any]:
     """Reads the description that `lower` has written."""
-    with open(f"{folder}/{_DESCRIPTION_NAME}") as file:
+    with open(f"{folder}/{DESCRIPTION_NAME}") as file:
         return json.load(file)
 
 
@@ -697,7 +462,7 @@ class _Torch:
         # Our epsilon. TensorFlow adds it before the bias correction, and so
         # learns slightly less in the first steps.
         self._optimizer = torch.optim.AdamW(
-            self._bert.parameters(), lr=_LEARNING_RATE, eps=1e-6, fused=True
+            self._bert.parameters(), lr=LEARNING_RATE, eps=1e-6, fused=True
         )
         self._forward = torch.compile(self._bert)
         self._autocast = torch.autocast(

@@ -44,7 +44,7 @@ _RUNS_OF_OURS = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
+class BenchmarkConfig(options.Options):
     measure: Literal["peer", "workers", "memory"] = options.option(
         "What to compare or show.", "peer"
     )
@@ -56,16 +56,16 @@ class BenchmarkConfig:
     vocab_file: str = options.option(
         "Vocabulary; default: 8,000 tokens, learned from the text.", ""
     )
-    megabytes: float = options.option("Size of the input text.", 10.0)
-    rounds: int = options.option("Number of rounds.", 3)
-    seq_length: int = options.option("S.", 128)
-    max_predictions_per_seq: int = options.option("P.", 20)
+    megabytes: float = options.option("Size of the input text.", 10.0, above=0)
+    rounds: int = options.option("Number of rounds.", 3, at_least=1)
+    seq_length: int = options.option("S.", 128, at_least=8)
+    max_predictions_per_seq: int = options.option("P.", 20, at_least=1)
     masking: Literal["token", "whole_word"] = options.option(
         "Kind of masking; both programs have these two.", "token"
     )
 
 
-def main(config):
+def main(config: BenchmarkConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = _prepare(config, folder)
         print(
@@ -211,7 +211,7 @@ def _write_text(real, path, num_bytes):
     with open(path, "w", encoding="utf-8") as file:
         while file.tell() < num_bytes:
             wanted = rng.randint(*_SENTENCES_PER_DOCUMENT)
-            lines = []
+            lines: list[str] = []
             while len(lines) < wanted:
                 document = rng.choice(real)
                 start = rng.randrange(len(document))
@@ -228,8 +228,8 @@ def _compare_with_peer(bench):
         ),
         "ours, default": lambda text: bench.ours(text, 1, _ONE_FILE),
     }
-    whole = {name: [] for name in commands}
-    start_up = {name: [] for name in commands}
+    whole: dict[str, list[float]] = {name: [] for name in commands}
+    start_up: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(bench.config.rounds):
         for name, command in commands.items():
             for _ in range(1 if name == "peer" else _RUNS_OF_OURS):
@@ -266,7 +266,7 @@ def _compare_workers(bench):
     """
     cores = os.sched_getaffinity(0)
     _take_third(f"{bench.folder}/text.txt", f"{bench.folder}/third.txt")
-    seconds = {1: [], 2: []}
+    seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(bench.config.rounds):
         for num_workers, values in seconds.items():
             whole, third = (

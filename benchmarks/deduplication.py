@@ -37,7 +37,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
+class BenchmarkConfig(options.Options):
     deduplication: quality_config.DeduplicationConfig
     source: str = options.option("As in the builder.", "text")
     input: tuple[str, ...] = options.option(
@@ -46,12 +46,16 @@ class BenchmarkConfig:
     edit_rate: tuple[float, ...] = options.option(
         "Shares of the words to change.",
         (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1),
+        above=0,
+        at_most=1,
     )
-    max_documents: int = options.option("Documents to copy at most.", 5000)
-    seed: int = options.option("Seed of the edits.", 0)
+    max_documents: int = options.option(
+        "Documents to copy at most.", 5000, at_least=1
+    )
+    seed: int = options.option("Seed of the edits.", 0, at_least=0)
 
 
-def main(config):
+def main(config: BenchmarkConfig) -> None:
     originals = _read(config)
     num_bytes = sum(len(text.encode()) for text in originals)
     bands = minhash.bands(config.deduplication)
@@ -120,7 +124,9 @@ def _show_speed(config, texts, num_bytes):
             f"{seconds / len(texts) * 1e6:8.1f} us a document"
         )
 
-    word_hashes.Words(texts[:1])  # The first call makes tables.
+    # The first calls make tables.
+    minhash.sign(word_hashes.Words(texts[:1]), config.deduplication)
+    minhash.digest(texts[0])
     batches = list(_batches(texts))
     started = time.perf_counter()
     found = [word_hashes.Words(batch) for batch in batches]
@@ -199,7 +205,7 @@ def _links(config, texts):
     bands_NK, prints = (
         np.concatenate(arrays) for arrays in zip(*signed, strict=True)
     )
-    pairs = set()
+    pairs: set[tuple[int, int]] = set()
     for keys in bands_NK.T:
         members, groups = minhash.group(keys)
         later, earlier, _ = minhash.find_alike(
@@ -210,10 +216,10 @@ def _links(config, texts):
         pairs.update(
             zip(members[later].tolist(), members[earlier].tolist(), strict=True)
         )
-    firsts = {}
-    for later, earlier in sorted(pairs):
-        firsts[later] = min(
-            firsts.get(later, later), firsts.get(earlier, earlier)
+    firsts: dict[int, int] = {}
+    for second, first in sorted(pairs):
+        firsts[second] = min(
+            firsts.get(second, second), firsts.get(first, first)
         )
     return pairs, set(firsts.items())
 

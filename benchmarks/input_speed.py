@@ -40,16 +40,20 @@ _MFU = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
-    num_rows: int = options.option("Rows of each dataset.", 16_384)
-    num_shards: int = options.option("Files of each dataset.", 16)
-    batch_size: int = options.option("Rows in a batch.", 256)
-    epochs: int = options.option("Passes over the dataset in a round.", 1)
-    rounds: int = options.option("Number of rounds.", 3)
-    vocab_size: int = options.option("Tokens in the vocabulary.", 30522)
+class BenchmarkConfig(options.Options):
+    num_rows: int = options.option("Rows of each dataset.", 16_384, at_least=1)
+    num_shards: int = options.option("Files of each dataset.", 16, at_least=1)
+    batch_size: int = options.option("Rows in a batch.", 256, at_least=1)
+    epochs: int = options.option(
+        "Passes over the dataset in a round.", 1, at_least=1
+    )
+    rounds: int = options.option("Number of rounds.", 3, at_least=1)
+    vocab_size: int = options.option(
+        "Tokens in the vocabulary.", 30522, at_least=1000
+    )
 
 
-def main(config):
+def main(config: BenchmarkConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         cases = {}
         for seq_length in _SEQ_LENGTHS:
@@ -58,7 +62,9 @@ def main(config):
                 tf.io.gfile.makedirs(data_dir)
                 manifest = _write_dataset(config, data_dir, seq_length, variant)
                 cases[seq_length, variant] = data_dir, manifest
-        seconds = {case: [] for case in cases}
+        seconds: dict[tuple[int, str], list[float]] = {
+            case: [] for case in cases
+        }
         for _ in range(config.rounds):
             for case, (data_dir, manifest) in cases.items():
                 seconds[case].append(
@@ -106,15 +112,20 @@ def _flops_per_example(config, seq_length):
 
 def _consumption(config, seq_length):
     """The examples/s that a host with `_CHIPS` chips needs."""
-    peak = accelerators.find_tpu(_HOST).bfloat16 * _CHIPS
+    peak = _chip_flops() * _CHIPS
     return _MFU * peak / _flops_per_example(config, seq_length)
+
+
+def _chip_flops():
+    chip = accelerators.find_tpu(_HOST)
+    assert chip is not None and chip.bfloat16 is not None
+    return chip.bfloat16
 
 
 def _arithmetic(config, seq_length):
     per_example = _flops_per_example(config, seq_length)
-    chip = accelerators.find_tpu(_HOST)
     return (
-        f"S={seq_length}: {_CHIPS} chips x {chip.bfloat16 / 1e12:.0f} TFLOP/s "
+        f"S={seq_length}: {_CHIPS} chips x {_chip_flops() / 1e12:.0f} TFLOP/s "
         f"x {_MFU:.0%} / {per_example / 1e9:.1f} GFLOP an example = "
         f"{_consumption(config, seq_length):,.0f} examples/s"
     )

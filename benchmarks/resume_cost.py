@@ -26,15 +26,17 @@ _STEPS_AHEAD = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
+class BenchmarkConfig(options.Options):
     data_dir: str = options.option("A dataset; default: random rows.", "")
-    global_batch_size: int = options.option("Examples in a step.", 256)
+    global_batch_size: int = options.option(
+        "Examples in a step.", 256, at_least=1
+    )
     epochs: int = options.option(
-        "Measure only this number of epochs; -1: several.", -1
+        "Measure only this number of epochs; -1: several.", -1, at_least=-1
     )
 
 
-def main(config):
+def main(config: BenchmarkConfig) -> None:
     if config.epochs >= 0:
         _measure(config)
         return

@@ -25,7 +25,6 @@ packed. All settings have the same number of rows in a step.
 import collections
 import dataclasses
 import glob
-import importlib.util
 import itertools
 import os
 import statistics
@@ -34,11 +33,9 @@ import sys
 import tempfile
 import threading
 import time
-import types
 from typing import Literal
 
 import numpy as np
-from packaging import version
 
 from bert_pretrain import command_line, options
 
@@ -57,7 +54,7 @@ _START_SECONDS = 400
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
+class BenchmarkConfig(options.Options):
     precision: tuple[str, ...] = options.option(
         "Precisions of the matrix products.", _PRECISIONS
     )
@@ -72,16 +69,26 @@ class BenchmarkConfig:
         "Vocabulary of the news; default: 8,000 tokens, learned from the news.",
         "",
     )
-    num_layers: int = options.option("Layers.", 4)
-    hidden_size: int = options.option("Hidden size; each head has 64.", 256)
-    vocab_size: int = options.option("Rows of the embedding table.", 30522)
-    batch_size: int = options.option(
-        "Rows in a step; 0: rows for 4,096 tokens, with padding.", 0
+    num_layers: int = options.option("Layers.", 4, at_least=1)
+    hidden_size: int = options.option(
+        "Hidden size; each head has 64.", 256, at_least=64
     )
-    seq_length: int = options.option("S; 0: 128, or 512 for news.", 0)
-    max_predictions_per_seq: int = options.option("P; 0: 15.6 % of S.", 0)
-    rounds: int = options.option("Number of rounds.", 5)
-    steps: int = options.option("Steps in a round, each with its own batch.", 4)
+    vocab_size: int = options.option(
+        "Rows of the embedding table.", 30522, at_least=1001
+    )
+    batch_size: int = options.option(
+        "Rows in a step; 0: rows for 4,096 tokens, with padding.", 0, at_least=0
+    )
+    seq_length: int = options.option(
+        "S; 0: 128, or 512 for news.", 0, at_least=0, at_most=512
+    )
+    max_predictions_per_seq: int = options.option(
+        "P; 0: 15.6 % of S.", 0, at_least=0
+    )
+    rounds: int = options.option("Number of rounds.", 5, at_least=1)
+    steps: int = options.option(
+        "Steps in a round, each with its own batch.", 4, at_least=1
+    )
     profile: bool = options.option(
         "Print the operations of our step by their times instead.", False
     )
@@ -104,7 +111,7 @@ class BenchmarkConfig:
         return self.batch_size or 4096 // self.width
 
 
-def main(config):
+def main(config: BenchmarkConfig) -> None:
     if config.serve:
         _serve(config)
         return
@@ -126,7 +133,7 @@ def _compare(config, precision, folder, num_tokens):
         for name in config.settings
         if (child := _start(name, precision, folder))
     }
-    seconds = {name: [] for name in children}
+    seconds: dict[str, list[float]] = {name: [] for name in children}
     for _ in range(config.rounds):
         for name, child in children.items():
             seconds[name].append(_ask(child))
@@ -155,13 +162,13 @@ def _start(name, precision, folder):
         text=True,
     )
     # A full pipe would block the child, so a thread reads all of it.
-    lines = collections.deque(maxlen=5)
+    lines: collections.deque[str] = collections.deque(maxlen=5)
     threading.Thread(
-        target=lambda: lines.extend(child.stderr), daemon=True
+        target=lambda: lines.extend(child.stderr or ()), daemon=True
     ).start()
     timer = threading.Timer(_START_SECONDS, child.kill)
     timer.start()
-    for line in child.stdout:  # Libraries print other lines.
+    for line in child.stdout or ():  # Libraries print other lines.
         if line == "ready\n":
             timer.cancel()
             return child
@@ -210,7 +217,7 @@ def _report(config, precision, seconds, num_tokens):
             )
         print(line, flush=True)
     if ratios:
-        fastest = min(ratios, key=ratios.get)
+        fastest = min(ratios, key=lambda name: ratios[name])
         print(
             f"Against the fastest peer ({fastest}): {ratios[fastest]:.2f} x "
             "the tokens without padding.",
@@ -236,7 +243,8 @@ def _profile(config, path):
             space = xplane_pb2.XSpace()
             with open(trace, "rb") as file:
                 space.ParseFromString(file.read())
-        seconds, counts = collections.Counter(), collections.Counter()
+        seconds: collections.Counter[str] = collections.Counter()
+        counts: collections.Counter[str] = collections.Counter()
         for plane in space.planes:
             for event in itertools.chain(
                 *(line.events for line in plane.lines)
@@ -454,61 +462,9 @@ def _our_step(config, precision, rows):
 
 
 def _official_step(config, precision, rows, compiled):
-    _stand_in_for_pkg_resources()
     import tensorflow as tf
-    import tf_keras
-    from official.modeling import optimization
-    from official.nlp.configs import bert, encoders
-    from official.nlp.data import pretrain_dataloader
-    from official.nlp.tasks import masked_lm
 
-    if precision == "bfloat16":
-        tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    task = masked_lm.MaskedLMTask(
-        masked_lm.MaskedLMConfig(
-            model=bert.PretrainerConfig(
-                encoder=encoders.EncoderConfig(
-                    bert=encoders.BertEncoderConfig(
-                        vocab_size=config.vocab_size,
-                        hidden_size=config.hidden_size,
-                        num_layers=config.num_layers,
-                        num_attention_heads=config.hidden_size // 64,
-                        intermediate_size=4 * config.hidden_size,
-                    )
-                )
-            ),
-            train_data=pretrain_dataloader.BertPretrainDataConfig(
-                use_next_sentence_label=False
-            ),
-        )
-    )
-    bert_model = task.build_model()
-    adam = task.create_optimizer(
-        optimization.OptimizationConfig(
-            {
-                "optimizer": {
-                    "type": "adamw",
-                    "adamw": {
-                        "weight_decay_rate": 0.01,
-                        "exclude_from_weight_decay": [
-                            "LayerNorm",
-                            "layer_norm",
-                            "bias",
-                        ],
-                    },
-                },
-                "learning_rate": {
-                    "type": "polynomial",
-                    "polynomial": {
-                        "initial_learning_rate": 1e-4,
-                        "decay_steps": 100_000,
-                    },
-                },
-                "warmup": {"type": "linear", "linear": {"warmup_steps": 10}},
-            }
-        )
-    )
-    metrics = task.build_metrics()
+    peer = _keras_peer("official", config, precision)
     names = {
         "input_ids": "input_word_ids",
         "attention_mask": "input_mask",
@@ -521,10 +477,7 @@ def _official_step(config, precision, rows, compiled):
             if name != "next_sentence_labels"
         }
     )
-
-    @tf.function(jit_compile=compiled)
-    def train_step(batch):
-        task.train_step(batch, bert_model, adam, metrics)
+    train_step = tf.function(peer.train_step, jit_compile=compiled)
 
     @tf.function
     def run(iterator, steps):
@@ -535,42 +488,34 @@ def _official_step(config, precision, rows, compiled):
 
     def step(steps):
         run(iterator, tf.constant(steps))
-        bert_model.weights[0][0, 0].numpy()  # Waits for the device.
+        peer.model.weights[0][0, 0].numpy()  # Waits for the device.
 
     return step
 
 
-def _stand_in_for_pkg_resources():
-    """Replaces a module that tensorflow_hub needs and setuptools 82 removed.
-
-    tensorflow_hub uses only `parse_version`.
-    """
-    if importlib.util.find_spec("pkg_resources") is None:
-        module = types.ModuleType("pkg_resources")
-        module.parse_version = version.parse
-        sys.modules[module.__name__] = module
-
-
 def _hf_step(config, precision, rows, compiled):
     import tensorflow as tf
-    import tf_keras
-    import transformers
 
-    if precision == "bfloat16":
-        tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    bert = transformers.TFBertForMaskedLM(_bert_config(config))
-    adam, _ = transformers.create_optimizer(
-        init_lr=1e-4,
-        num_train_steps=100_000,
-        num_warmup_steps=5000,
-        weight_decay_rate=0.01,
-        adam_global_clipnorm=1.0,
+    peer = _keras_peer("huggingface", config, precision)
+    peer.model.compile(
+        optimizer=peer.optimizer, metrics=["accuracy"], jit_compile=compiled
     )
-    bert.compile(optimizer=adam, metrics=["accuracy"], jit_compile=compiled)
     batches = {name: rows[name] for name in _INPUTS}
     batches["labels"] = _dense_labels(rows)
     dataset = tf.data.Dataset.from_tensor_slices(batches).repeat()
-    return lambda steps: bert.fit(dataset, steps_per_epoch=steps, verbose=0)
+    return lambda steps: peer.model.fit(
+        dataset, steps_per_epoch=steps, verbose=0
+    )
+
+
+def _keras_peer(name, config, precision):
+    import tf_keras
+
+    from bert_pretrain.compilation import peers
+
+    if precision == "bfloat16":
+        tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    return peers.build(name, _bert_config(config))
 
 
 def _torch_step(config, precision, rows, compiled):

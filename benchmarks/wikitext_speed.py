@@ -34,18 +34,20 @@ _NUM_SHOWN = 15
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
+class BenchmarkConfig(options.Options):
     input: str = options.option("A dump; default: the embedded sample.", "")
-    megabytes: float = options.option("Wikitext to read at most.", 20.0)
-    rounds: int = options.option("Number of rounds.", 5)
+    megabytes: float = options.option(
+        "Wikitext to read at most.", 20.0, above=0
+    )
+    rounds: int = options.option("Number of rounds.", 5, at_least=1)
 
 
-def main(config):
+def main(config: BenchmarkConfig) -> None:
     articles = _read(config)
     num_bytes = sum(len(markup.encode()) for markup, _ in articles)
     print(f"{len(articles):,} articles, {num_bytes / 1e6:.1f} MB of wikitext")
     extract = {"strip_code": _strip_code, "ours": article.to_text}
-    seconds = {name: [] for name in extract}
+    seconds: dict[str, list[float]] = {name: [] for name in extract}
     for number in range(config.rounds):
         for name, function in extract.items():
             started = time.process_time()
@@ -124,7 +126,8 @@ def _cut(markup, syntax):
 
 def _show_words(name, texts, others):
     """Prints the share of words in some texts that the other texts have."""
-    total, missing = 0, collections.Counter()
+    total = 0
+    missing: collections.Counter[str] = collections.Counter()
     for text, other in zip(texts, others, strict=True):
         words = collections.Counter(_WORD.findall(text))
         total += words.total()

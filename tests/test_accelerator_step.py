@@ -31,9 +31,9 @@ pytestmark = pytest.mark.slow
 SCRIPT = (
     pathlib.Path(__file__).parent.parent / "benchmarks" / "accelerator_step.py"
 )
-SPEC = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
-accelerator_step = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(accelerator_step)
+sys.path.insert(0, str(SCRIPT.parent))
+import accelerator_step  # noqa: E402
+import step_lowering  # noqa: E402
 
 NUM_ROWS, SEQ_LENGTH = 2, 128
 PADDED, PACKED = f"{SEQ_LENGTH}-padded", f"{SEQ_LENGTH}-packed"
@@ -82,7 +82,7 @@ def lowered(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("lowered"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(bert_model.SIZES, "tiny", (2, 128))
-        accelerator_step.lower(
+        step_lowering.lower(
             folder, "tiny", [SEQ_LENGTH], NUM_ROWS * SEQ_LENGTH, "float32"
         )
     return folder

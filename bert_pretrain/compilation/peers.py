@@ -5,9 +5,9 @@ huggingface  TFBertForMaskedLM as HuggingFace's language-modeling-tpu example
 official     tf-models-official's BertPretrainerV2 under its MaskedLMTask,
              which gathers the predicted positions
 
-Both are traced under the same `TPUStrategy` as ours, with their metrics. They
-sum their gradients over the slice, use AdamW, clip to the same norm, and learn
-to predict masked tokens only, one document per row.
+Both have their metrics, use AdamW, clip to the same norm, and learn to predict
+masked tokens only, one document per row. For the compiler they are traced under
+the same `TPUStrategy` as ours, and sum their gradients over the slice.
 """
 
 import contextlib
@@ -31,13 +31,12 @@ NAMES = ("huggingface", "official")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Peer:
-    """A peer's model with its step."""
+class Peer:
+    """A peer's model with its step, which takes a batch of its features."""
 
     model: tf_keras.Model
     optimizer: tf_keras.optimizers.Optimizer
     train_step: Callable[[dict[str, tf.Tensor]], Any]
-    batch: dict[str, tf.TensorSpec]
 
 
 def lower(
@@ -55,12 +54,11 @@ def lower(
     """
     console.quiet_libraries()
     strategy = absent_tpu.AbsentTPUStrategy(num_replicas, only_first=True)
-    build = {"huggingface": _huggingface, "official": _official}[name]
     with _policy(precision):
         with strategy.scope():
-            peer = build(bert_config, batch)
+            peer = build(name, bert_config)
         program = device_program.of_run(
-            strategy, peer.train_step, (peer.batch,)
+            strategy, peer.train_step, (_feature_specs(name, batch),)
         )
     return training_step.Step(
         hlo=program.hlo,
@@ -86,9 +84,22 @@ def _policy(precision: str) -> Iterator[None]:
         tf_keras.mixed_precision.set_global_policy(before)
 
 
-def _huggingface(
-    bert_config: transformers.BertConfig, batch: training_step.BatchShape
-) -> _Peer:
+def build(name: str, bert_config: transformers.BertConfig) -> Peer:
+    """Builds a peer; call it in the strategy's scope.
+
+    Keras's global policy decides the precision of the matrix products.
+
+    Args:
+      name: one of `NAMES`.
+    """
+    peer = {"huggingface": _huggingface, "official": _official}[name](
+        bert_config
+    )
+    peer.optimizer._create_all_weights(peer.model.trainable_variables)
+    return peer
+
+
+def _huggingface(bert_config: transformers.BertConfig) -> Peer:
     bert = transformers.TFBertForMaskedLM(bert_config)
     optimizer, _ = transformers.create_optimizer(
         init_lr=1e-4,
@@ -99,22 +110,91 @@ def _huggingface(
     )
     bert.compile(optimizer=optimizer, metrics=["accuracy"])
     bert.build_in_name_scope()
-    optimizer._create_all_weights(bert.trainable_variables)
-    spec = tf.TensorSpec([batch.num_rows, batch.seq_length], tf.int32)
-    names = "input_ids", "attention_mask", "token_type_ids", "labels"
-    return _Peer(bert, optimizer, bert.train_step, dict.fromkeys(names, spec))
+    return Peer(bert, optimizer, bert.train_step)
 
 
-def _official(
-    bert_config: transformers.BertConfig, batch: training_step.BatchShape
-) -> _Peer:
-    task, optimizer = _official_task(bert_config)
+def _official(bert_config: transformers.BertConfig) -> Peer:
+    with _stand_in_for_pkg_resources():
+        from official.nlp.tasks import masked_lm
+
+    task = masked_lm.MaskedLMTask(_official_config(bert_config))
+    optimizer = task.create_optimizer(_official_optimization())
     pretrainer = task.build_model()
-    optimizer._create_all_weights(pretrainer.trainable_variables)
     metrics = task.build_metrics()
+
+    def train_step(inputs):
+        return task.train_step(inputs, pretrainer, optimizer, metrics)
+
+    return Peer(pretrainer, optimizer, train_step)
+
+
+def _official_config(bert_config: transformers.BertConfig) -> Any:
+    """The `MaskedLMConfig` of this architecture."""
+    with _stand_in_for_pkg_resources():
+        from official.nlp.configs import bert, encoders
+        from official.nlp.data import pretrain_dataloader
+        from official.nlp.tasks import masked_lm
+
+    encoder = encoders.BertEncoderConfig(
+        vocab_size=bert_config.vocab_size,
+        hidden_size=bert_config.hidden_size,
+        num_layers=bert_config.num_hidden_layers,
+        num_attention_heads=bert_config.num_attention_heads,
+        intermediate_size=bert_config.intermediate_size,
+        dropout_rate=bert_config.hidden_dropout_prob,
+        attention_dropout_rate=bert_config.attention_probs_dropout_prob,
+        max_position_embeddings=bert_config.max_position_embeddings,
+    )
+    return masked_lm.MaskedLMConfig(
+        model=bert.PretrainerConfig(
+            encoder=encoders.EncoderConfig(bert=encoder)
+        ),
+        train_data=pretrain_dataloader.BertPretrainDataConfig(
+            use_next_sentence_label=False
+        ),
+        scale_loss=True,
+    )
+
+
+def _official_optimization() -> Any:
+    """The `OptimizationConfig` of AdamW with a warmup and a decay."""
+    from official.modeling import optimization
+
+    return optimization.OptimizationConfig(
+        {
+            "optimizer": {
+                "type": "adamw",
+                "adamw": {
+                    "weight_decay_rate": 0.01,
+                    "exclude_from_weight_decay": [
+                        "LayerNorm",
+                        "layer_norm",
+                        "bias",
+                    ],
+                },
+            },
+            "learning_rate": {
+                "type": "polynomial",
+                "polynomial": {
+                    "initial_learning_rate": 1e-4,
+                    "decay_steps": 100_000,
+                },
+            },
+            "warmup": {"type": "linear", "linear": {"warmup_steps": 10}},
+        }
+    )
+
+
+def _feature_specs(
+    name: str, batch: training_step.BatchShape
+) -> dict[str, tf.TensorSpec]:
+    """The features of a peer's batch."""
     tokens = tf.TensorSpec([batch.num_rows, batch.seq_length], tf.int32)
+    if name == "huggingface":
+        names = "input_ids", "attention_mask", "token_type_ids", "labels"
+        return dict.fromkeys(names, tokens)
     slots = [batch.num_rows, batch.num_predictions]
-    features = {
+    return {
         "input_word_ids": tokens,
         "input_mask": tokens,
         "input_type_ids": tokens,
@@ -122,75 +202,6 @@ def _official(
         "masked_lm_ids": tf.TensorSpec(slots, tf.int32),
         "masked_lm_weights": tf.TensorSpec(slots, tf.float32),
     }
-
-    def train_step(inputs):
-        return task.train_step(inputs, pretrainer, optimizer, metrics)
-
-    return _Peer(pretrainer, optimizer, train_step, features)
-
-
-def _official_task(
-    bert_config: transformers.BertConfig,
-) -> tuple[Any, tf_keras.optimizers.Optimizer]:
-    """A `MaskedLMTask` and its optimizer."""
-    with _stand_in_for_pkg_resources():
-        from official.modeling import optimization
-        from official.nlp.configs import bert, encoders
-        from official.nlp.data import pretrain_dataloader
-        from official.nlp.tasks import masked_lm
-
-    task = masked_lm.MaskedLMTask(
-        masked_lm.MaskedLMConfig(
-            model=bert.PretrainerConfig(
-                encoder=encoders.EncoderConfig(
-                    bert=encoders.BertEncoderConfig(
-                        vocab_size=bert_config.vocab_size,
-                        hidden_size=bert_config.hidden_size,
-                        num_layers=bert_config.num_hidden_layers,
-                        num_attention_heads=bert_config.num_attention_heads,
-                        intermediate_size=bert_config.intermediate_size,
-                        dropout_rate=bert_config.hidden_dropout_prob,
-                        attention_dropout_rate=(
-                            bert_config.attention_probs_dropout_prob
-                        ),
-                        max_position_embeddings=(
-                            bert_config.max_position_embeddings
-                        ),
-                    )
-                )
-            ),
-            train_data=pretrain_dataloader.BertPretrainDataConfig(
-                use_next_sentence_label=False
-            ),
-            scale_loss=True,
-        )
-    )
-    optimizer = task.create_optimizer(
-        optimization.OptimizationConfig(
-            {
-                "optimizer": {
-                    "type": "adamw",
-                    "adamw": {
-                        "weight_decay_rate": 0.01,
-                        "exclude_from_weight_decay": [
-                            "LayerNorm",
-                            "layer_norm",
-                            "bias",
-                        ],
-                    },
-                },
-                "learning_rate": {
-                    "type": "polynomial",
-                    "polynomial": {
-                        "initial_learning_rate": 1e-4,
-                        "decay_steps": 100_000,
-                    },
-                },
-                "warmup": {"type": "linear", "linear": {"warmup_steps": 10}},
-            }
-        )
-    )
-    return task, optimizer
 
 
 @contextlib.contextmanager
