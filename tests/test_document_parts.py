@@ -25,22 +25,8 @@ def write(prefix, texts, with_signatures):
         writer.add(document, f"file{i // 3}", digest, signature)
         written.append((digest, text, signature))
     writer.flush()
-    firsts = np.cumsum([0] + [part["num_documents"] for part in writer.parts])
     folder = prefix.rpartition("/")[0]
-    return written, [
-        document_parts.DocumentPart(
-            path=f"{folder}/{part['name']}",
-            number=i,
-            first_document=int(firsts[i]),
-            num_documents=part["num_documents"],
-            num_bytes=part["num_bytes"],
-            input=part["input"],
-            sources=tuple(
-                document_parts.Source(*source) for source in part["sources"]
-            ),
-        )
-        for i, part in enumerate(writer.parts)
-    ]
+    return written, document_parts.open_parts(folder, writer.parts)
 
 
 TEXTS = [f"Text {i}\nwith two lines, “ü” and \u2028 " * 2 for i in range(20)]

@@ -15,7 +15,7 @@ N = documents, K = bands, B = bytes of a fingerprint.
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,6 +107,30 @@ class DocumentPart:
 
     def _read_signatures(self, start: int, num_bytes: int) -> bytes:
         return files.read_range(self.path + ".signatures", start, num_bytes)
+
+
+def open_parts(
+    folder: str, described: Sequence[dict[str, Any]]
+) -> list[DocumentPart]:
+    """The parts of a build.
+
+    Args:
+      folder: the one that they are in.
+      described: each part as `Writer.parts` describes it, in their order.
+    """
+    firsts = np.cumsum([0] + [part["num_documents"] for part in described])
+    return [
+        DocumentPart(
+            path=f"{folder}/{part['name']}",
+            number=number,
+            first_document=int(firsts[number]),
+            num_documents=part["num_documents"],
+            num_bytes=part["num_bytes"],
+            input=part["input"],
+            sources=tuple(Source(*source) for source in part["sources"]),
+        )
+        for number, part in enumerate(described)
+    ]
 
 
 class PartWriter:

@@ -5,8 +5,6 @@ import functools
 import math
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from tfrecord_builders.engines import work_units
 from tfrecord_builders.quality import boilerplate, filters, minhash, word_hashes
 from tfrecord_builders.sources import documents
@@ -37,22 +35,10 @@ def document_parts_of(
     work: build_config.Work, summaries: Iterable[work_units.Summary]
 ) -> list[document_parts.DocumentPart]:
     """The document parts that the stage wrote, in the order of its units."""
-    described = [part for summary in summaries for part in summary["parts"]]
-    firsts = np.cumsum([0] + [part["num_documents"] for part in described])
-    return [
-        document_parts.DocumentPart(
-            path=f"{work.dir}/extract/{part['name']}",
-            number=number,
-            first_document=int(firsts[number]),
-            num_documents=part["num_documents"],
-            num_bytes=part["num_bytes"],
-            input=part["input"],
-            sources=tuple(
-                document_parts.Source(*source) for source in part["sources"]
-            ),
-        )
-        for number, part in enumerate(described)
-    ]
+    return document_parts.open_parts(
+        f"{work.dir}/extract",
+        [part for summary in summaries for part in summary["parts"]],
+    )
 
 
 def describe_files(paths: Iterable[str]) -> str:
