@@ -1,13 +1,12 @@
 """One training step on any accelerator that jax finds, compared with PyTorch.
 
-    python benchmarks/accelerator_step.py --lower=FOLDER    # on this machine
-    python accelerator_step.py --run=FOLDER                 # on one with a GPU
+    python benchmarks/lower_step.py --output=FOLDER    # on this machine
+    python accelerator_step.py --run=FOLDER            # on one with a GPU
 
-The first command needs this project. It lowers the step (step_lowering.py) and
-writes it as StableHLO, with a description. The second command needs this file,
-that folder of some megabytes, jax and numpy, but neither TensorFlow nor this
-project. It draws the weights from the distributions in the description, and
-random rows.
+The first command writes the lowered step and a description. The second one
+needs this file, that folder of some megabytes, jax and numpy, but neither
+TensorFlow nor this project. It draws the weights from the distributions in the
+description, and random rows.
 
 ours    that step, compiled by jax; with padded rows of one document each, and
         with packed rows, which are full of documents
@@ -54,8 +53,9 @@ _ANSWER = "answer: "  # start of an answer in a system's output
 _START_SECONDS = 600  # limit to start and compile
 LEARNING_RATE = 1e-4
 _MASK_ID, _FIRST_WORD_ID = 103, 1000
+
 Batch = Mapping[str, np.ndarray]
-# Plain values, as `lower` writes them to the description.
+# Plain values, as lower_step.py writes them to the description.
 Rows = Mapping[str, Any]
 Program = Mapping[str, Any]
 Description = Mapping[str, Any]
@@ -64,19 +64,13 @@ Description = Mapping[str, Any]
 def main() -> None:
     """Runs the command."""
     args = _parse()
-    if args.lower:
-        import step_lowering
-
-        step_lowering.lower(
-            args.lower, args.size, args.seq_length, args.tokens, args.precision
-        )
-    elif args.serve:
+    if args.serve:
         _serve(args.run, args.serve, args.program, args.steps)
-    else:
-        try:
-            _run(args)
-        except ChildProcessError as error:
-            sys.exit(str(error))
+        return
+    try:
+        _run(args)
+    except ChildProcessError as error:
+        sys.exit(str(error))
 
 
 def _parse() -> argparse.Namespace:
@@ -84,66 +78,30 @@ def _parse() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command = parser.add_mutually_exclusive_group(required=True)
-    command.add_argument("--lower", metavar="FOLDER", help="writes the steps")
-    command.add_argument("--run", metavar="FOLDER", help="runs the steps")
-    _add_lowering_options(parser.add_argument_group("with --lower"))
-    _add_running_options(parser.add_argument_group("with --run"))
-    # Internal: run one system on one program, in its own process.
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    parser.add_argument("--program", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.tokens < max(args.seq_length):
-        parser.error(
-            f"--tokens={args.tokens} must be at least the length of a row, "
-            f"{max(args.seq_length)}."
-        )
-    return args
-
-
-def _add_lowering_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--size",
-        choices=("tiny", "mini", "small", "medium", "base", "large"),
-        default="base",
-        help="Google's sizes, as for training",
+    parser.add_argument(
+        "--run",
+        metavar="FOLDER",
+        required=True,
+        help="the folder that lower_step.py has written",
     )
-    group.add_argument(
-        "--seq_length",
-        type=int,
-        nargs="+",
-        default=[128, 512],
-        help="tokens per row; at most 512",
-    )
-    group.add_argument(
-        "--tokens",
-        type=int,
-        default=16384,
-        help="tokens per step, including padding; fewer for a small device",
-    )
-    group.add_argument(
-        "--precision",
-        choices=("bfloat16", "float32"),
-        default="bfloat16",
-        help="of the matrix products",
-    )
-
-
-def _add_running_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
+    parser.add_argument(
         "--rounds", type=int, default=7, help="rounds of each system"
     )
-    group.add_argument(
+    parser.add_argument(
         "--steps",
         type=int,
         default=20,
         help="steps per round, each with its own batch",
     )
-    group.add_argument(
+    parser.add_argument(
         "--peak_tflops",
         type=float,
         help="peak of the device, for MFU; default: known by the device's name",
     )
+    # Internal: run one system on one program, in its own process.
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--program", help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 # ---------------------------------------------------------- drawing the rows
@@ -233,7 +191,7 @@ class Step:
         """Compiles the step and draws the variables.
 
         Args:
-          folder: the one that `lower` has written.
+          folder: the one that lower_step.py has written.
           name: of the program.
         """
         import jax
@@ -285,7 +243,7 @@ class Step:
 
 
 def read_description(folder: str) -> dict[str, Any]:
-    """Reads the description that `lower` has written."""
+    """Reads the description that lower_step.py has written."""
     with open(f"{folder}/{DESCRIPTION_NAME}") as file:
         return json.load(file)
 

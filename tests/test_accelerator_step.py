@@ -33,7 +33,7 @@ SCRIPT = (
 )
 sys.path.insert(0, str(SCRIPT.parent))
 import accelerator_step  # noqa: E402
-import step_lowering  # noqa: E402
+import lower_step  # noqa: E402
 
 NUM_ROWS, SEQ_LENGTH = 2, 128
 PADDED, PACKED = f"{SEQ_LENGTH}-padded", f"{SEQ_LENGTH}-packed"
@@ -82,8 +82,14 @@ def lowered(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("lowered"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(bert_model.SIZES, "tiny", (2, 128))
-        step_lowering.lower(
-            folder, "tiny", [SEQ_LENGTH], NUM_ROWS * SEQ_LENGTH, "float32"
+        lower_step.main(
+            lower_step.LowerConfig(
+                output=folder,
+                model_size="tiny",
+                seq_length=(SEQ_LENGTH,),
+                tokens=NUM_ROWS * SEQ_LENGTH,
+                precision="float32",
+            )
         )
     return folder
 

@@ -1,14 +1,16 @@
-"""The trainer's step, lowered for a machine that has only jax.
+"""Lowers the trainer's step for a machine that has only jax.
+
+    python benchmarks/lower_step.py --output=FOLDER
 
 accelerator_step.py runs it there. The step is the TPU's in its plain form,
-which every XLA compiler takes.
+which every XLA compiler takes. It is written as StableHLO, with a description.
 """
 
+import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import accelerator_step
 import numpy as np
@@ -16,6 +18,7 @@ import tensorflow as tf
 import transformers
 from jaxlib import xla_client
 
+from bert_pretrain import command_line, errors, options
 from bert_pretrain.kernels import attention_kernel
 from bert_pretrain.model import bert_model
 from bert_pretrain.telemetry import accelerators
@@ -39,28 +42,49 @@ _JAX_TPUS = {
 }
 
 
-def lower(
-    folder: str,
-    size: str,
-    seq_lengths: Sequence[int],
-    num_tokens: int,
-    precision: str,
-) -> None:
-    """Writes the steps for all kinds of rows, with a description, to a folder.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LowerConfig(options.Options):
+    """The step."""
 
-    Args:
-      size: one of `bert_model.SIZES`.
-      num_tokens: tokens per step, including padding.
-    """
+    output: str = options.option("Folder to write.")
+    model_size: Literal["tiny", "mini", "small", "medium", "base", "large"] = (
+        options.option("Google's sizes, as for training.", "base")
+    )
+    seq_length: tuple[int, ...] = options.option(
+        "Tokens per row.", (128, 512), at_least=8, at_most=512
+    )
+    tokens: int = options.option(
+        "Tokens per step, including padding; fewer for a small device.",
+        16384,
+        at_least=8,
+    )
+    precision: Literal["bfloat16", "float32"] = options.option(
+        "Of the matrix products.", "bfloat16"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokens < max(self.seq_length):
+            raise errors.UserError(
+                f"--tokens={self.tokens} must be at least the length of a row, "
+                f"{max(self.seq_length)}."
+            )
+
+
+def main(config: LowerConfig) -> None:
+    """Writes the steps for all kinds of rows, with a description."""
+    folder = config.output
     strategy = absent_tpu.AbsentTPUStrategy(1)
     with strategy.scope():
-        state = _new_state(size)
+        state = _new_state(config.model_size)
     bert_config = state.bert.config
     os.makedirs(folder, exist_ok=True)
     programs = {}
-    for seq_length, is_packed in itertools.product(seq_lengths, (False, True)):
+    for seq_length, is_packed in itertools.product(
+        config.seq_length, (False, True)
+    ):
         rows = {
-            "num_rows": num_tokens // seq_length,
+            "num_rows": config.tokens // seq_length,
             "seq_length": seq_length,
             "num_predictions": seq_length * 20 // 128,
             "vocab_size": bert_config.vocab_size,
@@ -68,10 +92,12 @@ def lower(
         }
         name = f"{seq_length}-{'packed' if is_packed else 'padded'}"
         path = f"{folder}/{name}.stablehlo"
-        programs[name] = _lower_program(strategy, state, rows, precision, path)
+        programs[name] = _lower_program(
+            strategy, state, rows, config.precision, path
+        )
         print(f"{path}: {os.path.getsize(path) / 1e6:.1f} MB", flush=True)
     description = {
-        "size": size,
+        "size": config.model_size,
         "bert_config": {
             name: getattr(bert_config, name)
             for name in (
@@ -82,8 +108,8 @@ def lower(
                 "intermediate_size",
             )
         },
-        "precision": precision,
-        "peaks": _peaks(precision),
+        "precision": config.precision,
+        "peaks": _peaks(config.precision),
         "programs": programs,
     }
     with open(f"{folder}/{accelerator_step.DESCRIPTION_NAME}", "w") as file:
@@ -234,3 +260,7 @@ def _peaks(precision: str) -> dict[str, float]:
         for pattern, kind in kinds
         if (flops := getattr(kind, precision)) is not None
     }
+
+
+if __name__ == "__main__":
+    command_line.run(main, LowerConfig)
