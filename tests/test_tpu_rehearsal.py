@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bert_pretrain import distribution_config, train
+from bert_pretrain.compilation import isolation
 from bert_pretrain.evaluation import evaluation, evaluation_config
 from bert_pretrain.tpu import rehearsal
 from bert_pretrain.training import training_config
@@ -154,5 +155,23 @@ def test_four_tpus_of_two_hosts_do_what_a_cpu_does(make_dataset, tmp_path):
     assert train.main(expected) == 0
     run = config("tpu")
     with rehearsal.on_absent_tpus(4, num_hosts=2):
+        assert train.main(run) == 0
+    assert_same_run(run, expected)
+
+
+def test_four_tpus_draw_the_dropout_masks_of_four_cpu_replicas(
+    make_dataset, tmp_path
+):
+    # One host: which rows a replica gets depends on the number of hosts.
+    def config(model_dir):
+        return tpu_programs.config_of(
+            "lamb", make_dataset, tmp_path, model_dir, total_steps=4
+        )
+
+    # In a process of its own, because a process has collectives of one size.
+    expected = on_cpu(config("cpu"), 4)
+    assert isolation.call(train.main, expected, title="four replicas") == 0
+    run = config("tpu")
+    with rehearsal.on_absent_tpus(4):
         assert train.main(run) == 0
     assert_same_run(run, expected)
