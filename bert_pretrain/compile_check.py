@@ -25,11 +25,12 @@ _DOES_NOT_FIT = 3
 def main(config: check_config.CheckConfig) -> int:
     """Compiles, prints what the step needs, and returns the exit code."""
     # Imported late, so that --help need not wait for TensorFlow.
+    from bert_pretrain import files
     from bert_pretrain.assessment import checking, findings_table
 
     report = checking.check(config)
     if config.json:
-        print(json.dumps(report.to_dict()))
+        print(json.dumps(files.finite_or_none(report.to_dict())))
     else:
         findings_table.print_report(report, sys.stdout)
     return 0 if report.fits else _DOES_NOT_FIT

@@ -8,10 +8,11 @@ under its name only when it is complete.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -143,11 +144,29 @@ def read_text(path: str) -> str:
 
 
 def write_json(path: str, value: Any) -> None:
-    """Writes `value` as JSON; equal values give equal bytes."""
-    write_text(
-        path,
-        json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n",
+    """Writes `value` as JSON; equal values give equal bytes.
+
+    A number that is not finite becomes null, because JSON has none.
+    """
+    text = json.dumps(
+        finite_or_none(value),
+        indent=1,
+        sort_keys=True,
+        ensure_ascii=False,
+        allow_nan=False,
     )
+    write_text(path, text + "\n")
+
+
+def finite_or_none(value: Any) -> Any:
+    """The value with None for each number in it that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: finite_or_none(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_none(each) for each in value]
+    return value
 
 
 def read_json(path: str) -> Any:

@@ -6,6 +6,7 @@ Exit codes:
     0    the run is complete
     2    a mistake in the options or the files; one line says what to do
     3    updates failed again and again; a line says what to check
+    4    the run is over, but its weights are of no use; a line says why
     75   SIGTERM: the current loop was finished and saved; start me again
     130  SIGINT: likewise, but somebody wanted the run to end
 """
@@ -39,6 +40,9 @@ def main(config: training_config.TrainingConfig) -> int:
     except recovery.Diverged as diverged:
         print(f"error: {diverged}", file=sys.stderr)
         return recovery.DIVERGED_CODE
+    except recovery.Spoilt as spoilt:
+        print(f"error: {spoilt}", file=sys.stderr)
+        return recovery.SPOILT_CODE
     _print_results(config.saving.model_dir, results)
     return 0
 

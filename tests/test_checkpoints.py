@@ -70,7 +70,7 @@ def save_steps(saver, state, *steps):
         state.num_examples.assign(10 * step)
         bias = state.bert.mlm.predictions.bias
         bias.assign(tf.fill(bias.shape, float(step)))
-        saver.save()
+        saver.save(True)
     saver.close()
 
 
@@ -91,7 +91,7 @@ def test_a_saved_model_is_restored(make_state, tmp_path, pairing):
         variable.assign_add(tf.ones_like(variable) * (i + 1))
     state.optimizer.iterations.assign(7)
     saver = checkpoint_saver.Saver(config, state)
-    saver.save()
+    saver.save(True)
     saver.close()
     restored = trained_model.restore(config.model_dir)
     assert type(restored.bert) is type(state.bert)
@@ -118,7 +118,7 @@ def test_the_whole_state_is_restored(make_state, tmp_path):
         )
     expected = [variable.numpy() for variable in variables]
     saver = checkpoint_saver.Saver(config, state)
-    saver.save()
+    saver.save(True)
     # The checkpoint may still be in writing, and must not get these values.
     for variable in variables:
         variable.assign(tf.zeros_like(variable))
@@ -135,14 +135,14 @@ def test_the_newest_checkpoints_are_kept_and_so_is_the_best(
     saver = checkpoint_saver.Saver(config, state)
     for step, loss in (1, 3.0), (2, 1.0), (3, 2.0), (4, 1.0):
         save_steps(saver, state, step)
-        saver.save_if_best(loss)
+        saver.save_if_best(loss, ())
     saver.close()
     assert steps_in(tmp_path / "model") == {3, 4}
     assert steps_in(tmp_path / "model" / "best") == {2}
     # A process that resumes knows the best loss.
     saver = checkpoint_saver.Saver(config, state)
-    saver.save_if_best(1.5)
-    saver.save_if_best(float("nan"))
+    saver.save_if_best(1.5, ())
+    saver.save_if_best(float("nan"), ())
     saver.close()
     assert steps_in(tmp_path / "model" / "best") == {2}
     best = trained_model.restore(config.model_dir, model_directory.BEST)
@@ -160,8 +160,8 @@ def test_after_a_rollback_the_best_may_be_of_an_earlier_step(
     save_steps(saver, state, 1)
     for step, loss in (4, 2.0), (3, 1.0):
         state.optimizer.iterations.assign(step)
-        saver.save_if_best(loss)
-        saver.go_back()
+        saver.save_if_best(loss, ())
+        saver.go_back(lambda: True)
     saver.close()
     assert steps_in(tmp_path / "model" / "best") == {3}
     assert "warning" not in capsys.readouterr().err
@@ -208,7 +208,8 @@ def test_checkpoints_follow_steps_or_minutes_but_not_while_updates_fail(
 
     def reach(step, earlier):
         state.optimizer.iterations.assign(step)
-        saver.save_if_due(earlier)
+        if saver.is_due(earlier):
+            saver.save(True)
         saver.close()
         return steps_in(tmp_path / "model")
 
@@ -392,7 +393,7 @@ def test_a_rollback_goes_behind_steps_whose_updates_failed(
     save_steps(saver, state, 1, 2)
     state.bad_steps_in_row.assign(4)
     save_steps(saver, state, 3)
-    saver.go_back()
+    saver.go_back(lambda: True)
     assert state.step == 2
     assert state.bad_steps_in_row.numpy() == 0
     # The next process does not find step 3 either.
@@ -409,9 +410,9 @@ def test_a_checkpoint_to_go_back_to_is_kept_while_updates_fail(
         state.bad_steps_in_row.assign(num_bad)
         save_steps(saver, state, step)  # an interruption saves too
         assert steps_in(tmp_path / "model") == {2, step}
-        saver.save_if_best(1.0)
+        saver.save_if_best(1.0, ())
     assert not (tmp_path / "model" / "best").exists()
-    saver.go_back()
+    saver.go_back(lambda: True)
     assert state.step == 2
     save_steps(saver, state, 5)
     assert steps_in(tmp_path / "model") == {5}
@@ -423,11 +424,11 @@ def test_a_checkpoint_is_not_written_again_after_a_rollback_to_it(
     config, state = make_state(tmp_path / "model", keep_checkpoints=1)
     saver = checkpoint_saver.Saver(config, state)
     save_steps(saver, state, 1)
-    saver.go_back()
+    saver.go_back(lambda: True)
     state.num_examples.assign(50)
     # Else a kill during this write would leave no checkpoint.
     monkeypatch.setattr(checkpoint_files, "finish", None)
-    saver.save()
+    saver.save(True)
     saver.close()
     assert restored_step(config, state) == 1
 

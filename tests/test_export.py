@@ -50,7 +50,7 @@ def exported(request, tmp_path):
     bert = small_bert(request.param)
     exporting.write(
         trained_model.TrainedModel(
-            bert=bert, vocabulary=VOCAB, step=7, train_config={}
+            bert=bert, vocabulary=VOCAB, step=7, is_good=True, train_config={}
         ),
         str(tmp_path / "export"),
     )
@@ -169,6 +169,18 @@ def test_a_file_of_another_model_is_named(tmp_path):
         weights.load(small_bert(), path)
 
 
+def test_first_weights_that_are_not_finite_are_refused(tmp_path):
+    bert = small_bert()
+    path = f"{tmp_path}/model.safetensors"
+    weights.save(bert, path)
+    arrays = safetensors.numpy.load_file(path)
+    name = "bert.encoder.layer.0.output.dense.bias"
+    arrays[name][3] = np.nan
+    safetensors.numpy.save_file(arrays, path, metadata={"format": "pt"})
+    with pytest.raises(errors.UserError, match=f"{name} holds values that"):
+        weights.load(bert, path)
+
+
 def test_the_exported_tokenizer_is_the_one_of_the_records(exported):
     _, folder = exported
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -199,7 +211,11 @@ def test_a_cased_vocabulary_keeps_capitals_and_accents(tmp_path):
     )
     exporting.write(
         trained_model.TrainedModel(
-            bert=small_bert(), vocabulary=vocab, step=0, train_config={}
+            bert=small_bert(),
+            vocabulary=vocab,
+            step=0,
+            is_good=True,
+            train_config={},
         ),
         str(tmp_path),
     )
@@ -221,7 +237,11 @@ def test_an_incomplete_export_has_no_config(tmp_path, monkeypatch):
     )
     exporting.write(
         trained_model.TrainedModel(
-            bert=small_bert(), vocabulary=VOCAB, step=0, train_config={}
+            bert=small_bert(),
+            vocabulary=VOCAB,
+            step=0,
+            is_good=True,
+            train_config={},
         ),
         str(tmp_path),
     )

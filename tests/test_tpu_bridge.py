@@ -60,6 +60,7 @@ def test_every_program_of_a_run_can_be_converted(
     for function in (
         trainer._begin_loop,
         trainer._parameter_norm,
+        trainer._is_finite,
         evaluator.eval_begin,
     ):
         crossed = bridge.check(function.get_concrete_function())

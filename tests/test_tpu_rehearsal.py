@@ -116,6 +116,7 @@ def test_a_run_moves_between_tpus_and_cpus_and_stays_the_same(
     assert tpu_programs.num_sums(tpus) == {
         "Trainer._replica_step": [len(weights) + 1 + 2],
         "Trainer._replica_norm": [0],
+        "Trainer._replica_is_finite": [0],
         "Trainer._replica_begin": [0],
         "Evaluator._replica_step": [0],
         "RunningSums.reset": [0],

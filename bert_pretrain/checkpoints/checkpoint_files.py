@@ -9,7 +9,7 @@ files. A torn checkpoint is never read.
 
 import contextlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -63,9 +63,10 @@ def finish(path: str, facts: dict[str, Any], keep: int) -> None:
 
     Args:
       path: of the checkpoint, without ending.
-      facts: goes into its JSON file; "step" and "bad_steps_in_row" at least.
-      keep: so many of the newest checkpoints stay. The newest checkpoint
-        without bad steps stays too, so that a run can go back to it.
+      facts: goes into its JSON file; "step", "bad_steps_in_row" and "is_good"
+        at least.
+      keep: so many of the newest checkpoints stay. The newest one that a run
+        can go back to stays too.
     """
     folder, _, name = path.rpartition("/")
     described: dict[str, dict[str, int | str]] = {
@@ -87,9 +88,20 @@ def finish(path: str, facts: dict[str, Any], keep: int) -> None:
     # The new checkpoint comes first. After a rollback its step can be smaller
     # than that of an older checkpoint.
     newest = [facts, *whole]
-    good = [old for old in newest if not old["bad_steps_in_row"]]
+    good = [old for old in newest if can_go_back_to(old)]
     kept = {old["step"] for old in (*newest[:keep], *good[:1])}
     remove(folder, list_steps(folder) - kept)
+
+
+def update(path: str, **facts: Any) -> None:
+    """Changes facts in the JSON file of a whole checkpoint."""
+    files.write_json(f"{path}.json", files.read_json(f"{path}.json") | facts)
+
+
+def can_go_back_to(facts: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint's weights were good, and its last update applied."""
+    # Checkpoints of earlier versions do not say whether they are good.
+    return not facts["bad_steps_in_row"] and facts.get("is_good", True)
 
 
 def remove(folder: str, steps: Collection[int]) -> None:

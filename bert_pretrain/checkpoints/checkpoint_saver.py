@@ -1,7 +1,8 @@
 """Saves the state of a run while it trains, and restores it."""
 
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -58,46 +59,62 @@ class Saver:
         # Step of the checkpoint that was saved or restored last.
         self._last: int | None = None
         self._last_time = time.monotonic()
-        self._best_loss = float("inf")
+        self._is_good = True  # the state that is saved or was saved last
+        self._best_loss = math.inf
         self._best_since: int | None = None
 
-    def save(self) -> None:
+    def save(self, is_good: bool) -> None:
         """Saves the present state, unless this step is saved already.
 
         It is after a rollback. The checkpoint does not count the examples
         that the rollback skipped. If the run resumes from it and fails again,
         it skips them again.
+
+        Args:
+          is_good: whether the weights, the moments and the last evaluation are
+            finite. A run does not go back to other checkpoints.
         """
         if self._state.step != self._last:
+            self._is_good = is_good
             self._write(self._folder, self._config.keep_checkpoints)
             self._last, self._last_time = self._state.step, time.monotonic()
+        elif self._is_good and not is_good:
+            # It was saved before its evaluation.
+            self._is_good = False
+            if self._wait():
+                checkpoint_files.update(
+                    f"{self._folder}/ckpt-{self._last}", is_good=False
+                )
 
-    def save_if_due(self, earlier_step: int) -> None:
-        """Saves if a checkpoint is due, by steps or by time.
+    def is_due(self, earlier_step: int) -> bool:
+        """Whether a checkpoint is due, by steps or by time.
 
-        Does not save while updates fail, because a run goes back to saved
+        None is due while updates fail, because a run goes back to saved
         states.
 
         Args:
           earlier_step: a checkpoint is due at a step after this one.
         """
         if self._state.bad_steps_in_row.numpy():
-            return
+            return False
         every = self._config.checkpoint_every_steps
         seconds = 60 * self._config.checkpoint_every_minutes
         waited = time.monotonic() - self._last_time
-        if self._state.step // every > earlier_step // every or (
+        return self._state.step // every > earlier_step // every or bool(
             seconds and waited >= seconds
-        ):
-            self.save()
+        )
 
-    def save_if_best(self, loss: float, since_step: int = 0) -> None:
+    def save_if_best(
+        self, loss: float, earlier_losses: Sequence[float], since_step: int = 0
+    ) -> None:
         """Saves the state in a folder of its own if its loss is the least.
 
         Does not save while updates fail.
 
         Args:
           loss: of the present state, on the held-out split.
+          earlier_losses: on the same split, as the run's log has them. So the
+            least loss is known even if its checkpoint is torn.
           since_step: only the losses of later steps are compared. Earlier
             evaluations used another dataset.
         """
@@ -105,12 +122,9 @@ class Saver:
         if self._best_since != since_step:
             self._best_since = since_step
             self._best_loss = min(
-                (
-                    facts["held_out_loss"]
-                    for _, facts in checkpoint_files.list_whole(folder)
-                    if facts["step"] > since_step or not since_step
-                ),
-                default=float("inf"),
+                *(loss for loss in earlier_losses if math.isfinite(loss)),
+                _best_on_disk(folder, since_step),
+                math.inf,
             )
         if loss < self._best_loss and not self._state.bad_steps_in_row.numpy():
             self._best_loss = loss
@@ -147,23 +161,37 @@ class Saver:
             )
         return False
 
-    def go_back(self) -> None:
-        """Restores the newest checkpoint of a step whose update was applied.
+    def go_back(self, is_good: Callable[[], bool]) -> bool:
+        """Restores the newest good checkpoint, and removes all later ones.
 
-        Removes all later checkpoints.
+        Args:
+          is_good: whether the state that was just restored is good; see
+            `save`. The next older checkpoint is tried if it is not.
 
-        Raises:
-          UserError: if there is no such checkpoint.
+        Returns:
+          Whether there was a good checkpoint. If not, nothing is removed.
         """
         self._wait()
         found = list(checkpoint_files.list_whole(self._folder, warn=True))
-        good = [pair for pair in found if not pair[1]["bad_steps_in_row"]]
-        if not self._restore(good):
-            raise errors.UserError(
-                f"{self._folder} holds no checkpoint to go back to."
+        for pair in found:
+            path, facts = pair
+            if not checkpoint_files.can_go_back_to(facts):
+                continue
+            try:
+                self._restore([pair])
+            except errors.UserError:
+                continue  # A warning has named it.
+            if is_good():
+                later = [
+                    f["step"] for _, f in found if f["step"] > facts["step"]
+                ]
+                checkpoint_files.remove(self._folder, later)
+                return True
+            errors.warn(
+                f"{path}: this checkpoint's held-out loss, weights or moments "
+                "are not finite; an earlier one is tried."
             )
-        later = [f["step"] for _, f in found if f["step"] > self._state.step]
-        checkpoint_files.remove(self._folder, later)
+        return False
 
     def _write(
         self, folder: str, keep: int, at_once: bool = False, **facts: Any
@@ -182,6 +210,7 @@ class Saver:
             "step": step,
             "num_examples": int(self._state.num_examples.numpy()),
             "bad_steps_in_row": int(self._state.bad_steps_in_row.numpy()),
+            "is_good": self._is_good,
         }
         if at_once:
             with file_errors.naming(path):
@@ -225,7 +254,7 @@ class Saver:
           Whether there was a candidate.
         """
         failures = []
-        for path, _ in candidates:
+        for path, facts in candidates:
             try:
                 with checkpoint_files.naming_unreadable(path):
                     self._checkpoint.restore(
@@ -236,10 +265,30 @@ class Saver:
                 failures.append(error)
                 continue
             self._last = self._state.step
+            self._is_good = facts.get("is_good", True)
             return True
         if failures:
             raise failures[0]
         return False
+
+
+def _best_on_disk(folder: str, since_step: int) -> float:
+    """The loss of the best checkpoint; warns if it is torn."""
+    whole = [facts for _, facts in checkpoint_files.list_whole(folder)]
+    steps = checkpoint_files.list_steps(folder)
+    if steps and not whole:
+        errors.warn(
+            f"{folder}: the best checkpoint (step {max(steps):,}) is torn. The "
+            "run's log has its loss; only a lower one takes its place."
+        )
+    return min(
+        (
+            facts["held_out_loss"]
+            for facts in whole
+            if facts["step"] > since_step or not since_step
+        ),
+        default=math.inf,
+    )
 
 
 def _in_background(then: Callable[[], None]) -> tf.train.CheckpointOptions:

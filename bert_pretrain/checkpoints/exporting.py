@@ -10,7 +10,7 @@ import tempfile
 import tensorflow as tf
 import transformers
 
-from bert_pretrain import file_errors, files
+from bert_pretrain import errors, file_errors, files
 from bert_pretrain.checkpoints import export_config, trained_model
 from bert_pretrain.data import vocabulary
 from bert_pretrain.model import bert_model, weights
@@ -23,9 +23,17 @@ def export(config: export_config.ExportConfig) -> trained_model.TrainedModel:
       The model that was exported.
 
     Raises:
-      UserError: if there is no checkpoint, or the folder cannot be written.
+      UserError: if there is no checkpoint, if its model is of no use, or if
+        the folder cannot be written.
     """
     model = trained_model.restore(config.model_dir, config.checkpoint)
+    if not model.is_good or not weights.are_finite(model.bert):
+        raise errors.UserError(
+            f"{config.model_dir}: the checkpoint of step {model.step:,} is not "
+            "exported, because its held-out loss or weights are not finite; "
+            "export an earlier one with --checkpoint=best, or train again with "
+            "a lower --peak_learning_rate."
+        )
     write(model, config.output_dir)
     return model
 

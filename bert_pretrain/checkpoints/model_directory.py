@@ -64,7 +64,7 @@ def prepare(
     train_config: Mapping[str, Any],
     bert_config: transformers.BertConfig,
     data_dir: str,
-) -> None:
+) -> bool:
     """Writes the files that describe the run, or checks that they agree.
 
     Args:
@@ -72,6 +72,10 @@ def prepare(
       train_config: the run's options, as `options.to_dict` returns them.
       bert_config: the architecture.
       data_dir: the dataset, whose vocabulary is copied beside the model.
+
+    Returns:
+      Whether the directory holds a run with other options, which is allowed to
+      continue.
 
     Raises:
       UserError: if the directory holds checkpoints of a run with other
@@ -86,6 +90,7 @@ def prepare(
     }
     with file_errors.naming(model_dir):
         tf.io.gfile.makedirs(model_dir)
+    changes = []
     if checkpoint_files.list_names(model_dir):
         _check_state(train_config, bert_config, vocab)
         changes = _describe_changes(config_class, train_config, bert_config)
@@ -102,6 +107,7 @@ def prepare(
         f"{model_dir}/{bert_model.CONFIG_NAME}", bert_config.to_dict()
     )
     vocab.write(f"{model_dir}/{vocabulary.FILE_NAME}")
+    return bool(changes)
 
 
 def _check_state(

@@ -20,6 +20,7 @@ class TrainedModel:
     bert: transformers.TFPreTrainedModel
     vocabulary: vocabulary.Vocabulary
     step: int
+    is_good: bool  # see `checkpoint_saver.Saver.save`
     train_config: dict[str, Any]  # the options of the run
 
 
@@ -50,9 +51,11 @@ def restore(
     values = files.read_json(f"{model_dir}/{bert_model.CONFIG_NAME}")
     bert_config = transformers.BertConfig.from_dict(values)
     bert = bert_model.from_config(bert_config)
+    facts = _restore_weights(bert, found)
     return TrainedModel(
         bert=bert,
-        step=_restore_weights(bert, [path for path, _ in found]),
+        step=facts["step"],
+        is_good=facts.get("is_good", True),
         vocabulary=vocabulary.read(f"{model_dir}/{vocabulary.FILE_NAME}"),
         train_config=files.read_json(
             f"{model_dir}/{model_directory.TRAIN_CONFIG_NAME}"
@@ -61,23 +64,26 @@ def restore(
 
 
 def _restore_weights(
-    bert: transformers.TFPreTrainedModel, paths: Sequence[str]
-) -> int:
+    bert: transformers.TFPreTrainedModel,
+    found: Sequence[tuple[str, dict[str, Any]]],
+) -> dict[str, Any]:
     """Sets the variables from the first checkpoint that can be read.
 
+    Args:
+      found: from `checkpoint_files.list_whole`, at least one.
+
     Returns:
-      The step of this checkpoint.
+      The content of this checkpoint's JSON file.
     """
-    step = tf.Variable(0, dtype=tf.int64, trainable=False)
-    for path in paths:
+    failures = []
+    for path, facts in found:
         try:
             with checkpoint_files.naming_unreadable(path):
-                tf.train.Checkpoint(model=bert, step=step).restore(
+                tf.train.Checkpoint(model=bert).restore(
                     path
                 ).assert_existing_objects_matched().expect_partial()
-            break
+            return facts
         except errors.UserError as error:
-            if path == paths[-1]:
-                raise
             errors.warn(error)
-    return int(step.numpy())
+            failures.append(error)
+    raise failures[-1]

@@ -65,6 +65,11 @@ def evaluate(config: evaluation_config.EvaluateConfig) -> EvaluationResults:
     with strategy.scope():
         model = trained_model.restore(config.model_dir, config.checkpoint)
     _check_fit(config.data_dir, manifest, model)
+    if not model.is_good:
+        errors.warn(
+            f"{config.model_dir}: when step {model.step:,} was saved, its "
+            "held-out loss or weights were not finite."
+        )
     results = _measure(config, manifest, split, strategy, model)
     path = f"{config.model_dir}/{model_directory.EVALUATE_RESULTS_NAME}"
     earlier = files.read_json(path) if tf.io.gfile.exists(path) else {}

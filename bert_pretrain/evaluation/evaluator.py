@@ -11,6 +11,8 @@ import transformers
 from bert_pretrain.evaluation import running_sums
 from bert_pretrain.model import objectives
 
+_MAX_EXPONENT = 88.0  # e to this power is the largest float32, nearly
+
 
 class Evaluator(orbit.StandardEvaluator):
     """Gives every prediction of the split the same weight.
@@ -58,8 +60,10 @@ class Evaluator(orbit.StandardEvaluator):
     def eval_end(self) -> dict[str, float]:
         """Loss and accuracy of each objective, and the perplexity."""
         output = objectives.means(self._sums.read())
-        output["masked_lm_perplexity"] = math.exp(
-            min(output["masked_lm_loss"], 700.0)
+        # TensorBoard gets it as float32.
+        loss = output["masked_lm_loss"]
+        output["masked_lm_perplexity"] = (
+            math.inf if loss > _MAX_EXPONENT else math.exp(loss)
         )
         return output
 

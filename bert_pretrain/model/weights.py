@@ -46,8 +46,8 @@ def load(bert: transformers.TFPreTrainedModel, path: str) -> list[str]:
       Their variables do not change.
 
     Raises:
-      UserError: if the file cannot be read, has weights of other shapes, or
-        has no weights of this model.
+      UserError: if the file cannot be read, has weights of other shapes or
+        values that are not finite, or has no weights of this model.
     """
     found = _read(path)
     missing = []
@@ -65,13 +65,24 @@ def load(bert: transformers.TFPreTrainedModel, path: str) -> list[str]:
                 f"config.json requires {tuple(variable.shape)}; use a "
                 "config.json and weights of the same checkpoint."
             )
-        variable.assign(values.astype(np.float32))
+        values = values.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise errors.UserError(
+                f"{path}: {name} holds values that are not finite; use another "
+                "checkpoint."
+            )
+        variable.assign(values)
     if len(missing) == len(bert.weights):
         raise errors.UserError(
             f"{path}: the file holds no weight of a BERT; its first names are "
             f"{', '.join(sorted(found)[:3])}."
         )
     return missing
+
+
+def are_finite(bert: transformers.TFPreTrainedModel) -> bool:
+    """Whether no weight is NaN or infinite."""
+    return all(np.isfinite(variable.numpy()).all() for variable in bert.weights)
 
 
 def pytorch_name(

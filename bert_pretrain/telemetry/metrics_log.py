@@ -5,7 +5,6 @@ consumed, and the values. A value that is not finite becomes null.
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -78,8 +77,7 @@ class MetricsLog:
         if any(record.items() <= other.items() for other in self._records):
             return
         for name, value in values.items():
-            value = float(value)
-            record[name] = value if math.isfinite(value) else None
+            record[name] = files.finite_or_none(float(value))
         self._records.append(record)
         with file_errors.naming(self._path):
             with tf.io.gfile.GFile(self._path, "a") as file:

@@ -144,6 +144,27 @@ class Trainer(orbit.StandardTrainer):
             [tf.convert_to_tensor(v) for v in self.state.variables]
         )
 
+    def is_state_finite(self) -> bool:
+        """Whether all weights and all moments of the optimizer are finite."""
+        return bool(self._is_finite())
+
+    @tf.function
+    def _is_finite(self):
+        found = self._strategy.run(self._replica_is_finite)
+        return self._strategy.experimental_local_results(found)[0]
+
+    def _replica_is_finite(self):
+        state = self.state
+        moments = [
+            v for v in state.optimizer.variables() if v.dtype.is_floating
+        ]
+        return tf.reduce_all(
+            [
+                tf.reduce_all(tf.math.is_finite(variable))
+                for variable in (*state.variables, *moments)
+            ]
+        )
+
     # --------------------------------------------------------- inside the loop
 
     def _next_batch(self, iterator: tf.distribute.DistributedIterator):

@@ -18,13 +18,21 @@ step and at the example that the state has reached.
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import orbit
 import tensorflow as tf
 
-from bert_pretrain import distribution, files, interruption, locks, options
+from bert_pretrain import (
+    distribution,
+    errors,
+    files,
+    interruption,
+    locks,
+    options,
+)
 from bert_pretrain.checkpoints import checkpoint_saver, model_directory
 from bert_pretrain.data import input_pipeline, records
 from bert_pretrain.evaluation import evaluator
@@ -66,6 +74,7 @@ def train(
       UserError: if the options, the dataset or the model directory are wrong.
       Interrupted: if `raise_if_asked` raised it; the state is saved.
       Diverged: if updates fail again and again; see recovery.py.
+      Spoilt: if the run is over, but its model is of no use.
     """
     with locks.locked(config.saving.model_dir):
         return _train(config, raise_if_asked)
@@ -81,12 +90,15 @@ def _train(
     strategy = distribution.build_strategy(config.devices)
     if not isinstance(strategy, tf.distribute.TPUStrategy):
         console.swallow_first_compilation()
-    _prepare(config, plan, strategy)
+    is_changed = _prepare(config, plan, strategy)
     files.remove_temporary_files(model_dir)
     with strategy.scope():
         state = blueprint.new_state(config, plan)
         saver = checkpoint_saver.Saver(config.saving, state)
         is_restored = saver.restore()
+    if is_changed:
+        # With another rate, the run has all its rollbacks again.
+        state.num_rollbacks.assign(0)
     with wandb_log.following(
         config.tracking, model_dir, options.to_dict(config)
     ) as follow:
@@ -120,15 +132,19 @@ def _prepare(
     config: training_config.TrainingConfig,
     plan: Sequence[phases.Phase],
     strategy: tf.distribute.Strategy,
-) -> None:
-    """Checks that all options fit together, and writes them down."""
+) -> bool:
+    """Checks that all options fit together, and writes them down.
+
+    Returns:
+      Whether the model directory holds a run with other options.
+    """
     for phase in plan:
         distribution.check_batch(
             phase.global_batch_size,
             strategy.num_replicas_in_sync,
             phase.accumulation_steps,
         )
-    model_directory.prepare(
+    return model_directory.prepare(
         training_config.TrainingConfig,
         options.to_dict(config)
         | {model_directory.PHASES_NAME: phases.describe(plan)},
@@ -153,6 +169,13 @@ class PhaseSetup:
     profiler: profiling.Profiler
     train_summaries: orbit.utils.SummaryManager
     eval_summaries: orbit.utils.SummaryManager
+
+    def measure(self) -> dict[str, float]:
+        """What the weights reach on the held-out split."""
+        output = self.evaluator.evaluate(
+            tf.constant(self.num_eval_steps, tf.int32)
+        )
+        return {name: float(value) for name, value in output.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,18 +202,20 @@ class Run:
             setup = self.enter(phase)
             with (
                 input_pipeline.naming_failures(phase.data_dir, phase.manifest),
-                self._saving_at_an_interruption(),
+                self._saving_at_an_interruption(setup),
                 contextlib.closing(setup.profiler),
             ):
                 if not is_restored and not self.state.step:
                     self._evaluate(setup)
-                    self.saver.save()
+                    self._save(setup)
                 evaluation = self._train_phase(setup)
-                self.saver.save()
                 is_complete = self._is_complete(phase)
                 if is_complete and not evaluation:
                     # The run was finished already, or ended in a rollback.
                     evaluation = self._evaluate(setup)
+                self._save(setup)
+                if is_complete:
+                    self._refuse_spoilt(setup)
             totals.append(setup.progress.totals())
             if is_complete:
                 return run_report.Ending(phase, evaluation, totals)
@@ -222,7 +247,8 @@ class Run:
                 self.raise_if_asked()
             if is_last or self._is_evaluation_due():
                 evaluation = self._evaluate_and_keep(setup)
-            self.saver.save_if_due(earlier_step)
+            if self.saver.is_due(earlier_step):
+                self._save(setup)
         return evaluation
 
     def _train_loop(self, setup: PhaseSetup) -> None:
@@ -262,7 +288,9 @@ class Run:
         failures = recovery.Recovery(
             self.config.failures, self.state, self.saver, self.log
         )
-        if not failures.go_back_if_needed(setup.trainer.last_loop):
+        if not failures.go_back_if_needed(
+            setup.trainer.last_loop, lambda: self._is_restored_good(setup)
+        ):
             return False
         # The phase before may have saved the checkpoint, at its end.
         if self.state.step >= setup.phase.from_step:
@@ -271,22 +299,19 @@ class Run:
         return True
 
     def _evaluate_and_keep(self, setup: PhaseSetup) -> dict[str, float]:
+        earlier_losses = self._losses(setup.phase)
         evaluation = self._evaluate(setup)
         self.saver.save_if_best(
             objectives.total_loss(evaluation),
+            earlier_losses,
             phases.dataset_start(self.plan, setup.phase),
         )
         return evaluation
 
     def _evaluate(self, setup: PhaseSetup) -> dict[str, float]:
-        """What the weights reach on the held-out split."""
+        """Tells and logs what the weights reach on the held-out split."""
         started = time.perf_counter()
-        evaluation = {
-            name: float(value)
-            for name, value in setup.evaluator.evaluate(
-                tf.constant(setup.num_eval_steps, tf.int32)
-            ).items()
-        }
+        evaluation = setup.measure()
         seconds = time.perf_counter() - started
         train_progress.print_evaluation(self.state.step, evaluation)
         self.log.append("eval", evaluation)
@@ -296,12 +321,58 @@ class Run:
         setup.eval_summaries.flush()
         return evaluation
 
+    # ------------------------------------------------------------ good or not
+
+    def _save(self, setup: PhaseSetup) -> None:
+        self.saver.save(self._is_good(setup))
+
+    def _is_good(self, setup: PhaseSetup) -> bool:
+        """Whether weights, moments and the last evaluation are finite."""
+        last = self.log.evaluations()[-1:]
+        return (
+            all(math.isfinite(objectives.total_loss(each)) for each in last)
+            and setup.trainer.is_state_finite()
+        )
+
+    def _is_restored_good(self, setup: PhaseSetup) -> bool:
+        """The same for a state that was just restored.
+
+        It may have been saved before the next evaluation.
+        """
+        return setup.trainer.is_state_finite() and math.isfinite(
+            objectives.total_loss(setup.measure())
+        )
+
+    def _refuse_spoilt(self, setup: PhaseSetup) -> None:
+        """Checks the model of a run that is complete.
+
+        Raises:
+          Spoilt: if it is of no use.
+        """
+        num_bad = int(self.state.bad_steps_in_row.numpy())
+        if self._is_good(setup):
+            if num_bad:
+                errors.warn(
+                    f"the last {num_bad:,} updates were not finite and were "
+                    "left out."
+                )
+            return
+        self.saver.close()
+        raise recovery.Spoilt(
+            f"the run ended at step {self.state.step:,}, but its held-out "
+            "loss, weights or moments are not finite (the last "
+            f"{num_bad:,} updates were left out). Check the learning rate (try "
+            "a lower --peak_learning_rate or more --warmup_steps), the data "
+            "and the precision (--precision=float32), and start a new run in "
+            "another --model_dir."
+        )
+
     @contextlib.contextmanager
-    def _saving_at_an_interruption(self) -> Iterator[None]:
+    def _saving_at_an_interruption(self, setup: PhaseSetup) -> Iterator[None]:
         try:
             yield
         except interruption.Interrupted as interrupted:
-            self.saver.save()
+            self._save(setup)
             self.saver.close()
             raise interruption.Interrupted(
                 interrupted.code,
@@ -334,14 +405,21 @@ class Run:
             return True
         if self.state.bad_steps_in_row.numpy():
             return False
-        # Losses on another dataset do not compare.
+        return is_stopping_early(
+            self._losses(phase), self.config.early_stopping_patience
+        )
+
+    def _losses(self, phase: phases.Phase) -> list[float]:
+        """Held-out losses up to now, on the dataset of a phase.
+
+        Losses on another dataset do not compare.
+        """
         since = phases.dataset_start(self.plan, phase)
-        losses = [
+        return [
             objectives.total_loss(record)
             for record in self.log.evaluations()
             if record["step"] > since or not since
         ]
-        return is_stopping_early(losses, self.config.early_stopping_patience)
 
     # ------------------------------------------------------- entering a phase
 
