@@ -20,7 +20,7 @@ from jaxlib import xla_client
 
 from bert_pretrain import command_line, errors, options
 from bert_pretrain.kernels import attention_kernel
-from bert_pretrain.model import bert_model
+from bert_pretrain.model import bert_model, config_json
 from bert_pretrain.telemetry import accelerators
 from bert_pretrain.tpu import absent_tpu, device_program, stablehlo
 from bert_pretrain.training import (
@@ -117,7 +117,7 @@ def main(config: LowerConfig) -> None:
 
 
 def _new_state(size: str) -> train_state.TrainState:
-    num_layers, hidden_size = bert_model.SIZES[size]
+    num_layers, hidden_size = config_json.SIZES[size]
     bert = bert_model.from_config(
         transformers.BertConfig(
             num_hidden_layers=num_layers,

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 import transformers
 
-from bert_pretrain.model import bert_model
+from bert_pretrain.model import bert_model, config_json
 from bert_pretrain.training import (
     optimizer,
     schedule,
@@ -81,7 +81,7 @@ def lowered(tmp_path_factory):
     """
     folder = str(tmp_path_factory.mktemp("lowered"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(bert_model.SIZES, "tiny", (2, 128))
+        patch.setitem(config_json.SIZES, "tiny", (2, 128))
         lower_step.main(
             lower_step.LowerConfig(
                 output=folder,

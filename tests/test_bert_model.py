@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 import safetensors
+import tensorflow as tf
 import transformers
 
 from bert_pretrain import errors
 from bert_pretrain.data import manifests, vocabulary
-from bert_pretrain.model import bert_model, model_config, weights
+from bert_pretrain.model import bert_model, config_json, model_config, weights
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def manifest(make_dataset):
     ],
 )
 def test_sizes_are_google_s(manifest, size, num_layers, hidden_size, num_heads):
-    config = bert_model.architecture(
+    config = config_json.architecture(
         model_config.ModelConfig(model_size=size), manifest
     )
     assert (
@@ -87,11 +88,10 @@ def test_a_file_gives_the_architecture_and_options_the_dropout(
 ):
     path = write_config(
         tmp_path / "bert.json",
-        vocab_size=99,
         hidden_act="gelu_new",
         layer_norm_eps=1e-5,
     )
-    config = bert_model.architecture(
+    config = config_json.architecture(
         model_config.ModelConfig(
             bert_config=path, hidden_dropout=0.25, attention_dropout=0.0
         ),
@@ -99,7 +99,7 @@ def test_a_file_gives_the_architecture_and_options_the_dropout(
     )
     assert config.hidden_act == "gelu_new"
     assert config.layer_norm_eps == 1e-5
-    assert config.vocab_size == manifest.vocab_size
+    assert config.vocab_size == manifest.vocab_size  # The file has none.
     assert config.hidden_dropout_prob == 0.25
     assert config.attention_probs_dropout_prob == 0.0
 
@@ -113,6 +113,11 @@ def test_a_file_gives_the_architecture_and_options_the_dropout(
         ),
         ({"is_decoder": True}, "is_decoder=True"),
         ({"max_position_embeddings": 15}, "seq_length 16 exceeds .* 15"),
+        ({"vocab_size": 59}, "vocab_size is 59, .* 60 tokens"),
+        ({"type_vocab_size": 1}, "type_vocab_size is 1, .* --pairing=none"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings=False"),
+        ({"pruned_heads": {"0": [1]}}, "pruned_heads="),
+        ({"embedding_size": 128, "rope": 1}, "embedding_size, rope: fields"),
         ({"model_type": "roberta"}, "model_type 'roberta'"),
     ],
 )
@@ -121,9 +126,44 @@ def test_a_file_that_does_not_fit_is_refused_and_named(
 ):
     path = write_config(tmp_path / "bert.json", **values)
     with pytest.raises(errors.UserError, match=f"bert.json: .*{message}"):
-        bert_model.architecture(
+        config_json.architecture(
             model_config.ModelConfig(bert_config=path), manifest
         )
+
+
+def test_fields_that_say_nothing_about_a_pretrained_model_are_left_out(
+    manifest, tmp_path
+):
+    """Those of a fine-tuned model, and of Google's multilingual BERT."""
+    path = write_config(
+        tmp_path / "bert.json",
+        id2label={"0": "ham", "1": "spam", "2": "eggs"},
+        problem_type="multi_label_classification",
+        torch_dtype="float16",
+        directionality="bidi",
+        pooler_type="first_token_transform",
+        tie_word_embeddings=True,
+    )
+    config = config_json.architecture(
+        model_config.ModelConfig(bert_config=path), manifest
+    )
+    default = transformers.BertConfig()
+    for name in ("id2label", "num_labels", "problem_type", "dtype"):
+        assert getattr(config, name) == getattr(default, name), name
+    assert not hasattr(config, "directionality")
+
+
+def test_rows_of_the_table_that_no_token_has_are_never_predicted(
+    manifest, tmp_path
+):
+    path = write_config(tmp_path / "bert.json", vocab_size=64)
+    config = model_config.ModelConfig(bert_config=path)
+    bert = bert_model.build(config, manifest, seed=3)
+    logits = 5.0 + bert.mlm.predictions.bias.numpy()
+    probabilities = tf.nn.softmax(logits.astype(np.float32)).numpy()
+    assert len(probabilities) == 64
+    assert (probabilities[60:] == 0).all() and (probabilities[:60] > 0).all()
+    assert (bert.bert.embeddings.weight.numpy()[60:] == 0).all()
 
 
 @pytest.fixture
@@ -165,7 +205,7 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(checkpoint):
     with pytest.raises(
         errors.UserError, match="vocab.txt: the vocabulary has sha256"
     ):
-        bert_model.architecture(
+        config_json.architecture(
             model_config.ModelConfig(init_from=str(folder)), manifest
         )
 
@@ -236,7 +276,7 @@ def test_freezing_goes_by_pytorch_s_names(manifest):
 
 
 @pytest.mark.parametrize(
-    "freeze, message", [("layer.7", "none of the weights"), (".", "all of")]
+    "freeze, message", [("layer.7", "none of the 46 weights"), (".", "all of")]
 )
 def test_freezing_nothing_or_everything_is_refused(manifest, freeze, message):
     config = model_config.ModelConfig(model_size="tiny", freeze=freeze)

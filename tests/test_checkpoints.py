@@ -17,7 +17,7 @@ from bert_pretrain.checkpoints import (
     trained_model,
 )
 from bert_pretrain.data import manifests
-from bert_pretrain.model import bert_model, model_config
+from bert_pretrain.model import bert_model, config_json, model_config
 from bert_pretrain.training import (
     optimizer,
     schedule,
@@ -49,7 +49,7 @@ def make_state(make_dataset):
             options.to_dict(
                 Config(seed=seed, num_loops=num_loops, saving=config)
             ),
-            bert_model.architecture(architecture, manifest),
+            config_json.architecture(architecture, manifest),
             data_dir,
         )
         bert = bert_model.build(architecture, manifest, seed=4)

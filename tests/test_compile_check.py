@@ -12,7 +12,7 @@ from bert_pretrain import compile_check, distribution_config, errors
 from bert_pretrain.assessment import check_config, checking, findings
 from bert_pretrain.checkpoints import checkpoint_config
 from bert_pretrain.compilation import compiler, isolation, training_step
-from bert_pretrain.model import bert_model, model_config
+from bert_pretrain.model import config_json, model_config
 from bert_pretrain.telemetry import accelerators
 from bert_pretrain.training import blueprint, training_config
 
@@ -126,7 +126,7 @@ def test_a_run_s_step_is_compiled_for_one_replica_of_the_slice(
     assert (found["num_chips"], found["rows_per_replica"]) == (8, 8)
     assert (found["seq_length"], found["max_predictions_per_seq"]) == (16, 4)
     (plan,) = blueprint.plan(config.training)
-    bert_config = bert_model.architecture(
+    bert_config = config_json.architecture(
         config.training.architecture, plan.manifest
     )
     assert found["useful_flops"] == 8 * accelerators.flops_per_example(

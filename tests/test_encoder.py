@@ -8,7 +8,7 @@ import transformers
 
 from bert_pretrain import errors
 from bert_pretrain.data import records
-from bert_pretrain.model import encoder
+from bert_pretrain.model import config_json, encoder
 from helpers import datasets
 
 
@@ -332,4 +332,4 @@ def test_recomputing_changes_no_number(num_layers):
 )
 def test_an_architecture_that_we_do_not_compute_is_refused(options, name):
     with pytest.raises(errors.UserError, match=name):
-        encoder.check_supported(transformers.BertConfig(**options))
+        config_json.check_supported(transformers.BertConfig(**options))

@@ -6,7 +6,7 @@ import pytest
 
 from bert_pretrain import distribution_config
 from bert_pretrain.compilation import compiler, peers, slices, training_step
-from bert_pretrain.model import bert_model
+from bert_pretrain.model import config_json
 from bert_pretrain.training import blueprint
 from helpers import datasets, tpu_programs
 
@@ -92,7 +92,7 @@ def test_the_step_needs_less_memory_and_traffic_than_others(
 ):
     # Measured: 0.76 and 0.73 of the temporaries, 0.75 and 0.85 of the bytes.
     config, plan, rows = plan_of(recompute=False)
-    architecture = bert_model.architecture(
+    architecture = config_json.architecture(
         config.architecture, blueprint.longest(plan)
     )
     step = peers.lower(name, architecture, "bfloat16", rows, NUM_REPLICAS)

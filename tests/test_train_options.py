@@ -229,6 +229,27 @@ def test_frozen_weights_keep_their_values(make_config):
     assert len(moments) < 2 * len(expected) + 4
 
 
+@pytest.mark.slow
+def test_a_table_of_embeddings_may_be_larger_than_the_vocabulary(make_config):
+    config = make_config(total_steps=4, bert={"vocab_size": 64})
+    assert train.main(config) == 0
+    values = training.saved_values(config)
+    (table,) = (
+        value
+        for name, value in values.items()
+        if value.shape == (64, 16) and "optimizer" not in name
+    )
+    (bias,) = (
+        value
+        for name, value in values.items()
+        if value.shape == (64,) and name.startswith("model/")
+    )
+    # The rows that no token has were not trained, and are never predicted.
+    assert (table[60:] == 0).all() and (table[:60] != 0).any(axis=1).all()
+    assert (bias[60:] == -200).all() and (abs(bias[:60]) < 1).all()
+    assert np.isfinite(training.results_of(config)["end"]["masked_lm_loss"])
+
+
 def test_labels_are_counted(make_config):
     config = make_config(total_steps=6)
     train.main(config)

@@ -8,7 +8,7 @@ from bert_pretrain import distribution, errors
 from bert_pretrain.assessment import check_config, findings, step_setup
 from bert_pretrain.compilation import compiler, slices, training_step
 from bert_pretrain.data import manifests, vocabulary
-from bert_pretrain.model import bert_model
+from bert_pretrain.model import config_json
 from bert_pretrain.telemetry import console
 from bert_pretrain.training import blueprint, phases, training_config
 
@@ -76,7 +76,7 @@ def _plan(
             dataclasses.replace(training, masked_fraction=None),
             {"": _manifest(config.rows, training)},
         )
-    bert_model.architecture(training.architecture, blueprint.longest(plan))
+    config_json.architecture(training.architecture, blueprint.longest(plan))
     for phase in plan:
         distribution.check_batch(
             phase.global_batch_size,

@@ -6,7 +6,7 @@ from typing import Any
 
 from bert_pretrain.assessment import assessment, batch_search, findings
 from bert_pretrain.compilation import isolation, peers, slices, training_step
-from bert_pretrain.model import bert_model
+from bert_pretrain.model import config_json
 from bert_pretrain.training import blueprint, phases, training_config
 
 _BATCH_UNIT = 8  # rows; memory is laid out in tiles of 8 rows
@@ -61,7 +61,7 @@ class StepSetup:
 
     def assess_peer(self, name: str) -> assessment.Assessment:
         """The assessment of the step of one of `peers.NAMES`."""
-        architecture = bert_model.architecture(
+        architecture = config_json.architecture(
             self.training.architecture, blueprint.longest(self.plan)
         )
         precision = self.training.devices.precision

@@ -13,7 +13,7 @@ import transformers
 from bert_pretrain import errors, file_errors, files
 from bert_pretrain.checkpoints import export_config, trained_model
 from bert_pretrain.data import vocabulary
-from bert_pretrain.model import bert_model, weights
+from bert_pretrain.model import config_json, weights
 
 
 def export(config: export_config.ExportConfig) -> trained_model.TrainedModel:
@@ -52,7 +52,7 @@ def write(model: trained_model.TrainedModel, output_dir: str) -> None:
         model.bert.config.save_pretrained(temporary)
         names = sorted(
             os.listdir(temporary),
-            key=lambda name: (name == bert_model.CONFIG_NAME, name),
+            key=lambda name: (name == config_json.NAME, name),
         )
         for name in names:
             _copy(f"{temporary}/{name}", f"{output_dir}/{name}")

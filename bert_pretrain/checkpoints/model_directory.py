@@ -22,7 +22,7 @@ import transformers
 from bert_pretrain import errors, file_errors, files, options
 from bert_pretrain.checkpoints import checkpoint_files
 from bert_pretrain.data import manifests, vocabulary
-from bert_pretrain.model import bert_model
+from bert_pretrain.model import config_json
 
 LOG_NAME = "metrics.jsonl"
 TRAIN_RESULTS_NAME = "train_results.json"
@@ -103,9 +103,7 @@ def prepare(
         for change in changes:
             errors.warn(f"{model_dir} was begun with {change}")
     files.write_json(f"{model_dir}/{TRAIN_CONFIG_NAME}", train_config)
-    files.write_json(
-        f"{model_dir}/{bert_model.CONFIG_NAME}", bert_config.to_dict()
-    )
+    files.write_json(f"{model_dir}/{config_json.NAME}", bert_config.to_dict())
     vocab.write(f"{model_dir}/{vocabulary.FILE_NAME}")
     return bool(changes)
 
@@ -120,7 +118,7 @@ def _check_state(
     Differences of this kind cannot be allowed by an option.
     """
     model_dir = train_config["saving"]["model_dir"]
-    old_config = files.read_json(f"{model_dir}/{bert_model.CONFIG_NAME}")
+    old_config = files.read_json(f"{model_dir}/{config_json.NAME}")
     new_config = bert_config.to_dict()
     values = [
         (name, old_config.get(name), new_config.get(name))
@@ -190,7 +188,7 @@ def _changes(
     yield from changes
     if changes:
         return  # Other rates of dropout follow from a changed option.
-    old_config = files.read_json(f"{model_dir}/{bert_model.CONFIG_NAME}")
+    old_config = files.read_json(f"{model_dir}/{config_json.NAME}")
     new_config = bert_config.to_dict()
     for name in _DROPOUT:
         if old_config.get(name) != new_config[name]:

@@ -10,7 +10,7 @@ import transformers
 from bert_pretrain import errors, file_errors, files
 from bert_pretrain.checkpoints import checkpoint_files, model_directory
 from bert_pretrain.data import vocabulary
-from bert_pretrain.model import bert_model
+from bert_pretrain.model import bert_model, config_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +48,9 @@ def restore(
             f"{folder} holds no checkpoint; run bert_pretrain.train "
             f"--model_dir={model_dir} first."
         )
-    values = files.read_json(f"{model_dir}/{bert_model.CONFIG_NAME}")
-    bert_config = transformers.BertConfig.from_dict(values)
+    path = f"{model_dir}/{config_json.NAME}"
+    bert_config = config_json.read(path)
+    bert_config.architectures = files.read_json(path)["architectures"]
     bert = bert_model.from_config(bert_config)
     facts = _restore_weights(bert, found)
     return TrainedModel(

@@ -5,6 +5,7 @@ names, so that every HuggingFace user can load exported weights. The forward
 pass is in `encoder.py`.
 """
 
+import difflib
 import re
 from collections.abc import Collection
 
@@ -13,68 +14,12 @@ import tensorflow as tf
 import tf_keras
 import transformers
 
-from bert_pretrain import errors, file_errors, files
-from bert_pretrain.data import manifests, vocabulary
-from bert_pretrain.model import encoder, model_config, weights
+from bert_pretrain import errors, file_errors
+from bert_pretrain.data import manifests
+from bert_pretrain.model import config_json, model_config, weights
 
-# (layers, hidden size) of https://github.com/google-research/bert. A head has
-# 64 columns, the feed-forward layer has 4 times the hidden size.
-SIZES = {
-    "tiny": (2, 128),
-    "mini": (4, 256),
-    "small": (4, 512),
-    "medium": (8, 512),
-    "base": (12, 768),
-    "large": (24, 1024),
-}
-CONFIG_NAME = "config.json"
-
-
-def architecture(
-    config: model_config.ModelConfig, manifest: manifests.Manifest
-) -> transformers.BertConfig:
-    """Builds and checks the architecture for a dataset.
-
-    Raises:
-      UserError: if it does not fit the dataset, or is not supported.
-    """
-    if config.init_from:
-        path = f"{config.init_from}/{CONFIG_NAME}"
-        bert_config = _read_config(path)
-        _check_vocabulary(config.init_from, bert_config, manifest)
-    elif config.bert_config:
-        path = config.bert_config
-        bert_config = _read_config(path)
-        bert_config.vocab_size = manifest.vocab_size
-    else:
-        path = f"--model_size={config.model_size}"
-        num_layers, hidden_size = SIZES[config.model_size]
-        bert_config = transformers.BertConfig(
-            vocab_size=manifest.vocab_size,
-            hidden_size=hidden_size,
-            num_hidden_layers=num_layers,
-            num_attention_heads=hidden_size // 64,
-            intermediate_size=4 * hidden_size,
-        )
-    if config.hidden_dropout is not None:
-        bert_config.hidden_dropout_prob = config.hidden_dropout
-    if config.attention_dropout is not None:
-        bert_config.attention_probs_dropout_prob = config.attention_dropout
-    if config.initializer_range is not None:
-        bert_config.initializer_range = config.initializer_range
-    bert_config.architectures = [_architecture_name(manifest.pairing)]
-    try:
-        encoder.check_supported(bert_config)
-    except errors.UserError as error:
-        raise errors.UserError(f"{path}: {error}") from error
-    if manifest.seq_length > bert_config.max_position_embeddings:
-        raise errors.UserError(
-            f"{path}: the records' seq_length {manifest.seq_length} exceeds "
-            f"max_position_embeddings {bert_config.max_position_embeddings}; "
-            "give a --bert_config with more positions, or build the records "
-            "with a smaller --seq_length."
-        )
-    return bert_config
+# The bias of a token that is never predicted.
+_SILENT = -200.0
 
 
 def build(
@@ -89,12 +34,14 @@ def build(
       UserError: if the architecture does not fit the dataset, or the weights
         of `--init_from` cannot be loaded.
     """
-    bert_config = architecture(config, manifest)
+    bert_config = config_json.architecture(config, manifest)
     # HuggingFace's initializers take no seed. They use the global one.
     tf_keras.utils.set_random_seed(seed)
     if config.init_from:
-        return _load(config.init_from, bert_config)
-    bert = from_config(bert_config)
+        bert = _load(config.init_from, bert_config)
+    else:
+        bert = from_config(bert_config)
+    _silence_padding(bert, manifest.vocab_size)
     if config.positions == "sinusoidal":
         bert.bert.embeddings.position_embeddings.assign(sinusoids(bert_config))
     return bert
@@ -107,6 +54,22 @@ def from_config(
     bert = _model_class(bert_config)(bert_config)
     bert.build_in_name_scope()
     return bert
+
+
+def _silence_padding(
+    bert: transformers.TFPreTrainedModel, num_tokens: int
+) -> None:
+    """Makes rows of the embedding table that no token has impossible answers.
+
+    Many round the size of the table up. The rows are zero, and their bias is so
+    low that their probability is 0 in float32. So they have no gradient, and
+    stay as they are.
+    """
+    table, bias = bert.bert.embeddings.weight, bert.mlm.predictions.bias
+    if num_tokens < bias.shape[0]:
+        is_token = np.arange(bias.shape[0]) < num_tokens
+        table.assign(np.where(is_token[:, np.newaxis], table.numpy(), 0))
+        bias.assign(np.where(is_token, bias.numpy(), _SILENT))
 
 
 def trained_variables(
@@ -129,12 +92,17 @@ def trained_variables(
     if config.freeze and len(frozen) in (0, len(names)):
         raise errors.UserError(
             f"--freeze={config.freeze} matches "
-            f"{'all' if frozen else 'none'} of the weights; their names are "
-            f"{', '.join(names.values())}."
+            f"{'all' if frozen else 'none'} of the {len(names)} weights; some "
+            f"names are {', '.join(_similar(config.freeze, names.values()))}."
         )
     if config.positions == "sinusoidal":
         frozen.add(bert.bert.embeddings.position_embeddings.ref())
     return [v for v in bert.trainable_variables if v.ref() not in frozen]
+
+
+def _similar(pattern: str, names: Collection[str]) -> list[str]:
+    """The three names that look most like a pattern."""
+    return difflib.get_close_matches(pattern, names, n=3, cutoff=0)
 
 
 def sinusoids(bert_config: transformers.BertConfig) -> np.ndarray:
@@ -160,55 +128,11 @@ def has_pairs(bert: transformers.TFPreTrainedModel) -> bool:
     return isinstance(bert, transformers.TFBertForPreTraining)
 
 
-def _architecture_name(pairing: str) -> str:
-    # config.json names PyTorch's class, which has no "TF" in its name.
-    return "BertForMaskedLM" if pairing == "none" else "BertForPreTraining"
-
-
 def _model_class(
     bert_config: transformers.BertConfig,
 ) -> type[transformers.TFPreTrainedModel]:
     assert bert_config.architectures
     return getattr(transformers, f"TF{bert_config.architectures[0]}")
-
-
-def _read_config(path: str) -> transformers.BertConfig:
-    values = files.read_json(path)
-    if not isinstance(values, dict):
-        raise errors.UserError(f"{path}: expected one JSON object.")
-    if (kind := values.get("model_type", "bert")) != "bert":
-        raise errors.UserError(f"{path}: model_type {kind!r}, expected 'bert'.")
-    try:
-        return transformers.BertConfig.from_dict(values)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # A field that is not part of BERT's architecture causes one of them.
-        raise errors.UserError(
-            f"{path}: transformers cannot read this file ({error!r})."
-        ) from error
-
-
-def _check_vocabulary(
-    init_from: str,
-    bert_config: transformers.BertConfig,
-    manifest: manifests.Manifest,
-) -> None:
-    path = f"{init_from}/{vocabulary.FILE_NAME}"
-    vocab = vocabulary.read(path)
-    vocabulary.check_same(
-        path,
-        vocab.sha256,
-        manifest.vocab_sha256,
-        expected_by="the dataset",
-        remedy=f"build the records with --vocab_file={path}",
-    )
-    # Some checkpoints round the size up, but none has fewer rows than tokens.
-    if bert_config.vocab_size < manifest.vocab_size:
-        raise errors.UserError(
-            f"{init_from}/{CONFIG_NAME}: vocab_size is "
-            f"{bert_config.vocab_size}, but vocab.txt has "
-            f"{manifest.vocab_size} tokens; give a checkpoint whose "
-            "config.json and vocab.txt belong together."
-        )
 
 
 def _load(

@@ -17,68 +17,8 @@ import tensorflow as tf
 import tf_keras
 import transformers
 
-from bert_pretrain import errors, options
 from bert_pretrain.kernels import fused_operations, recomputation
 from bert_pretrain.model import transformer_layer
-
-# Types and bounds of the numbers in config.json.
-_NUMBERS: dict[str, tuple[type[int] | type[float], options.Bounds]] = {
-    **dict.fromkeys(
-        (
-            "vocab_size",
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "intermediate_size",
-            "max_position_embeddings",
-            "type_vocab_size",
-        ),
-        (int, options.Bounds(at_least=1)),
-    ),
-    **dict.fromkeys(
-        ("hidden_dropout_prob", "attention_probs_dropout_prob"),
-        (float, options.Bounds(at_least=0, below=1)),
-    ),
-    "layer_norm_eps": (float, options.Bounds(above=0)),
-    "initializer_range": (float, options.Bounds(above=0)),
-}
-
-
-def check_supported(config: transformers.BertConfig) -> None:
-    """Checks that this module computes the architecture of `config`.
-
-    Raises:
-      UserError: if it does not; the message names the field.
-    """
-    supported = {
-        "hidden_act": tuple(transformer_layer.ACTIVATIONS),
-        "position_embedding_type": ("absolute",),
-        "is_decoder": (False,),
-        "add_cross_attention": (False,),
-    }
-    for name, values in supported.items():
-        value = getattr(config, name)
-        if value not in values:
-            raise errors.UserError(
-                f"{name}={value!r} is not supported, only "
-                f"{', '.join(map(repr, values))}."
-            )
-    for name, (kind, bounds) in _NUMBERS.items():
-        value = getattr(config, name)
-        complaint: str | None
-        # An int is accepted where a float is expected. Bool is a subclass of
-        # int, but true and false are not numbers in JSON.
-        if type(value) not in (int, kind):
-            complaint = f"is not of the type {kind.__name__}"
-        else:
-            complaint = bounds.complaint(value)
-        if complaint:
-            raise errors.UserError(f"{name}={value!r} {complaint}.")
-    if config.hidden_size % config.num_attention_heads:
-        raise errors.UserError(
-            f"hidden_size={config.hidden_size} is not a multiple of "
-            f"num_attention_heads={config.num_attention_heads}."
-        )
 
 
 def encode(  # noqa: PLR0913 (the forward pass depends on all of them)

@@ -36,7 +36,7 @@ from bert_pretrain import (
 from bert_pretrain.checkpoints import checkpoint_saver, model_directory
 from bert_pretrain.data import input_pipeline, records
 from bert_pretrain.evaluation import evaluator
-from bert_pretrain.model import bert_model, objectives
+from bert_pretrain.model import bert_model, config_json, objectives
 from bert_pretrain.telemetry import (
     accelerators,
     console,
@@ -148,7 +148,7 @@ def _prepare(
         training_config.TrainingConfig,
         options.to_dict(config)
         | {model_directory.PHASES_NAME: phases.describe(plan)},
-        bert_model.architecture(config.architecture, blueprint.longest(plan)),
+        config_json.architecture(config.architecture, blueprint.longest(plan)),
         config.data_dir,
     )
 
