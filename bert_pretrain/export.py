@@ -4,7 +4,7 @@ python -m bert_pretrain.export --model_dir=model --output_dir=export
 """
 
 from bert_pretrain import command_line
-from bert_pretrain.checkpoints import export_config
+from bert_pretrain.interchange import export_config
 
 
 def main(config: export_config.ExportConfig) -> None:
@@ -12,7 +12,7 @@ def main(config: export_config.ExportConfig) -> None:
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
     import tensorflow as tf
 
-    from bert_pretrain.checkpoints import exporting
+    from bert_pretrain.interchange import exporting
     from bert_pretrain.telemetry import console
 
     console.quiet_libraries()
@@ -25,9 +25,14 @@ def main(config: export_config.ExportConfig) -> None:
     for name in sorted(tf.io.gfile.listdir(config.output_dir)):
         print(f"  {name}")
     print(
-        "Load it with transformers.AutoModelForMaskedLM.from_pretrained("
-        f"{config.output_dir!r})."
+        "With PyTorch: transformers.AutoModelForMaskedLM.from_pretrained("
+        f"{config.output_dir!r})"
     )
+    if config.tensorflow_weights:
+        print(
+            "With TensorFlow: transformers.TFAutoModelForMaskedLM."
+            f"from_pretrained({config.output_dir!r}, use_safetensors=False)"
+        )
 
 
 if __name__ == "__main__":

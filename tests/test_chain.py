@@ -6,12 +6,12 @@ import safetensors.numpy
 from bert_pretrain import evaluate, export, files, summary, train
 from bert_pretrain.checkpoints import (
     checkpoint_config,
-    export_config,
     model_directory,
     trained_model,
 )
 from bert_pretrain.data import manifests
 from bert_pretrain.evaluation import evaluation_config
+from bert_pretrain.interchange import export_config
 from bert_pretrain.model import model_config, weights
 from bert_pretrain.training import training_config
 from helpers import builds

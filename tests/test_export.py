@@ -6,17 +6,21 @@ so.
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
 import safetensors.numpy
 import tensorflow as tf
 import transformers
+import yaml
 
-from bert_pretrain import errors, files
-from bert_pretrain.checkpoints import exporting, trained_model
+from bert_pretrain import errors, export, files, train
+from bert_pretrain.checkpoints import trained_model
 from bert_pretrain.data import vocabulary
+from bert_pretrain.interchange import export_config, exporting
 from bert_pretrain.model import bert_model, weights
+from helpers import training
 
 TEXT = "the cats sat. the dog ran"
 VOCAB = vocabulary.Vocabulary(
@@ -53,6 +57,7 @@ def exported(request, tmp_path):
             bert=bert, vocabulary=VOCAB, step=7, is_good=True, train_config={}
         ),
         str(tmp_path / "export"),
+        card="",
     )
     return bert, str(tmp_path / "export")
 
@@ -118,7 +123,7 @@ def test_the_fill_mask_pipeline_gives_the_model_s_answers(exported):
 def test_weights_are_read_back_as_they_were(exported):
     bert, folder = exported
     other = small_bert(bert.config.architectures[0], seed=5)
-    assert weights.load(other, f"{folder}/{weights.FILE_NAME}") == []
+    assert weights.load(other, weights.files_in(folder)) == []
     for mine, theirs in zip(bert.weights, other.weights, strict=True):
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
 
@@ -139,7 +144,7 @@ def test_old_names_and_encoders_without_heads_are_read(tmp_path):
             renamed[name] = values
     safetensors.numpy.save_file(renamed, path)
     other = small_bert(seed=5)
-    fresh = weights.load(other, path)
+    fresh = weights.load(other, [path])
     assert fresh and all(name.startswith("cls.") for name in fresh)
     for mine, theirs in zip(bert.bert.weights, other.bert.weights, strict=True):
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
@@ -149,7 +154,7 @@ def test_checkpoints_of_tensorflow_are_read(tmp_path):
     bert = small_bert()
     bert.save_pretrained(tmp_path, safe_serialization=True)
     other = small_bert(seed=5)
-    assert weights.load(other, f"{tmp_path}/{weights.FILE_NAME}") == []
+    assert weights.load(other, weights.files_in(str(tmp_path))) == []
     for mine, theirs in zip(bert.weights, other.weights, strict=True):
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
 
@@ -158,15 +163,15 @@ def test_a_file_of_another_model_is_named(tmp_path):
     path = f"{tmp_path}/{weights.FILE_NAME}"
     files.write_bytes(path, b"no safetensors")
     with pytest.raises(errors.UserError, match="not a safetensors file"):
-        weights.load(small_bert(), path)
+        weights.load(small_bert(), [path])
     safetensors.numpy.save_file({"gpt.wte": np.zeros(3)}, path)
     with pytest.raises(errors.UserError, match="no weight of a BERT"):
-        weights.load(small_bert(), path)
+        weights.load(small_bert(), [path])
     safetensors.numpy.save_file(
         {"bert.embeddings.word_embeddings.weight": np.zeros((3, 32))}, path
     )
     with pytest.raises(errors.UserError, match=r"shape \(3, 32\)"):
-        weights.load(small_bert(), path)
+        weights.load(small_bert(), [path])
 
 
 def test_first_weights_that_are_not_finite_are_refused(tmp_path):
@@ -178,7 +183,7 @@ def test_first_weights_that_are_not_finite_are_refused(tmp_path):
     arrays[name][3] = np.nan
     safetensors.numpy.save_file(arrays, path, metadata={"format": "pt"})
     with pytest.raises(errors.UserError, match=f"{name} holds values that"):
-        weights.load(bert, path)
+        weights.load(bert, [path])
 
 
 def test_the_exported_tokenizer_is_the_one_of_the_records(exported):
@@ -218,6 +223,7 @@ def test_a_cased_vocabulary_keeps_capitals_and_accents(tmp_path):
             train_config={},
         ),
         str(tmp_path),
+        card="",
     )
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.tokenize("Café cafe CAFE") == ["Café", "cafe", "[UNK]"]
@@ -244,6 +250,149 @@ def test_an_incomplete_export_has_no_config(tmp_path, monkeypatch):
             train_config={},
         ),
         str(tmp_path),
+        card="",
     )
     assert written[-1] == "config.json"
     assert sorted(written) == sorted(os.listdir(tmp_path))
+
+
+def test_tensorflow_gives_the_same_logits(exported):
+    """By the call that the README and the model card show."""
+    bert, folder = exported
+    (architecture,) = bert.config.architectures
+    name = {
+        "BertForMaskedLM": "TFAutoModelForMaskedLM",
+        "BertForPreTraining": "TFAutoModelForPreTraining",
+    }[architecture]
+    theirs, report = getattr(transformers, name).from_pretrained(
+        folder, use_safetensors=False, output_loading_info=True
+    )
+    assert type(theirs).__name__ == f"TF{architecture}"
+    assert not any(report.values()), report
+    rng = np.random.default_rng(1)
+    batch = {"input_ids": rng.integers(0, VOCAB.size, (3, 40))}
+    for mine, other in zip(
+        logits_of(bert, batch).to_tuple(),
+        logits_of(theirs, batch).to_tuple(),
+        strict=True,
+    ):
+        np.testing.assert_allclose(mine.numpy(), other.numpy(), atol=1e-6)
+
+
+def test_the_ids_in_the_config_follow_the_vocabulary(tmp_path):
+    vocab = vocabulary.Vocabulary(
+        ("the", *reversed(vocabulary.SPECIAL_TOKENS), *"a cat ##s . ,".split()),
+        is_lower_case=True,
+    )
+    exporting.write(
+        trained_model.TrainedModel(
+            bert=small_bert(),
+            vocabulary=vocab,
+            step=0,
+            is_good=True,
+            train_config={},
+        ),
+        str(tmp_path),
+        card="",
+    )
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert config.pad_token_id == tokenizer.pad_token_id == 5
+
+
+def test_sharded_checkpoints_are_read(tmp_path):
+    bert = small_bert()
+    weights.save(bert, f"{tmp_path}/all.safetensors")
+    arrays = safetensors.numpy.load_file(f"{tmp_path}/all.safetensors")
+    os.remove(f"{tmp_path}/all.safetensors")
+    weight_map = {}
+    for number, names in enumerate(np.array_split(sorted(arrays), 3), 1):
+        file_name = f"model-{number:05d}-of-00003.safetensors"
+        safetensors.numpy.save_file(
+            {name: arrays[name] for name in names},
+            f"{tmp_path}/{file_name}",
+            metadata={"format": "pt"},
+        )
+        weight_map |= dict.fromkeys(map(str, names), file_name)
+    index = tmp_path / weights.INDEX_NAME
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    other = small_bert(seed=5)
+    assert weights.load(other, weights.files_in(str(tmp_path))) == []
+    for mine, theirs in zip(bert.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+
+    # A name must not lead out of the folder.
+    for wrong in ({"weight_map": {"a": "../x.safetensors"}}, {}, [], 3):
+        index.write_text(json.dumps(wrong))
+        with pytest.raises(errors.UserError, match="no index of safetensors"):
+            weights.files_in(str(tmp_path))
+
+
+def test_a_checkpoint_without_vocab_txt_says_how_to_make_it(exported):
+    _, folder = exported
+    os.remove(f"{folder}/vocab.txt")
+    call = (
+        f"transformers.AutoTokenizer.from_pretrained({folder!r})."
+        f"save_vocabulary({folder!r})"
+    )
+    with pytest.raises(errors.UserError, match=re.escape(call)):
+        vocabulary.read(f"{folder}/vocab.txt")
+    transformers.AutoTokenizer.from_pretrained(folder).save_vocabulary(folder)
+    assert vocabulary.read(f"{folder}/vocab.txt").tokens == VOCAB.tokens
+
+
+@pytest.mark.slow
+def test_a_run_is_exported_with_a_card_and_the_positions_it_trained(
+    make_config, tmp_path, capsys
+):
+    # 16 of 24 positions.
+    config = make_config(total_steps=2)
+    assert train.main(config) == 0
+    model_dir = config.saving.model_dir
+    export.main(
+        export_config.ExportConfig(
+            model_dir=model_dir, output_dir=f"{tmp_path}/whole"
+        )
+    )
+    warning = capsys.readouterr().err
+    assert "only positions up to 16 of 24 were trained" in warning
+    assert "--max_positions=16" in warning
+    tokenizer = transformers.AutoTokenizer.from_pretrained(f"{tmp_path}/whole")
+    assert tokenizer.model_max_length == 16
+
+    export.main(
+        export_config.ExportConfig(
+            model_dir=model_dir,
+            output_dir=f"{tmp_path}/cut",
+            max_positions=16,
+            tensorflow_weights=False,
+        )
+    )
+    assert "warning" not in capsys.readouterr().err
+    assert not os.path.exists(f"{tmp_path}/cut/tf_model.h5")
+    cut = transformers.AutoConfig.from_pretrained(f"{tmp_path}/cut")
+    assert cut.max_position_embeddings == 16
+    name = "bert.embeddings.position_embeddings.weight"
+    whole, part = (
+        safetensors.numpy.load_file(f"{tmp_path}/{folder}/{weights.FILE_NAME}")
+        for folder in ("whole", "cut")
+    )
+    np.testing.assert_array_equal(part[name], whole[name][:16])
+
+    card = (tmp_path / "cut" / "README.md").read_text()
+    header = yaml.safe_load(card.split("---")[1])
+    assert header["license"] == "unknown"
+    assert header["pipeline_tag"] == "fill-mask"
+    assert "| positions that were trained | 16 |" in card
+    assert "| examples | 29 |" in card
+    loss = training.results_of(config)["end"]["masked_lm_loss"]
+    assert f"| loss of masked tokens (nats) | {loss:.4f} |" in card
+
+    with pytest.raises(errors.UserError, match="max_positions=25 exceeds"):
+        export.main(
+            export_config.ExportConfig(
+                model_dir=model_dir,
+                output_dir=f"{tmp_path}/more",
+                max_positions=25,
+            )
+        )

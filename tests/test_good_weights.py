@@ -9,12 +9,9 @@ import pytest
 import tensorflow as tf
 
 from bert_pretrain import errors, evaluate, export, files, train
-from bert_pretrain.checkpoints import (
-    checkpoint_files,
-    export_config,
-    model_directory,
-)
+from bert_pretrain.checkpoints import checkpoint_files, model_directory
 from bert_pretrain.evaluation import evaluation_config
+from bert_pretrain.interchange import export_config
 from bert_pretrain.training import recovery, trainer, training_config
 from helpers import training
 

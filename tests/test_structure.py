@@ -20,6 +20,7 @@ ROOMS = {
         "checkpoints",
         "telemetry",
         "evaluation",
+        "interchange",
         "training",
         "tpu",
         "compilation",

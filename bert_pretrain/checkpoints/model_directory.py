@@ -35,6 +35,8 @@ NEWEST, BEST = "newest", "best"
 # manifest, and the content of the file of phases.
 _DATASET_NAME = "set"
 PHASES_NAME = "phases_of_run"
+# For the card of an exported model.
+DATASETS_NAME = "datasets"
 # Fields of HuggingFace's config that determine the shapes and the meaning of
 # the variables. They must not change in a run; other fields may.
 _ARCHITECTURE = (

@@ -23,6 +23,20 @@ class TrainedModel:
     is_good: bool  # see `checkpoint_saver.Saver.save`
     train_config: dict[str, Any]  # the options of the run
 
+    @property
+    def num_trained_positions(self) -> int:
+        """So many positions have embeddings that were trained, or computed."""
+        num_positions = self.bert.config.max_position_embeddings
+        datasets = self.train_config.get(model_directory.DATASETS_NAME)
+        architecture = self.train_config.get("architecture", {})
+        # The weights of another model were trained before.
+        is_known = architecture.get("init_from") or (
+            architecture.get("positions", "learned") != "learned"
+        )
+        if is_known or not datasets:
+            return num_positions
+        return max(dataset["seq_length"] for dataset in datasets)
+
 
 def restore(
     model_dir: str, which: str = model_directory.NEWEST

@@ -11,8 +11,9 @@ import hashlib
 import re
 
 import numpy as np
+import tensorflow as tf
 
-from bert_pretrain import errors, files
+from bert_pretrain import errors, file_errors, files
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = (
     "[PAD]",
@@ -24,6 +25,7 @@ PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = (
 CONTINUATION = "##"
 # The name of the copy in a dataset, a model directory or an export.
 FILE_NAME = "vocab.txt"
+_TOKENIZER_NAME = "tokenizer.json"
 _RESERVED = re.compile(r"\[unused\d+\]")
 
 
@@ -111,6 +113,16 @@ def read(path: str) -> Vocabulary:
     Raises:
       UserError: if the file cannot be read, or is not a BERT vocabulary.
     """
+    folder = path.rpartition("/")[0] or "."
+    with file_errors.naming(path):
+        if not tf.io.gfile.exists(path) and tf.io.gfile.exists(
+            f"{folder}/{_TOKENIZER_NAME}"
+        ):
+            raise errors.UserError(
+                f"{path} does not exist, but {_TOKENIZER_NAME} does; make it "
+                "with transformers.AutoTokenizer.from_pretrained("
+                f"{folder!r}).save_vocabulary({folder!r})."
+            )
     # Not `str.splitlines`: it also splits at Unicode separators, and real
     # vocabularies have these as tokens.
     lines = files.read_text(path).split("\n")

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tf_keras
 import transformers
 
-from bert_pretrain import errors, file_errors
+from bert_pretrain import errors
 from bert_pretrain.data import manifests
 from bert_pretrain.model import config_json, model_config, weights
 
@@ -139,13 +139,10 @@ def _load(
     init_from: str, bert_config: transformers.BertConfig
 ) -> transformers.TFPreTrainedModel:
     """Builds the model with the weights of a checkpoint folder."""
-    path = f"{init_from}/{weights.FILE_NAME}"
     missing: Collection[str]
-    with file_errors.naming(path):
-        has_safetensors = tf.io.gfile.exists(path)
-    if has_safetensors:
+    if paths := weights.files_in(init_from):
         bert = from_config(bert_config)
-        missing = weights.load(bert, path)
+        missing = weights.load(bert, paths)
     else:
         bert, missing = _load_older_format(init_from, bert_config)
     if missing:

@@ -6,7 +6,8 @@ on the HuggingFace hub. This module reads them itself, because TensorFlow's
 is not iterable").
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import safetensors
@@ -15,9 +16,11 @@ import tensorflow as tf
 import transformers
 from transformers import modeling_tf_pytorch_utils as pytorch_utils
 
-from bert_pretrain import errors, file_errors
+from bert_pretrain import errors, file_errors, files
 
 FILE_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+_SHARD = re.compile(r"[\w-]+\.safetensors")
 # The first releases of BERT have these endings for weight and bias.
 _OLD_ENDINGS = {".gamma": ".weight", ".beta": ".bias"}
 
@@ -38,8 +41,41 @@ def save(bert: transformers.TFPreTrainedModel, path: str) -> None:
     safetensors.numpy.save_file(arrays, path, metadata={"format": "pt"})
 
 
-def load(bert: transformers.TFPreTrainedModel, path: str) -> list[str]:
-    """Sets a model's variables from a file that PyTorch or TensorFlow wrote.
+def files_in(folder: str) -> list[str]:
+    """Paths of a checkpoint's weights: one file, or several shards.
+
+    Returns:
+      An empty list if the folder has no safetensors.
+
+    Raises:
+      UserError: if the index of the shards is not one.
+    """
+    index = f"{folder}/{INDEX_NAME}"
+    with file_errors.naming(folder):
+        if tf.io.gfile.exists(f"{folder}/{FILE_NAME}"):
+            return [f"{folder}/{FILE_NAME}"]
+        if not tf.io.gfile.exists(index):
+            return []
+    try:
+        names = sorted(set(files.read_json(index)["weight_map"].values()))
+        is_index = bool(names) and all(map(_SHARD.fullmatch, names))
+    except (AttributeError, KeyError, TypeError):
+        is_index = False
+    if not is_index:
+        raise errors.UserError(
+            f"{index}: this is no index of safetensors files in its folder; "
+            "download it again."
+        )
+    return [f"{folder}/{name}" for name in names]
+
+
+def load(
+    bert: transformers.TFPreTrainedModel, paths: Sequence[str]
+) -> list[str]:
+    """Sets a model's variables from files that PyTorch or TensorFlow wrote.
+
+    Args:
+      paths: the files of one checkpoint, see `files_in`.
 
     Returns:
       The names of weights that are missing in the file, such as a head's.
@@ -49,7 +85,12 @@ def load(bert: transformers.TFPreTrainedModel, path: str) -> list[str]:
       UserError: if the file cannot be read, has weights of other shapes or
         values that are not finite, or has no weights of this model.
     """
-    found = _read(path)
+    found: dict[str, np.ndarray] = {}
+    origin: dict[str, str] = {}
+    for path in paths:
+        arrays = _read(path)
+        found |= arrays
+        origin |= dict.fromkeys(arrays, path)
     missing = []
     for variable in bert.weights:
         name, transposition = pytorch_name(variable.name, variable.shape)
@@ -61,21 +102,21 @@ def load(bert: transformers.TFPreTrainedModel, path: str) -> list[str]:
         )
         if values.shape != tuple(variable.shape):
             raise errors.UserError(
-                f"{path}: {name} has the shape {values.shape}, but "
+                f"{origin[name]}: {name} has the shape {values.shape}, but "
                 f"config.json requires {tuple(variable.shape)}; use a "
                 "config.json and weights of the same checkpoint."
             )
         values = values.astype(np.float32)
         if not np.isfinite(values).all():
             raise errors.UserError(
-                f"{path}: {name} holds values that are not finite; use another "
-                "checkpoint."
+                f"{origin[name]}: {name} holds values that are not finite; use "
+                "another checkpoint."
             )
         variable.assign(values)
     if len(missing) == len(bert.weights):
         raise errors.UserError(
-            f"{path}: the file holds no weight of a BERT; its first names are "
-            f"{', '.join(sorted(found)[:3])}."
+            f"{paths[0]}: the file holds no weight of a BERT; its first names "
+            f"are {', '.join(sorted(found)[:3])}."
         )
     return missing
 

@@ -142,6 +142,29 @@ def describe(phases: Sequence[Phase]) -> list[dict[str, Any]]:
     ]
 
 
+def describe_datasets(phases: Sequence[Phase]) -> list[dict[str, Any]]:
+    """What a run learns from, for the card of its model."""
+    found = []
+    for phase in phases:
+        if dataset_start(phases, phase) != phase.from_step:
+            continue  # A phase before it has the same dataset.
+        manifest = phase.manifest
+        split = manifest.splits[records.TRAIN]
+        found.append(
+            {
+                "from_step": phase.from_step,
+                "documents": split.num_documents,
+                "examples": split.num_examples,
+                "tokens": split.num_tokens,
+                "seq_length": manifest.seq_length,
+                "pairing": manifest.pairing,
+                "masking": manifest.masking,
+                "is_packed": manifest.is_packed,
+            }
+        )
+    return found
+
+
 def at_step(phases: Sequence[Phase], step: int) -> Phase:
     """The phase that the step after `step` steps belongs to."""
     return next(p for p in reversed(phases) if p.from_step <= step)

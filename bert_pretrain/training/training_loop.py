@@ -147,7 +147,10 @@ def _prepare(
     return model_directory.prepare(
         training_config.TrainingConfig,
         options.to_dict(config)
-        | {model_directory.PHASES_NAME: phases.describe(plan)},
+        | {
+            model_directory.PHASES_NAME: phases.describe(plan),
+            model_directory.DATASETS_NAME: phases.describe_datasets(plan),
+        },
         config_json.architecture(config.architecture, blueprint.longest(plan)),
         config.data_dir,
     )

@@ -16,3 +16,14 @@ class ExportConfig(options.Options):
         "newest",
     )
     output_dir: str = options.option("Folder to write to; local or gs://.")
+    max_positions: int | None = options.option(
+        "Tokens of the longest text that the exported model takes: cuts the "
+        "table of positions; default: all positions.",
+        None,
+        at_least=1,
+        usual="the tokens of the longest row that the run had",
+    )
+    tensorflow_weights: bool = options.option(
+        "Also write tf_model.h5, for TensorFlow's classes of transformers.",
+        True,
+    )

@@ -1,0 +1,24 @@
+"""The files of HuggingFace's tokenizer, for texts as the records have them."""
+
+import transformers
+
+from bert_pretrain.data import vocabulary
+
+
+def write(vocab: vocabulary.Vocabulary, max_tokens: int, folder: str) -> None:
+    """Writes vocab.txt, tokenizer.json and the tokenizer's config.
+
+    Args:
+      max_tokens: tokens of the longest text that the model takes.
+      folder: local.
+    """
+    path = f"{folder}/{vocabulary.FILE_NAME}"
+    vocab.write(path)
+    transformers.BertTokenizerFast(
+        vocab_file=path,
+        do_lower_case=vocab.is_lower_case,
+        # A cased vocabulary has tokens with accents. The default might strip
+        # the accents of the text.
+        strip_accents=vocab.is_lower_case,
+        model_max_length=max_tokens,
+    ).save_pretrained(folder)
