@@ -243,3 +243,28 @@ def test_shards_too_large_for_a_worker_are_refused(text):
     (num_shards,) = re.findall(r"at least num_shards=(\d+)", str(told.value))
     _, manifest = built(text, "enough", num_shards=int(num_shards), **small)
     assert len(manifest.splits["train"].shards) == int(num_shards) > 2
+
+
+def test_the_casing_of_the_text_is_in_the_manifest_and_cannot_change(text):
+    folder, manifest = built(text, strip_accents=False)
+    assert manifest.is_lower_case and manifest.strips_accents is False
+    vocab = manifests.read_vocabulary(folder, manifest)
+    assert vocab.is_lower_case and not vocab.strips_accents
+    with pytest.raises(errors.UserError, match="strip_accents=False, not True"):
+        built(text, strip_accents=True)
+
+
+def test_a_dataset_of_an_earlier_version_is_complete_as_it_is(text):
+    """Its manifest says nothing of accents, and no file states the casing."""
+    folder, manifest = built(text)
+    path = f"{folder}/{manifests.MANIFEST_NAME}"
+    values = files.read_json(path)
+    del values["strips_accents"]
+    for name in ("lower_case", "strip_accents"):
+        del values["options"][name]
+    files.write_json(path, values)
+    files.remove(vocabulary.casing_path(f"{folder}/{vocabulary.FILE_NAME}"))
+    _, again = built(text)
+    assert again.splits == manifest.splits
+    vocab = manifests.read_vocabulary(folder, again)
+    assert vocab.is_lower_case and vocab.strips_accents

@@ -229,6 +229,27 @@ def test_a_cased_vocabulary_keeps_capitals_and_accents(tmp_path):
     assert tokenizer.tokenize("Café cafe CAFE") == ["Café", "cafe", "[UNK]"]
 
 
+def test_marks_are_kept_in_lower_case_if_the_vocabulary_says_so(tmp_path):
+    vocab = vocabulary.Vocabulary(
+        (*vocabulary.SPECIAL_TOKENS, "में", "für", "fur"),
+        is_lower_case=True,
+        strips_accents=False,
+    )
+    exporting.write(
+        trained_model.TrainedModel(
+            bert=small_bert(),
+            vocabulary=vocab,
+            step=0,
+            is_good=True,
+            train_config={},
+        ),
+        str(tmp_path),
+        card="",
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.tokenize("FÜR में fur") == ["für", "में", "fur"]
+
+
 def test_an_incomplete_export_has_no_config(tmp_path, monkeypatch):
     """A folder with a config counts as a model, so the config comes last."""
     written = []

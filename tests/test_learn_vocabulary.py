@@ -63,7 +63,7 @@ def test_a_vocabulary_has_the_size_and_tokens_that_were_asked_for(
     assert ("Python" in vocab.tokens) != is_lower_case
     # It has no token that the tokenizer never finds.
     assert all(
-        tokenization.normalize(token, is_lower_case) == token
+        tokenization.normalize(token, is_lower_case, is_lower_case) == token
         for token in vocab.tokens[5:]
     )
     output = capsys.readouterr().out
@@ -160,9 +160,44 @@ def test_each_ideograph_is_a_word():
     assert not {"##" + character for character in CHINESE} & set(vocab.tokens)
 
 
-def test_capitals_are_kept_only_if_the_text_has_some():
-    with pytest.raises(errors.UserError, match="no capital letter"):
-        vocabulary_learner.learn(["the cat sat " * 20], 100, False)
+HINDI = "में हिन्दी की किताबें पढ़ता हूँ और नदी के किनारे बैठता हूँ।"
+JAPANESE = "ご飯を食べて、がんばってください。パンとピザがすきです。"
+SPANISH = "El niño comió jamón en la montaña según mi corazón."
+
+
+@pytest.mark.parametrize(
+    "text, word, are_accents_kept",
+    [
+        (HINDI, "में", True),
+        (JAPANESE, "べ", True),
+        (SPANISH, "niño", False),
+        (f"{SPANISH} {HINDI * 3}", "niño", True),  # mostly without a case
+    ],
+)
+def test_marks_stay_where_most_letters_have_no_case(
+    text, word, are_accents_kept, tmp_path
+):
+    vocab = vocabulary_learner.learn([text] * 50, 400, True)
+    assert vocab.is_lower_case
+    assert vocab.strips_accents != are_accents_kept
+    assert (word in vocab.tokens) == are_accents_kept
+    # Beside the file, so that each program that reads it knows.
+    vocab.write(f"{tmp_path}/words.txt")
+    assert vocabulary.read(f"{tmp_path}/words.txt") == vocab
+    ids, _ = tokenization.Tokenizer(vocab).tokenize([text])
+    assert vocab.id("[UNK]") not in ids
+
+
+def test_text_without_capitals_can_be_kept_as_it_is(tmp_path):
+    path = tmp_path / "hindi.txt"
+    path.write_text("\n".join([HINDI] * 50), encoding="utf-8")
+    output = str(tmp_path / "vocab.txt")
+    learn_vocabulary.main(
+        _config(str(path), output, vocab_size=300, lower_case=False)
+    )
+    vocab = vocabulary.read(output)
+    assert not vocab.is_lower_case and not vocab.strips_accents
+    assert "में" in vocab.tokens
 
 
 def test_a_large_input_is_sampled_evenly_and_repeatably(

@@ -94,7 +94,7 @@ def test_a_recipe_builds_what_it_trains(recipe, monkeypatch):
     known_words = types.SimpleNamespace(id=lambda token: 0, is_special=())
     monkeypatch.setattr(
         "bert_pretrain.data.dynamic_masking.vocabulary.read",
-        lambda path: known_words,
+        lambda path, *casing: known_words,
     )
     plan = blueprint.plan(config, known)
     assert {phase.data_dir for phase in plan} == set(known)

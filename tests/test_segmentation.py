@@ -33,7 +33,7 @@ def split_words():
 def vocab():
     # 柿 is not in the vocabulary.
     text = "".join(PARAGRAPH).lower().replace("柿", "")
-    characters = sorted(set(tokenization.normalize(text, True)) - {" "})
+    characters = sorted(set(tokenization.normalize(text, True, True)) - {" "})
     return vocabulary.Vocabulary(
         (
             *vocabulary.SPECIAL_TOKENS,
@@ -79,12 +79,12 @@ def test_words_are_those_of_the_segmenter(split_words, vocab):
     ]
     # No word contains a border between two words of the segmenter.
     for sentence, words in zip(PARAGRAPH, found, strict=True):
-        theirs = split_words(tokenization.normalize(sentence, True))
+        theirs = split_words(tokenization.normalize(sentence, True, True))
         bounds = set(itertools.accumulate(map(len, theirs)))
         at = 0
         for word in words:
             text = word.replace("[UNK]", "柿")
-            at = tokenization.normalize(sentence, True).index(text, at)
+            at = tokenization.normalize(sentence, True, True).index(text, at)
             assert not bounds & set(range(at + 1, at + len(text))), word
             at += len(text)
 

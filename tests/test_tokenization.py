@@ -38,9 +38,14 @@ def _real_text():
 
 
 @functools.cache
-def _vocabulary(is_lower_case):
+def _vocabulary(is_lower_case, strips_accents=None):
+    if strips_accents is None:
+        strips_accents = is_lower_case
     return vocabulary_learner.learn(
-        [_real_text(), *SCRIPTS.split("\n") * 20], 3000, is_lower_case
+        [_real_text(), *SCRIPTS.split("\n") * 20],
+        3000,
+        is_lower_case,
+        strips_accents,
     )
 
 
@@ -48,7 +53,9 @@ def _peer(vocab, tmp_path):
     path = str(tmp_path / "vocab.txt")
     vocab.write(path)
     return transformers.BertTokenizerFast(
-        path, do_lower_case=vocab.is_lower_case
+        path,
+        do_lower_case=vocab.is_lower_case,
+        strip_accents=vocab.strips_accents,
     )
 
 
@@ -84,9 +91,14 @@ def _texts():
     )
 
 
-@pytest.mark.parametrize("is_lower_case", [True, False])
-def test_tokens_are_those_of_huggingface(is_lower_case, tmp_path):
-    vocab = _vocabulary(is_lower_case)
+@pytest.mark.parametrize(
+    "is_lower_case, strips_accents",
+    [(True, True), (True, False), (False, False), (False, True)],
+)
+def test_tokens_are_those_of_huggingface(
+    is_lower_case, strips_accents, tmp_path
+):
+    vocab = _vocabulary(is_lower_case, strips_accents)
     texts = _texts()
     ours = _lists(tokenization.Tokenizer(vocab), texts)
     theirs = _peer(vocab, tmp_path)(texts, add_special_tokens=False)
@@ -159,7 +171,9 @@ def test_characters_of_unicode_3_are_treated_alike(is_lower_case):
         {
             character
             for text in texts
-            for character in tokenization.normalize(text, is_lower_case)
+            for character in tokenization.normalize(
+                text, is_lower_case, is_lower_case
+            )
         },
         is_lower_case,
     )
@@ -239,5 +253,5 @@ def test_invalid_unicode_is_ignored():
 def test_normalizing_twice_changes_nothing():
     # A vocabulary is lower case if all of its tokens are in lower case.
     for code in [*range(0xD800), *range(0xE000, 0x1F000)]:
-        text = tokenization.normalize(f"{chr(code)}", True)
-        assert tokenization.normalize(text, True) == text == text.lower()
+        text = tokenization.normalize(f"{chr(code)}", True, True)
+        assert tokenization.normalize(text, True, True) == text == text.lower()

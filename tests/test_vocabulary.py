@@ -1,5 +1,7 @@
 """vocab.txt: read, checked and written, and the kinds of its tokens."""
 
+import json
+
 import pytest
 
 from bert_pretrain import errors
@@ -52,16 +54,68 @@ def test_the_hash_depends_on_order_and_tokens():
 
 
 @pytest.mark.parametrize(
-    "rest, is_lower_case",
+    "rest, is_lower_case, strips_accents",
     [
-        (("the", "##s", "中", "[unused1]"), True),
-        (("the", "The"), False),
-        (("é", "É"), False),
+        (("the", "##s", "中", "[unused1]"), True, True),
+        (("the", "The"), False, False),
+        (("é", "É"), False, False),
+        (("für", "die", "##e"), True, False),
+        # Letters without a case: nothing is known, so nothing is removed.
+        (("食べて", "中"), False, False),
+        (("म", "##न"), False, False),
     ],
 )
-def test_casing_is_detected_from_the_tokens(tmp_path, rest, is_lower_case):
+def test_casing_is_guessed_only_from_the_tokens_and_said(
+    tmp_path, rest, is_lower_case, strips_accents, capsys
+):
     vocab = _read(tmp_path, "\n".join((*SPECIAL, *rest)))
     assert vocab.is_lower_case == is_lower_case
+    assert vocab.strips_accents == strips_accents
+    warning = capsys.readouterr().err
+    assert f"its tokens look like: {vocab.casing_in_words}" in warning
+    assert "vocab.casing.json" in warning
+
+
+@pytest.mark.parametrize(
+    "name, values, expected",
+    [
+        (
+            "vocab.casing.json",
+            {"lower_case": True, "strip_accents": False},
+            (True, False),
+        ),
+        ("tokenizer_config.json", {"do_lower_case": False}, (False, False)),
+        (
+            "tokenizer_config.json",
+            {"do_lower_case": True, "strip_accents": None},
+            (True, True),
+        ),
+        (
+            "tokenizer_config.json",
+            {"do_lower_case": True, "strip_accents": False},
+            (True, False),
+        ),
+    ],
+)
+def test_casing_is_what_the_file_beside_the_vocabulary_says(
+    tmp_path, name, values, expected, capsys
+):
+    (tmp_path / name).write_text(json.dumps(values))
+    tokens = "\n".join((*SPECIAL, "the", "cat"))
+    vocab = _read(tmp_path, tokens)
+    assert (vocab.is_lower_case, vocab.strips_accents) == expected
+    assert not capsys.readouterr().err
+    # A flag is stronger.
+    path = str(tmp_path / "vocab.txt")
+    other = vocabulary.read(path, lower_case=not expected[0])
+    assert other.is_lower_case != expected[0]
+    assert other.strips_accents == expected[1]
+
+
+def test_a_casing_that_is_none_is_refused(tmp_path):
+    (tmp_path / "vocab.casing.json").write_text('{"lower_case": "yes"}')
+    with pytest.raises(errors.UserError, match="must be true or false"):
+        _read(tmp_path, "\n".join((*SPECIAL, "the")))
 
 
 def test_special_tokens_and_continuations_are_marked():

@@ -21,7 +21,9 @@ def main(config: adopt_config.AdoptConfig) -> None:
     from bert_pretrain.data import records, vocabulary
     from tfrecord_builders.building import adoption
 
-    vocab = vocabulary.read(config.vocab_file)
+    vocab = vocabulary.read(
+        config.vocab_file, config.lower_case, config.strip_accents
+    )
     paths = {
         records.TRAIN: files.expand(config.train_input),
         records.EVAL: files.expand(config.eval_input),

@@ -38,7 +38,7 @@ def main(config: learn_config.LearnConfig) -> None:
         flush=True,
     )
     vocab = vocabulary_learner.learn(
-        texts, config.vocab_size, config.lower_case
+        texts, config.vocab_size, config.lower_case, config.strip_accents
     )
     vocab.write(config.output_file)
     if vocab.size < config.vocab_size:
@@ -48,9 +48,9 @@ def main(config: learn_config.LearnConfig) -> None:
             f"--vocab_size={vocab.size}."
         )
     unknown_share, tokens_per_word = vocabulary_learner.measure(vocab, texts)
-    casing = "lower case" if vocab.is_lower_case else "cased"
     print(
-        f"Wrote {config.output_file}: {vocab.size:,} tokens, {casing}, "
+        f"Wrote {config.output_file}: {vocab.size:,} tokens, "
+        f"{vocab.casing_in_words}, "
         f"{tokens_per_word:.2f} tokens per word, {unknown_share:.3%} of all "
         f"tokens are {vocabulary.UNK}, in {time.monotonic() - started:.1f} s."
     )

@@ -35,12 +35,12 @@ def main(config: ReportConfig) -> None:
     import tensorflow as tf
 
     from bert_pretrain import files
-    from bert_pretrain.data import manifests, records, vocabulary
+    from bert_pretrain.data import manifests, records
     from tfrecord_builders.reporting import page, statistics
 
     manifest = manifests.read(config.data_dir)
     manifests.check_dataset(config.data_dir, manifest)
-    vocab = vocabulary.read(f"{config.data_dir}/{vocabulary.FILE_NAME}")
+    vocab = manifests.read_vocabulary(config.data_dir, manifest)
     samples = {
         split: statistics.read_sample(
             config.data_dir, manifest, split, vocab, config.num_examples

@@ -50,8 +50,11 @@ def main(config: ShowConfig) -> None:
     from bert_pretrain.data import manifests, records, vocabulary
     from tfrecord_builders.reporting import record_view
 
+    # Only the tokens of the vocabulary are shown, not the casing.
     vocab = vocabulary.read(
-        config.vocab_file or f"{config.data_dir}/{vocabulary.FILE_NAME}"
+        config.vocab_file or f"{config.data_dir}/{vocabulary.FILE_NAME}",
+        lower_case=True,
+        strip_accents=True,
     )
     pairing = "nsp"
     if tf.io.gfile.exists(f"{config.data_dir}/{manifests.MANIFEST_NAME}"):

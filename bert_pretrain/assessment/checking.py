@@ -94,7 +94,8 @@ def _manifest(
     init_from = training.architecture.init_from
     vocab_size, sha256 = rows.vocab_size, ""
     if init_from:
-        vocab = vocabulary.read(f"{init_from}/{vocabulary.FILE_NAME}")
+        path = f"{init_from}/{vocabulary.FILE_NAME}"
+        vocab = vocabulary.read(path, lower_case=True, strip_accents=True)
         vocab_size, sha256 = vocab.size, vocab.sha256
     num_predictions = rows.max_predictions_per_seq
     if num_predictions is None:

@@ -85,7 +85,7 @@ def prepare(
     """
     saving = train_config["saving"]
     model_dir = saving["model_dir"]
-    vocab = vocabulary.read(f"{data_dir}/{vocabulary.FILE_NAME}")
+    vocab = manifests.read_vocabulary(data_dir, manifests.read(data_dir))
     train_config = {
         **train_config,
         _DATASET_NAME: files.sha256(f"{data_dir}/{manifests.MANIFEST_NAME}"),
@@ -141,7 +141,7 @@ def _check_state(
     path = f"{model_dir}/{vocabulary.FILE_NAME}"
     vocabulary.check_same(
         path,
-        vocabulary.read(path).sha256,
+        vocabulary.read(path, vocab.is_lower_case, vocab.strips_accents).sha256,
         vocab.sha256,
         expected_by="the dataset",
         remedy="train on records with the model's vocabulary, or give another "

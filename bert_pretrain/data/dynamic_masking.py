@@ -60,7 +60,7 @@ def of_dataset(
             )
         return None
     rates = manifest.options
-    vocab = vocabulary.read(f"{data_dir}/{vocabulary.FILE_NAME}")
+    vocab = manifests.read_vocabulary(data_dir, manifest)
     max_predictions = manifest.max_predictions_per_seq
     if masked_fraction is not None:
         max_predictions = math.ceil(masked_fraction * manifest.seq_length)

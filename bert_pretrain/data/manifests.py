@@ -63,11 +63,25 @@ class Manifest:
     vocab_size: int
     vocab_sha256: str
     is_lower_case: bool
+    # None in datasets of earlier versions: as `is_lower_case`.
+    strips_accents: bool | None = None
     splits: dict[str, Split]
     options: dict[str, Any]  # the options of the build
     sources: tuple[dict[str, Any], ...]  # the files that were read
     documents: dict[str, Any]  # counts: read, kept, dropped by reason
     rows: dict[str, int]  # counts of text that is in no row
+
+
+def read_vocabulary(data_dir: str, manifest: Manifest) -> vocabulary.Vocabulary:
+    """Reads the vocabulary of a dataset, with the casing of its text."""
+    strips_accents = manifest.strips_accents
+    if strips_accents is None:
+        strips_accents = manifest.is_lower_case
+    return vocabulary.read(
+        f"{data_dir}/{vocabulary.FILE_NAME}",
+        manifest.is_lower_case,
+        strips_accents,
+    )
 
 
 def write(data_dir: str, manifest: Manifest) -> None:
@@ -141,11 +155,9 @@ def check_dataset(data_dir: str, manifest: Manifest) -> None:
                 "another dataset; copy the file again, or remove the dataset "
                 "and build it again."
             )
-    vocab_path = f"{data_dir}/{vocabulary.FILE_NAME}"
-    vocab = vocabulary.read(vocab_path)
     vocabulary.check_same(
-        vocab_path,
-        vocab.sha256,
+        f"{data_dir}/{vocabulary.FILE_NAME}",
+        read_vocabulary(data_dir, manifest).sha256,
         manifest.vocab_sha256,
         expected_by="the manifest",
         remedy="restore the vocabulary that the dataset was built with",

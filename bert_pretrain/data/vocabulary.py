@@ -1,14 +1,18 @@
-"""A WordPiece vocabulary: the tokens of a vocab.txt, and which are special.
+"""A WordPiece vocabulary: tokens of a vocab.txt, and the casing of its text.
 
 A vocab.txt has one token on each line; the number of the line, counted from
 0, is the token's id. google-research/bert writes this format, and every
-HuggingFace BERT tokenizer reads it.
+HuggingFace BERT tokenizer reads it. Beside it, vocab.casing.json says whether
+text is lower-cased, and whether accents are removed, before it is tokenized.
 """
 
 import dataclasses
 import functools
 import hashlib
+import json
 import re
+import unicodedata
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -26,6 +30,7 @@ CONTINUATION = "##"
 # The name of the copy in a dataset, a model directory or an export.
 FILE_NAME = "vocab.txt"
 _TOKENIZER_NAME = "tokenizer.json"
+_TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 _RESERVED = re.compile(r"\[unused\d+\]")
 
 
@@ -39,8 +44,12 @@ class Vocabulary:
 
     tokens: tuple[str, ...]
     is_lower_case: bool
+    # By default as in BERT, which removes accents if it lower-cases.
+    strips_accents: bool = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        if self.strips_accents is None:
+            object.__setattr__(self, "strips_accents", self.is_lower_case)
         if missing := [t for t in SPECIAL_TOKENS if t not in self._ids]:
             raise errors.UserError(
                 f"the vocabulary lacks {', '.join(missing)}; BERT needs "
@@ -100,15 +109,40 @@ class Vocabulary:
             [token.startswith(CONTINUATION) for token in self.tokens]
         )
 
+    @property
+    def casing_in_words(self) -> str:
+        """Such as "lower case, accents removed"."""
+        casing = "lower case" if self.is_lower_case else "cased"
+        accents = "removed" if self.strips_accents else "kept"
+        return f"{casing}, accents {accents}"
+
     def write(self, path: str) -> None:
-        """Writes the vocab.txt."""
+        """Writes the vocab.txt and, before it, its casing."""
+        casing = {
+            "lower_case": self.is_lower_case,
+            "strip_accents": self.strips_accents,
+        }
+        files.write_json(casing_path(path), casing)
         files.write_text(path, self.text)
 
 
-def read(path: str) -> Vocabulary:
-    """Reads a vocab.txt and infers its casing from its tokens.
+def casing_path(path: str) -> str:
+    """Path of the file with the casing of a vocab.txt."""
+    return path.removesuffix(".txt") + ".casing.json"
 
-    A vocabulary without capital letters is for lower-cased text.
+
+def read(
+    path: str, lower_case: bool | None = None, strip_accents: bool | None = None
+) -> Vocabulary:
+    """Reads a vocab.txt and its casing.
+
+    The casing is in the file beside it or, in a HuggingFace checkpoint, in its
+    tokenizer_config.json. If there is neither, it is guessed from the tokens,
+    and a warning says what was guessed.
+
+    Args:
+      lower_case: whether text is lower-cased; None for what the file says.
+      strip_accents: whether accents are removed; None for what the file says.
 
     Raises:
       UserError: if the file cannot be read, or is not a BERT vocabulary.
@@ -134,15 +168,81 @@ def read(path: str) -> Vocabulary:
             f"{path}: line {tokens.index('') + 1} is empty; remove this "
             "line, since the number of a line is the id of its token."
         )
-    is_lower_case = not any(
-        token != token.lower()
-        for token in tokens
-        if token not in SPECIAL_TOKENS and not _RESERVED.fullmatch(token)
-    )
+    is_given = None not in (lower_case, strip_accents)
+    stated = None if is_given else _stated_casing(path)
+    known = stated or _guess_casing(tokens)
     try:
-        return Vocabulary(tokens, is_lower_case)
+        vocab = Vocabulary(
+            tokens,
+            known[0] if lower_case is None else lower_case,
+            known[1] if strip_accents is None else strip_accents,
+        )
     except errors.UserError as error:
         raise errors.UserError(f"{path}: {error}") from error
+    if not is_given and not stated:
+        errors.warn(
+            f"{path}: no {casing_path(path).rpartition('/')[2]} states its "
+            f"casing; its tokens look like: {vocab.casing_in_words}. If that "
+            "is wrong, give --lower_case and --strip_accents, or write the "
+            "file: " + json.dumps({"lower_case": True, "strip_accents": False})
+        )
+    return vocab
+
+
+def _stated_casing(path: str) -> tuple[bool, bool] | None:
+    """(lower_case, strip_accents), if a file beside a vocab.txt says so."""
+    folder, _, name = path.rpartition("/")
+    candidates = [(casing_path(path), "lower_case")]
+    if name == FILE_NAME:
+        config_path = (
+            f"{folder}/{_TOKENIZER_CONFIG_NAME}"
+            if folder
+            else (_TOKENIZER_CONFIG_NAME)
+        )
+        candidates.append((config_path, "do_lower_case"))
+    for candidate, key in candidates:
+        with file_errors.naming(candidate):
+            if not tf.io.gfile.exists(candidate):
+                continue
+        values = files.read_json(candidate)
+        lower_case = values.get(key) if isinstance(values, dict) else None
+        if lower_case is None and key == "do_lower_case":
+            continue  # The tokenizer of another class.
+        # HuggingFace has null where accents follow the case.
+        strip_accents = values.get("strip_accents")
+        if strip_accents is None:
+            strip_accents = lower_case
+        if not isinstance(lower_case, bool) or not isinstance(
+            strip_accents, bool
+        ):
+            raise errors.UserError(
+                f"{candidate}: {key} and strip_accents must be true or false."
+            )
+        return lower_case, strip_accents
+    return None
+
+
+def _guess_casing(tokens: Iterable[str]) -> tuple[bool, bool]:
+    """(lower_case, strip_accents) of the text that the tokens are from.
+
+    Accents are removed only from text in lower case, and only if no token has
+    one. Scripts in which no letter has a case keep all their marks.
+    """
+    texts = [
+        token
+        for token in tokens
+        if token not in SPECIAL_TOKENS and not _RESERVED.fullmatch(token)
+    ]
+    has_case = any(text.lower() != text.upper() for text in texts)
+    has_capitals = any(text != text.lower() for text in texts)
+    has_accents = any(
+        unicodedata.category(character) == "Mn"
+        for text in texts
+        if not text.isascii()
+        for character in unicodedata.normalize("NFD", text)
+    )
+    is_lower_case = has_case and not has_capitals
+    return is_lower_case, is_lower_case and not has_accents
 
 
 def check_same(

@@ -74,7 +74,7 @@ def describe(model: trained_model.TrainedModel, log_path: str) -> str:
                 ("positions that were trained", _num_trained(model)),
                 ("tokens in the vocabulary", f"{vocab.size:,}"),
                 ("rows of the embedding table", f"{config.vocab_size:,}"),
-                ("casing", "lower case" if vocab.is_lower_case else "cased"),
+                ("casing", vocab.casing_in_words),
             ],
         ),
         "## Training data\n\n" + _describe_data(model),

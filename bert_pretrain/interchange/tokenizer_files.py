@@ -17,8 +17,6 @@ def write(vocab: vocabulary.Vocabulary, max_tokens: int, folder: str) -> None:
     transformers.BertTokenizerFast(
         vocab_file=path,
         do_lower_case=vocab.is_lower_case,
-        # A cased vocabulary has tokens with accents. The default might strip
-        # the accents of the text.
-        strip_accents=vocab.is_lower_case,
+        strip_accents=vocab.strips_accents,
         model_max_length=max_tokens,
     ).save_pretrained(folder)

@@ -234,7 +234,8 @@ def _check_vocabulary(init_from: str, manifest: manifests.Manifest) -> None:
     path = f"{init_from}/{vocabulary.FILE_NAME}"
     vocabulary.check_same(
         path,
-        vocabulary.read(path).sha256,
+        # The casing is that of the dataset, whose vocabulary must be the same.
+        vocabulary.read(path, lower_case=True, strip_accents=True).sha256,
         manifest.vocab_sha256,
         expected_by="the dataset",
         remedy=f"build the records with --vocab_file={path}",

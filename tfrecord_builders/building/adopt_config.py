@@ -24,6 +24,14 @@ class AdoptConfig(options.Options):
     vocab_file: str = options.option(
         "The vocab.txt with which the files were made."
     )
+    lower_case: bool | None = options.option(
+        "The text was lower-cased; default: as vocab_file says, in the file "
+        "beside it.",
+        None,
+    )
+    strip_accents: bool | None = options.option(
+        "Accents were removed; default: as vocab_file says.", None
+    )
     output_dir: str = options.option("Folder of the new dataset.")
 
     def __post_init__(self) -> None:

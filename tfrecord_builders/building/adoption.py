@@ -57,6 +57,7 @@ def adopt(
         vocab_size=vocab.size,
         vocab_sha256=vocab.sha256,
         is_lower_case=vocab.is_lower_case,
+        strips_accents=vocab.strips_accents,
         splits=splits,
         options={},
         sources=(),

@@ -41,6 +41,7 @@ def make(
         vocab_size=vocab.size,
         vocab_sha256=vocab.sha256,
         is_lower_case=vocab.is_lower_case,
+        strips_accents=vocab.strips_accents,
         splits={
             name: _split(name, config, row_counts, shard_summaries)
             for name in records.SPLITS

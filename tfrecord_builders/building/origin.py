@@ -28,7 +28,11 @@ def dataset_options(
     for name, value in options.to_dict(config).items():
         flat.update(value if isinstance(value, dict) else {name: value})
     del flat["vocab_file"]  # Its content counts, not its path.
-    return flat | {"vocab_sha256": vocab.sha256}
+    return flat | {
+        "vocab_sha256": vocab.sha256,
+        "lower_case": vocab.is_lower_case,
+        "strip_accents": vocab.strips_accents,
+    }
 
 
 def settle(
@@ -92,6 +96,12 @@ def refuse_other_options(
     Raises:
       UserError: naming the first option that differs.
     """
+    # Builds of earlier versions lower-cased and removed accents together.
+    earlier = {
+        "lower_case": vocab.is_lower_case,
+        "strip_accents": vocab.is_lower_case,
+        **earlier,
+    }
     for name, value in dataset_options(work.config, vocab).items():
         if earlier.get(name) != value:
             raise errors.UserError(

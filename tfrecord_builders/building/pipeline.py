@@ -56,7 +56,11 @@ def build(
       RuntimeError: if a unit failed by a defect of this program.
     """
     work = build_config.Work(_resolve(config.dataset), config.output_dir)
-    vocab = vocabulary.read(work.config.vocab_file)
+    vocab = vocabulary.read(
+        work.config.vocab_file,
+        work.config.lower_case,
+        work.config.strip_accents,
+    )
     # Everything below reads files that another build might be writing.
     with locks.locked(work.output_dir):
         manifest = _read_finished(work, vocab)

@@ -19,6 +19,14 @@ class DatasetConfig(options.Options):
     rows: rows_config.RowsConfig
     masking: rows_config.MaskingConfig
     vocab_file: str = options.option("The vocab.txt to tokenize with.")
+    lower_case: bool | None = options.option(
+        "Lower-case the text; default: as vocab_file says, in the file beside "
+        "it.",
+        None,
+    )
+    strip_accents: bool | None = options.option(
+        "Remove accents; default: as vocab_file says.", None
+    )
     eval_fraction: float = options.option(
         "Share of the documents held out for validation.",
         0.01,

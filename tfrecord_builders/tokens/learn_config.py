@@ -21,8 +21,13 @@ class LearnConfig(options.Options):
         usual="BERT has 30522, and 8000 suits a few megabytes of text",
     )
     lower_case: bool = options.option(
-        "Lower-case the text and remove accents; --nolower_case keeps both.",
-        True,
+        "Lower-case the text; --nolower_case keeps capitals.", True
+    )
+    strip_accents: bool | None = options.option(
+        "Remove accents. Default: only with --lower_case, and only if most "
+        "letters of the text have a case; in other scripts, such as Hindi or "
+        "Japanese, such marks are vowels or other sounds.",
+        None,
     )
     max_sample_mb: int = options.option(
         "Text to learn from, in MB. About three times as much memory is "

@@ -61,7 +61,7 @@ class Tokenizer:
     """
 
     def __init__(self, vocab: vocabulary.Vocabulary) -> None:
-        self._is_lower_case = vocab.is_lower_case
+        self._casing = vocab.is_lower_case, vocab.strips_accents
         self._wordpiece = wordpiece.WordPiece(vocab)
         self._tokenizer = tensorflow_text.FastBertTokenizer(
             list(vocab.tokens),
@@ -124,27 +124,28 @@ class Tokenizer:
     def _prepare(self, sentences: Iterable[str]) -> Iterator[list[str]]:
         """Yields batches of normalized sentences."""
         return _batches(
-            _without_long_words(normalize(sentence, self._is_lower_case))
+            _without_long_words(normalize(sentence, *self._casing))
             for sentence in sentences
         )
 
 
-def normalize(text: str, is_lower_case: bool) -> str:
+def normalize(text: str, lower_case: bool, strip_accents: bool) -> str:
     """Normalizes text before WordPiece is applied to it or learned from it."""
     if not (text.isascii() and text.isprintable()):
-        text = _strip(text, is_lower_case)
-    if is_lower_case:
-        text = text.lower()
+        text = _strip(text, strip_accents)
+    if lower_case:
+        # str.lower has a special sigma for the end of words; BERT has none.
+        text = text.replace("Σ", "σ").lower()
     return text
 
 
-def _strip(text: str, is_lower_case: bool) -> str:
-    """Removes control characters, and accents if `is_lower_case`."""
-    if not is_lower_case:
+def _strip(text: str, strip_accents: bool) -> str:
+    """Removes control characters, and accents if that is requested."""
+    if not strip_accents:
         return _classes().control.sub("", text)
-    text = unicodedata.normalize("NFD", text)
-    # str.lower has a special sigma for the end of words; BERT has none.
-    return _classes().control_or_accent.sub("", text).replace("Σ", "σ")
+    return _classes().control_or_accent.sub(
+        "", unicodedata.normalize("NFD", text)
+    )
 
 
 def _without_long_words(text: str) -> str:

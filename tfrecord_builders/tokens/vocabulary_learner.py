@@ -25,16 +25,27 @@ _MEASURED_CHARS = 1 << 21
 
 
 def learn(
-    texts: Sequence[str], vocab_size: int, is_lower_case: bool
+    texts: Sequence[str],
+    vocab_size: int,
+    lower_case: bool,
+    strip_accents: bool | None = None,
 ) -> vocabulary.Vocabulary:
     """Learns a vocabulary.
 
     It is smaller than `vocab_size` if too few pieces occur twice in the texts.
 
-    Raises:
-      UserError: if capitals should be kept, but the texts have none.
+    Args:
+      lower_case: whether text is lower-cased.
+      strip_accents: whether accents are removed. None: if the text is
+        lower-cased, and most of its letters have a case. In other scripts,
+        marks are vowels or other sounds.
     """
-    texts = [tokenization.normalize(text, is_lower_case) for text in texts]
+    if strip_accents is None:
+        strip_accents = lower_case and _share_with_case(texts) > 0.5
+    texts = [
+        tokenization.normalize(text, lower_case, strip_accents)
+        for text in texts
+    ]
     # HuggingFace's trainer numbers the pieces "##a" in the order of a hash map,
     # which differs in every process, and breaks ties by these numbers. Its
     # result is repeatable if all single characters already have numbers. So a
@@ -51,17 +62,7 @@ def learn(
         [token for token in alphabet if len(token) == 1],
         vocab_size,
     )
-    vocab = vocabulary.Vocabulary(tuple(tokens), is_lower_case)
-    if not is_lower_case and not any(
-        token != token.lower()
-        for token in tokens
-        if token not in vocabulary.SPECIAL_TOKENS
-    ):
-        raise errors.UserError(
-            "the text has no capital letter, so it gives no vocabulary that "
-            "keeps capitals; use --lower_case."
-        )
-    return vocab
+    return vocabulary.Vocabulary(tuple(tokens), lower_case, strip_accents)
 
 
 def read_sample(config: learn_config.LearnConfig) -> list[str]:
@@ -97,6 +98,22 @@ def read_sample(config: learn_config.LearnConfig) -> list[str]:
             "fields."
         )
     return texts
+
+
+def _share_with_case(texts: Sequence[str]) -> float:
+    """The share of letters that have a case, in the beginning of the texts."""
+    num_letters = num_with_case = num_chars = 0
+    for text in texts:
+        for character, count in collections.Counter(text).items():
+            if character.isalpha():
+                num_letters += count
+                num_with_case += count * (
+                    character.lower() != character.upper()
+                )
+        num_chars += len(text)
+        if num_chars > _MEASURED_CHARS:
+            break
+    return num_with_case / max(1, num_letters)
 
 
 def _characters(texts: Sequence[str]) -> list[str]:
