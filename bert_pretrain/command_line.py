@@ -4,6 +4,7 @@ Every option of a config, nested ones too, is a flag of the same name.
 """
 
 import dataclasses
+import os
 import sys
 import types
 import typing
@@ -14,7 +15,8 @@ from absl import app, flags
 
 from bert_pretrain import errors, help_page, options
 
-_INTERRUPTED = 130  # as shells report it: 128 + the signal's number
+# As shells report signals: 128 + the signal's number.
+_INTERRUPTED, _BROKEN_PIPE = 130, 141
 # How people ask for help; absl's own pages sort by the alphabet.
 _HELP = {"--help", "-help", "-h", "--helpfull", "--helpshort", "-?"}
 
@@ -52,6 +54,11 @@ def run(main: Callable[[Any], int | None], config_class: type) -> None:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(_INTERRUPTED)
+        except BrokenPipeError:
+            # As other programs in a pipe, without a word. Python would print
+            # an error when it flushes the stream at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(_BROKEN_PIPE)
 
     app.run(guarded, flags_parser=parse_or_exit)
 

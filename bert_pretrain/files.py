@@ -27,21 +27,23 @@ _READ_BYTES = 1 << 22
 def expand(patterns: Iterable[str]) -> list[str]:
     """The files that match any of the glob patterns, sorted.
 
+    A pattern that is the name of a file stands for that file.
+
     Raises:
       UserError: if a pattern matches nothing.
     """
     found = set()
     for pattern in patterns:
         with file_errors.naming(pattern):
-            matches = [
-                path
-                for path in tf.io.gfile.glob(pattern)
-                if not tf.io.gfile.isdir(path)
-            ]
+            names = [pattern]
+            if not tf.io.gfile.exists(pattern):
+                names = tf.io.gfile.glob(pattern)
+            matches = [path for path in names if not tf.io.gfile.isdir(path)]
         if not matches:
             raise errors.UserError(
-                f"{pattern!r} matches no file; check the path, and quote a "
-                "pattern so that the shell does not expand it."
+                f"{pattern!r} matches no file; check the path, quote a "
+                "pattern so that the shell does not expand it, and write [[] "
+                "for a [ in the name of a folder."
             )
         found.update(matches)
     return sorted(found)

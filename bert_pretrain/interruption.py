@@ -1,9 +1,15 @@
-"""Signals that ask a run to end, and the exit code for each."""
+"""Signals that ask a run to end, and a console that went away.
+
+This file imports nothing large: a run must listen before TensorFlow is loaded.
+"""
 
 import contextlib
+import os
 import signal
+import sys
 import types
 from collections.abc import Callable, Iterator
+from typing import Any, TextIO
 
 # Shells report SIGINT as 130. A machine that is taken away sends SIGTERM; 75
 # is EX_TEMPFAIL of sysexits.h, "try again": start the command again.
@@ -43,3 +49,41 @@ def watching() -> Iterator[Callable[[], None]]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+def survive_closed_console() -> None:
+    """Lets the process go on if nobody reads its output any longer.
+
+    With `train … | head`, or after a terminal is closed, a print would end
+    the run. What it prints from then on is lost; the log files have it.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None:
+            setattr(sys, name, _Survivor(stream))
+
+
+class _Survivor:
+    """A stream whose writes do not fail if its pipe has no reader."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._attempt(self._stream.write, text)
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, call: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return call(*args)
+        except OSError:  # BrokenPipeError, or EIO of a terminal.
+            # Output that the stream still holds must have somewhere to go.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            return call(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -9,6 +9,7 @@ other configs; their fields become flags of the same, flat command line.
 import dataclasses
 import math
 import operator
+import os
 import re
 import types
 import typing
@@ -139,10 +140,14 @@ def unknown_flags(flag: str, value: str) -> Any:
 
 
 def tidy(name: str, value: Any) -> Any:
-    """The value of an option; a folder's (`*_dir`) without slashes at its end.
+    """The value of an option, with paths as the program needs them.
 
-    Names of files are appended to it, and gs://a//b is not gs://a/b.
+    A folder (`*_dir`) has no slashes at its end, because names of files are
+    appended to it, and gs://a//b is not gs://a/b. A shell does not replace the
+    ~ of --model_dir=~/run, so it is replaced here.
     """
+    if isinstance(value, str) and (value == "~" or value.startswith("~/")):
+        value = os.path.expanduser(value)
     if name.endswith("_dir") and value:
         return _LAST_SLASHES.sub("", value)
     return value

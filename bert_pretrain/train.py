@@ -13,8 +13,9 @@ Exit codes:
 
 import sys
 import typing
+from collections.abc import Callable
 
-from bert_pretrain import command_line
+from bert_pretrain import command_line, interruption
 from bert_pretrain.training import training_config
 
 if typing.TYPE_CHECKING:
@@ -23,17 +24,24 @@ if typing.TYPE_CHECKING:
 
 def main(config: training_config.TrainingConfig) -> int:
     """Trains, prints the results, and returns the exit code."""
+    # The import of TensorFlow takes seconds, in which a signal may come.
+    with interruption.watching() as raise_if_asked:
+        return _train(config, raise_if_asked)
+
+
+def _train(
+    config: training_config.TrainingConfig, raise_if_asked: Callable[[], None]
+) -> int:
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
-    from bert_pretrain import interruption
     from bert_pretrain.training import recovery, training_loop
 
     try:
-        with interruption.watching() as raise_if_asked:
-            results = training_loop.train(config, raise_if_asked)
+        raise_if_asked()
+        results = training_loop.train(config, raise_if_asked)
     except interruption.Interrupted as interrupted:
         print(
-            f"Interrupted: {interrupted}; run the same command again to "
-            "resume.",
+            f"Interrupted: {str(interrupted) or 'before the first step'}; run "
+            "the same command again to resume.",
             file=sys.stderr,
         )
         return interrupted.code
@@ -72,4 +80,5 @@ def _print_results(model_dir: str, results: "run_report.Results") -> None:
 
 
 if __name__ == "__main__":
+    interruption.survive_closed_console()
     command_line.run(main, training_config.TrainingConfig)

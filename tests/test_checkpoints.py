@@ -385,6 +385,32 @@ def test_a_failed_write_is_a_warning_if_the_next_works_and_else_an_error(
     assert restored_step(config, state) == 3
 
 
+def test_a_run_that_ends_by_an_error_leaves_no_error_of_its_thread(
+    make_state, tmp_path, monkeypatch, capsys
+):
+    """TensorFlow would raise it when Python ends, with a traceback."""
+    config, state = make_state(tmp_path / "model")
+    saver = checkpoint_saver.Saver(config, state)
+
+    def fail(*_):
+        raise errors.UserError("the disk is full.")
+
+    monkeypatch.setattr(checkpoint_files, "finish", fail)
+    saver.save(True)
+    saver.abandon()
+    assert "could not be written (the disk is full.)" in capsys.readouterr().err
+    saver._checkpoint.sync()  # It raises what is left.
+    assert not list((tmp_path / "model").glob("ckpt-*"))
+    # The second one is written at once, and leaves no files either.
+    state.optimizer.iterations.assign(1)
+    saver.save(True)
+    saver.abandon()
+    state.optimizer.iterations.assign(2)
+    with pytest.raises(errors.UserError, match="the disk is full"):
+        saver._write(config.model_dir, 1, at_once=True)
+    assert not list((tmp_path / "model").glob("ckpt-*"))
+
+
 def test_a_rollback_goes_behind_steps_whose_updates_failed(
     make_state, tmp_path
 ):

@@ -119,6 +119,7 @@ def test_a_description_identifies_datasets_by_their_content(read):
         ("[{from_step: -3}]", "from_step=-3 must be at least 1"),
         ("[{from_step: 5, warmup_steps: -3}]", "warmup_steps=-3 must not be"),
         ("[{from_step: 5, reset_optimizer: true}]", "needs warmup_steps"),
+        ("[{from_step: 90, warmup_steps: 10}]", "below the 10 steps"),
         ("[{from_step: 5, peak_learning_rate: .nan}]", "must be a finite"),
         ("[{from_step: 5, peak_learning_rate: .inf}]", "must be a finite"),
         ("[{from_step: 5, from_step: 6}]", "'from_step' is there twice"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from bert_pretrain import errors
 from bert_pretrain.training import schedule, training_config
@@ -68,6 +69,19 @@ def test_a_run_s_last_steps_are_exact_however_long_it_is(name):
         [10**7 - 1], schedule=name, total_steps=10**7, peak_learning_rate=1.0
     )
     assert 0 < rate < 2e-6
+
+
+def test_warmup_is_a_tenth_of_a_time_budget_if_not_given():
+    config = training_config.ScheduleConfig(
+        total_steps=10**6, max_minutes=60.0, peak_learning_rate=1.0
+    )
+    assert config.num_warmup_steps == 10**5
+    # The clock runs ahead of the steps: a tenth of the hour is the peak.
+    clock = schedule.Clock(60.0)
+    rate = schedule.Schedule(config, clock)
+    for minutes, expected in ((3, 0.5), (6, 1.0), (33, 0.5)):
+        clock.seconds.assign(60.0 * minutes)
+        assert float(rate(tf.constant(100))) == pytest.approx(expected)
 
 
 def test_warmup_is_a_tenth_if_not_given():

@@ -48,6 +48,7 @@ SHARED_FILES = (
     "errors",
     "file_errors",
     "files",
+    "interruption",
     "locks",
     "numba_jit",
     "options",

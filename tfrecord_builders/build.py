@@ -9,7 +9,7 @@ If a build was interrupted, the same command continues it.
 import time
 import typing
 
-from bert_pretrain import command_line
+from bert_pretrain import command_line, interruption
 from tfrecord_builders.stages import build_config
 
 if typing.TYPE_CHECKING:
@@ -70,4 +70,5 @@ def _print_splits(manifest: "manifests.Manifest") -> None:
 
 
 if __name__ == "__main__":
+    interruption.survive_closed_console()
     command_line.run(main, build_config.BuildConfig)

@@ -2,7 +2,9 @@
 
 import dataclasses
 
-from bert_pretrain import options
+from bert_pretrain import errors, options
+
+_NOT_IN_PATHS = "[", "\\"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,3 +42,12 @@ class CheckpointConfig(options.Options):
         False,
         changes_result=False,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # TensorFlow reads the name of a checkpoint as a pattern.
+        if wrong := [c for c in _NOT_IN_PATHS if c in self.model_dir]:
+            raise errors.UserError(
+                f"--model_dir={self.model_dir}: TensorFlow cannot read a "
+                f"checkpoint whose path holds {wrong[0]}; give another folder."
+            )

@@ -1,10 +1,12 @@
 """Saves the state of a run while it trains, and restores it."""
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import absl.logging
 import tensorflow as tf
 
 from bert_pretrain import errors, file_errors
@@ -141,6 +143,15 @@ class Saver:
                 self._folder, self._config.keep_checkpoints, at_once=True
             )
 
+    def abandon(self) -> None:
+        """Waits for the thread that writes, when the run ends by an error.
+
+        Otherwise TensorFlow would raise the thread's own error when Python
+        ends.
+        """
+        with contextlib.suppress(errors.UserError):
+            self._wait()
+
     def restore(self) -> bool:
         """Restores the newest whole checkpoint; warns of torn ones.
 
@@ -213,9 +224,13 @@ class Saver:
             "is_good": self._is_good,
         }
         if at_once:
-            with file_errors.naming(path):
-                self._checkpoint.write(path)
-                checkpoint_files.finish(path, facts, keep)
+            try:
+                with file_errors.naming(path):
+                    self._checkpoint.write(path)
+                    checkpoint_files.finish(path, facts, keep)
+            except errors.UserError:
+                checkpoint_files.remove(folder, [step])
+                raise
         else:
             self._in_flight = path
             self._checkpoint.write(
@@ -234,8 +249,9 @@ class Saver:
         if tf.io.gfile.exists(f"{path}.json"):
             return True
         try:
-            # The thread raises its error at the next call.
-            self._checkpoint.write(path, _in_background(lambda: None))
+            # The thread raises its error at the next call, and logs it.
+            with _without_logs():
+                self._checkpoint.write(path, _in_background(lambda: None))
             reason = "for an unknown reason"
         except (tf.errors.OpError, errors.UserError, OSError) as error:
             reason = str(error).strip().splitlines()[0]
@@ -270,6 +286,16 @@ class Saver:
         if failures:
             raise failures[0]
         return False
+
+
+@contextlib.contextmanager
+def _without_logs() -> Iterator[None]:
+    before = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    try:
+        yield
+    finally:
+        absl.logging.set_verbosity(before)
 
 
 def _best_on_disk(folder: str, since_step: int) -> float:

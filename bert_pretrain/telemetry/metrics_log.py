@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from bert_pretrain import file_errors, files
+from bert_pretrain import errors, file_errors, files
 
 
 class State(Protocol):
@@ -103,14 +103,44 @@ class MetricsLog:
 
 
 def read(path: str) -> list[dict[str, Any]]:
-    """Reads the records of a log, up to the first incomplete line."""
-    records = []
-    for line in files.read_text(path).splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break  # The writer was killed, or is still writing.
+    """Reads the records of a log.
+
+    A last line without an end is left out: the writer was killed, or is still
+    writing. Other lines that are no records are left out with a warning.
+    """
+    *lines, rest = files.read_text(path).split("\n")
+    records, wrong = [], []
+    for number, line in enumerate([*lines, rest] if rest else lines, 1):
+        record = _parse(line)
+        if record is not None:
+            records.append(record)
+        elif number <= len(lines):
+            wrong.append(number)
+    if wrong:
+        errors.warn(
+            f"{path}: {len(wrong):,} of {len(lines):,} lines are no records of "
+            f"a run and are left out, the first of them in line {wrong[0]:,}."
+        )
     return records
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """The record in a line, or None if the line holds none."""
+    try:
+        record = json.loads(line)
+        is_record = (
+            isinstance(record["kind"], str)
+            and type(record["step"]) is int
+            and type(record["num_examples"]) is int
+            and all(
+                value is None or type(value) in (int, float)
+                for name, value in record.items()
+                if name != "kind"
+            )
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return record if is_record else None
 
 
 def _json_line(record: Mapping[str, Any]) -> str:

@@ -278,6 +278,12 @@ def _check(phases: Sequence[Phase], path: str) -> None:
             )
         if phase.data_dir not in seen:
             seen.append(phase.data_dir)
+        if phase.warmup_steps >= phase.until_step - phase.from_step:
+            raise errors.UserError(
+                f"{place}: warmup_steps={phase.warmup_steps} must be below the "
+                f"{phase.until_step - phase.from_step} steps of the phase, or "
+                "it never comes to its peak_learning_rate."
+            )
         if phase.reset_optimizer and phase.warmup_steps < 1:
             raise errors.UserError(
                 f"{place}: reset_optimizer needs warmup_steps: late in a run, "

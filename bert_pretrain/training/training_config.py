@@ -86,8 +86,9 @@ class ScheduleConfig(options.Options):
         "Learning rate at the end of warmup.", 1e-4, above=0
     )
     warmup_steps: int | None = options.option(
-        "Optimizer steps before the peak; a tenth of total_steps, at most "
-        "10,000, if not given. With a time budget, the same share of it.",
+        "Optimizer steps before the peak; if not given, a tenth of "
+        "total_steps, at most 10,000, or with --max_minutes a tenth of the "
+        "time. With a time budget, a number of steps is a share of it too.",
         None,
         at_least=0,
     )
@@ -127,9 +128,12 @@ class ScheduleConfig(options.Options):
         """Steps before the peak."""
         if self.schedule == "one_cycle":
             return int(CYCLE_RISE * self.total_steps)
-        if self.warmup_steps is None:
-            return min(10_000, self.total_steps // 10)
-        return self.warmup_steps
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        tenth = self.total_steps // 10
+        # With a budget, the schedule follows the clock, and total_steps is
+        # often much more than the time allows.
+        return tenth if self.max_minutes else min(10_000, tenth)
 
     @property
     def num_cooldown_steps(self) -> int:

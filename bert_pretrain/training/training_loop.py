@@ -43,6 +43,7 @@ from bert_pretrain.telemetry import (
     memory,
     metrics_log,
     profiling,
+    summaries,
     train_progress,
     wandb_log,
 )
@@ -106,6 +107,10 @@ def _train(
             f"{model_dir}/{model_directory.LOG_NAME}", state, follow
         )
         log.resume(is_restored)
+        for name in (model_directory.TRAIN_SUMMARIES, _EVAL_SUMMARIES):
+            summaries.forget_from(
+                f"{model_dir}/{name}", state.step + 1 if is_restored else 0
+            )
         # They stand again when this process, too, has completed the run.
         files.remove(f"{model_dir}/{model_directory.TRAIN_RESULTS_NAME}")
         run_report.announce(config, plan, state, strategy)
@@ -118,7 +123,11 @@ def _train(
             log=log,
             raise_if_asked=raise_if_asked,
         )
-        ending = run.train(is_restored)
+        try:
+            ending = run.train(is_restored)
+        except errors.UserError:
+            saver.abandon()
+            raise
     saver.close()
     results = run_report.make_results(state, log, ending, watch)
     files.write_json(
