@@ -22,7 +22,7 @@ class EvaluateConfig(options.Options):
         "newest",
     )
     global_batch_size: int = options.option(
-        "Examples in a step, over all replicas.", 64, at_least=1
+        "Examples in a step, over all replicas.", 64, at_least=1, at_most=2**20
     )
     devices: distribution_config.DistributionConfig = (
         distribution_config.DistributionConfig()

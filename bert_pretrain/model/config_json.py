@@ -37,7 +37,8 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], options.Bounds]] = {
             "max_position_embeddings",
             "type_vocab_size",
         ),
-        (int, options.Bounds(at_least=1)),
+        # More fits into no memory.
+        (int, options.Bounds(at_least=1, at_most=2**24)),
     ),
     **dict.fromkeys(
         ("hidden_dropout_prob", "attention_probs_dropout_prob"),

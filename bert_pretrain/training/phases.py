@@ -26,6 +26,7 @@ from bert_pretrain.data import (
     records,
     vocabulary,
 )
+from bert_pretrain.training import training_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,8 +61,12 @@ _KEYS = {
 _OWN = ("warmup_steps", "reset_optimizer")
 _BOUNDS = {
     "from_step": options.Bounds(at_least=1),
-    "global_batch_size": options.Bounds(at_least=1),
-    "accumulation_steps": options.Bounds(at_least=1),
+    "global_batch_size": options.Bounds(
+        at_least=1, at_most=training_config.MAX_BATCH
+    ),
+    "accumulation_steps": options.Bounds(
+        at_least=1, at_most=training_config.MAX_BATCH
+    ),
     "masked_fraction": options.Bounds(above=0, at_most=1),
     "peak_learning_rate": options.Bounds(above=0),
     "warmup_steps": options.Bounds(at_least=0),

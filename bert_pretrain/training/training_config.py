@@ -8,6 +8,10 @@ from bert_pretrain.checkpoints import checkpoint_config
 from bert_pretrain.model import model_config
 from bert_pretrain.telemetry import telemetry_config
 
+# Devices count steps in 32 bits. The largest batches known are of 64 thousand
+# examples.
+MAX_STEPS, MAX_BATCH = 2**31 - 1, 2**20
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecoveryConfig(options.Options):
@@ -65,7 +69,7 @@ class ScheduleConfig(options.Options):
     """How long a run is, and its learning rate."""
 
     total_steps: int = options.option(
-        "Optimizer steps of the whole run.", at_least=1
+        "Optimizer steps of the whole run.", at_least=1, at_most=MAX_STEPS
     )
     max_minutes: float = options.option(
         "Time budget: the run ends after so many minutes, and the schedule "
@@ -150,13 +154,17 @@ class TrainingConfig(options.Options):
         changes_result=False,  # its contents do
     )
     global_batch_size: int = options.option(
-        "Examples in a step, over all replicas.", 256, at_least=1
+        "Examples in a step, over all replicas.",
+        256,
+        at_least=1,
+        at_most=MAX_BATCH,
     )
     accumulation_steps: int = options.option(
         "Microbatches that a replica divides its share of the batch into, to "
         "need less memory; the update is the same.",
         1,
         at_least=1,
+        at_most=MAX_BATCH,
     )
     recompute: bool = options.option(
         "Keep only the values between layers, and compute the others again "
@@ -169,6 +177,7 @@ class TrainingConfig(options.Options):
         100,
         changes_result=False,
         at_least=1,
+        at_most=MAX_STEPS,
     )
     eval_every_steps: int = options.option(
         "Steps between evaluations on the eval split; 0 for one before the "
