@@ -4,6 +4,7 @@ python -m bert_pretrain.summary --data_dir=… --model_dir=… --export_dir=…
 """
 
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -59,7 +60,7 @@ def main(config: SummaryConfig) -> None:
 
 
 def _metrics_row(
-    name: str, metrics: Mapping[str, float], results: Mapping[str, Any]
+    name: str, metrics: Mapping[str, float | None], results: Mapping[str, Any]
 ) -> tuple[str, str]:
     """A row with the loss and the unigram entropy.
 
@@ -72,6 +73,8 @@ def _metrics_row(
     """
     from bert_pretrain.model import objectives
 
+    # JSON has null for a number that is not finite.
+    metrics = {k: math.nan if v is None else v for k, v in metrics.items()}
     text = (
         f"loss {metrics['masked_lm_loss']:.3f} nats "
         f"(unigram entropy {results['unigram_entropy']:.3f}), "

@@ -151,6 +151,19 @@ def test_a_best_checkpoint_that_is_torn_keeps_its_place(
     assert not steps_in(best)
 
 
+@pytest.mark.slow
+def test_a_run_that_begins_badly_reports_it_and_ends_well(make_config, capsys):
+    # The loss at step 0 is so large that its perplexity is no float32.
+    config = make_config(
+        total_steps=2, architecture={"initializer_range": 20.0}
+    )
+    assert train.main(config) == 0
+    assert "(at the start nan)" in capsys.readouterr().out
+    results = training.results_of(config)
+    assert results["start"]["masked_lm_loss"] > 88
+    assert results["start"]["masked_lm_perplexity"] is None
+
+
 def test_json_has_null_for_a_number_that_is_not_finite(tmp_path):
     path = f"{tmp_path}/results.json"
     values = {"a": [1.5, float("nan")], "b": {"c": float("-inf")}, "d": (2,)}

@@ -7,13 +7,20 @@ import pathlib
 import pytest
 import transformers
 
-from bert_pretrain import errors, evaluate, export, options, train
+from bert_pretrain import (
+    errors,
+    evaluate,
+    export,
+    options,
+    plot_runs,
+    train,
+)
 from bert_pretrain.checkpoints import checkpoint_config
 from bert_pretrain.data import vocabulary
 from bert_pretrain.evaluation import evaluation_config
 from bert_pretrain.interchange import export_config
 from helpers import builds, training
-from tfrecord_builders import build, learn_vocabulary
+from tfrecord_builders import build, learn_vocabulary, report
 from tfrecord_builders.sources import documents
 from tfrecord_builders.tokens import learn_config
 
@@ -74,6 +81,18 @@ def test_a_chain_of_programs_works_in_a_folder_of_any_name(name, tmp_path):
         )
     )
     assert training.evaluated(run)["validation"]["step"] == 2
+    plot_runs.main(
+        plot_runs.PlotConfig(
+            model_dir=(run.saving.model_dir,), output_file=f"{folder}/run.png"
+        )
+    )
+    assert pathlib.Path(folder, "run.png").read_bytes()[1:4] == b"PNG"
+    report.main(
+        report.ReportConfig(
+            data_dir=config.output_dir, output_file=f"{folder}/report.html"
+        )
+    )
+    assert "</html>" in pathlib.Path(folder, "report.html").read_text()
     exported = f"{folder}/export"
     export.main(
         export_config.ExportConfig(

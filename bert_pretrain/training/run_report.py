@@ -1,6 +1,7 @@
 """What a run reports: where it begins, and what it has reached."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -130,7 +131,7 @@ def _evaluation_at_the_start(
     for record in log.records:
         if record["kind"] == "eval" and not record["num_examples"]:
             return {
-                name: value
+                name: math.nan if value is None else value
                 for name, value in record.items()
                 if name not in ("kind", "step", "num_examples")
             }
