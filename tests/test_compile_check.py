@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from bert_pretrain import compile_check, distribution_config, errors
 from bert_pretrain.assessment import check_config, checking, findings
 from bert_pretrain.checkpoints import checkpoint_config
-from bert_pretrain.compilation import compiler, isolation, training_step
+from bert_pretrain.compilation import compiler, isolation, slices, training_step
 from bert_pretrain.model import config_json, model_config
 from bert_pretrain.telemetry import accelerators
 from bert_pretrain.training import blueprint, training_config
@@ -108,6 +109,26 @@ def no_compiler(monkeypatch):
 
 def printed(capsys):
     return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "asked, in_file, expected",
+    [(None, None, 30522), (None, 64, 64), (60, 64, 60), (200, None, 200)],
+)
+def test_the_vocabulary_is_as_large_as_asked_or_as_the_architecture_says(
+    make_check, tmp_path, asked, in_file, expected
+):
+    config = make_check(rows={"seq_length": 32, "vocab_size": asked})
+    path = config.training.architecture.bert_config
+    if in_file:
+        fields = json.loads(pathlib.Path(path).read_text())
+        pathlib.Path(path).write_text(
+            json.dumps(fields | {"vocab_size": in_file})
+        )
+    (phase,) = checking._plan(
+        config, config.training, slices.find(config.accelerator_type)
+    )
+    assert phase.manifest.vocab_size == expected
 
 
 @pytest.mark.slow

@@ -27,8 +27,11 @@ class RowsConfig(options.Options):
     packing: bool = options.option(
         "The builder's --packing, without --data_dir.", False
     )
-    vocab_size: int = options.option(
-        "Tokens in the vocabulary, without --data_dir.", 30522, at_least=8
+    vocab_size: int | None = options.option(
+        "Tokens in the vocabulary, without --data_dir; default: the "
+        "--bert_config's, or 30522.",
+        None,
+        at_least=8,
     )
 
     def __post_init__(self) -> None:

@@ -4,6 +4,8 @@ import collections
 import dataclasses
 import math
 
+import transformers
+
 from bert_pretrain import distribution, errors
 from bert_pretrain.assessment import check_config, findings, step_setup
 from bert_pretrain.compilation import compiler, slices, training_step
@@ -97,6 +99,13 @@ def _manifest(
         path = f"{init_from}/{vocabulary.FILE_NAME}"
         vocab = vocabulary.read(path, lower_case=True, strip_accents=True)
         vocab_size, sha256 = vocab.size, vocab.sha256
+    elif vocab_size is None:
+        path = training.architecture.bert_config
+        # The default of the class is that of Google's BERT.
+        bert_config = (
+            config_json.read(path) if path else transformers.BertConfig()
+        )
+        vocab_size = bert_config.vocab_size
     num_predictions = rows.max_predictions_per_seq
     if num_predictions is None:
         num_predictions = min(_NUM_PREDICTIONS, rows.seq_length)
