@@ -406,6 +406,8 @@ def test_a_run_is_exported_with_a_card_and_the_positions_it_trained(
     assert header["pipeline_tag"] == "fill-mask"
     assert "| positions that were trained | 16 |" in card
     assert "| examples | 29 |" in card
+    assert "| several documents in a row | no |" in card
+    assert "| sentence pairs | nsp |" in card
     loss = training.results_of(config)["end"]["masked_lm_loss"]
     assert f"| loss of masked tokens (nats) | {loss:.4f} |" in card
 

@@ -37,6 +37,16 @@ tokenizer = transformers.AutoTokenizer.from_pretrained("FOLDER")
 TensorFlow's classes read `tf_model.h5`: those of transformers 4.57 fail on
 safetensors that PyTorch's classes read ("safe_open object is not iterable").
 """
+# What a run notes of its datasets (`phases.describe_datasets`), in words.
+_DATA = {
+    "documents": "documents",
+    "examples": "examples",
+    "tokens": "tokens",
+    "seq_length": "tokens of a row",
+    "is_packed": "several documents in a row",
+    "masking": "masks",
+    "pairing": "sentence pairs",
+}
 # Names of evaluation results, and what they are.
 _RESULTS = {
     "masked_lm_loss": "loss of masked tokens (nats)",
@@ -100,9 +110,9 @@ def _describe_data(model: trained_model.TrainedModel) -> str:
         _table(
             ("dataset", f"of step {dataset['from_step']:,} and later"),
             [
-                (name.replace("_", " "), _number(value))
-                for name, value in dataset.items()
-                if name != "from_step"
+                (words, _value(dataset[name]))
+                for name, words in _DATA.items()
+                if name in dataset
             ],
         )
         for dataset in datasets
@@ -130,7 +140,9 @@ def _evaluations(step: int, log_path: str) -> Iterator[Mapping[str, Any]]:
                 yield record
 
 
-def _number(value: Any) -> str:
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
