@@ -25,6 +25,22 @@ class Interrupted(Exception):
         self.code = code
 
 
+# Signals that came before `watching`.
+_received_early: list[int] = []
+
+
+def listen() -> None:
+    """Notes SIGTERM from now on, for `watching`.
+
+    A command calls it before it imports anything else. Without a handler, the
+    signal would end the process with another code, and a loop that starts the
+    command again would end too.
+    """
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: _received_early.append(number)
+    )
+
+
 @contextlib.contextmanager
 def watching() -> Iterator[Callable[[], None]]:
     """Yields a function that raises `Interrupted` once a signal has come.
@@ -32,7 +48,7 @@ def watching() -> Iterator[Callable[[], None]]:
     A run cannot be left inside a loop, where step and weights belong to
     different times. A second SIGINT ends the process at once.
     """
-    received: list[int] = []
+    received = list(_received_early)
 
     def receive(number: int, frame: types.FrameType | None) -> None:
         received.append(number)

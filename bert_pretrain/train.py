@@ -11,11 +11,17 @@ Exit codes:
     130  SIGINT: likewise, but somebody wanted the run to end
 """
 
+from bert_pretrain import interruption
+
+if __name__ == "__main__":
+    interruption.listen()
+
+# ruff: noqa: E402 (a signal may come while these are imported)
 import sys
 import typing
 from collections.abc import Callable
 
-from bert_pretrain import command_line, interruption
+from bert_pretrain import command_line
 from bert_pretrain.training import training_config
 
 if typing.TYPE_CHECKING:
