@@ -94,7 +94,7 @@ class _Survivor:
     def _attempt(self, call: Callable[..., Any], *args: Any) -> Any:
         try:
             return call(*args)
-        except OSError:  # BrokenPipeError, or EIO of a terminal.
+        except OSError:  # A closed pipe or terminal, or a full disk.
             # Output that the stream still holds must have somewhere to go.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())

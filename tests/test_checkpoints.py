@@ -152,6 +152,21 @@ def test_the_newest_checkpoints_are_kept_and_so_is_the_best(
     assert tf.train.latest_checkpoint(config.model_dir).endswith("/ckpt-4")
 
 
+def test_the_best_is_good_although_an_earlier_state_was_not(
+    make_state, tmp_path
+):
+    config, state = make_state(tmp_path / "model")
+    saver = checkpoint_saver.Saver(config, state)
+    state.optimizer.iterations.assign(1)
+    saver.save(False)
+    state.optimizer.iterations.assign(2)
+    saver.save_if_best(1.0, [float("inf")])
+    saver.close()
+    assert not trained_model.restore(config.model_dir).is_good
+    best = trained_model.restore(config.model_dir, model_directory.BEST)
+    assert (best.step, best.is_good) == (2, True)
+
+
 def test_after_a_rollback_the_best_may_be_of_an_earlier_step(
     make_state, tmp_path, capsys
 ):
@@ -407,7 +422,7 @@ def test_a_run_that_ends_by_an_error_leaves_no_error_of_its_thread(
     saver.abandon()
     state.optimizer.iterations.assign(2)
     with pytest.raises(errors.UserError, match="the disk is full"):
-        saver._write(config.model_dir, 1, at_once=True)
+        saver._write(config.model_dir, 1, True, at_once=True)
     assert not list((tmp_path / "model").glob("ckpt-*"))
 
 

@@ -48,17 +48,18 @@ def small_bert(architecture="BertForMaskedLM", seed=0):
     return bert
 
 
+def write_export(bert, vocab, folder):
+    model = trained_model.TrainedModel(
+        bert=bert, vocabulary=vocab, step=7, is_good=True, train_config={}
+    )
+    exporting.write(model, str(folder), card="")
+
+
 @pytest.fixture(params=["BertForMaskedLM", "BertForPreTraining"])
 def exported(request, tmp_path):
     """A model, and the folder that it was exported to."""
     bert = small_bert(request.param)
-    exporting.write(
-        trained_model.TrainedModel(
-            bert=bert, vocabulary=VOCAB, step=7, is_good=True, train_config={}
-        ),
-        str(tmp_path / "export"),
-        card="",
-    )
+    write_export(bert, VOCAB, tmp_path / "export")
     return bert, str(tmp_path / "export")
 
 
@@ -214,17 +215,7 @@ def test_a_cased_vocabulary_keeps_capitals_and_accents(tmp_path):
     vocab = vocabulary.Vocabulary(
         (*vocabulary.SPECIAL_TOKENS, "Café", "cafe"), is_lower_case=False
     )
-    exporting.write(
-        trained_model.TrainedModel(
-            bert=small_bert(),
-            vocabulary=vocab,
-            step=0,
-            is_good=True,
-            train_config={},
-        ),
-        str(tmp_path),
-        card="",
-    )
+    write_export(small_bert(), vocab, tmp_path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.tokenize("Café cafe CAFE") == ["Café", "cafe", "[UNK]"]
 
@@ -235,17 +226,7 @@ def test_marks_are_kept_in_lower_case_if_the_vocabulary_says_so(tmp_path):
         is_lower_case=True,
         strips_accents=False,
     )
-    exporting.write(
-        trained_model.TrainedModel(
-            bert=small_bert(),
-            vocabulary=vocab,
-            step=0,
-            is_good=True,
-            train_config={},
-        ),
-        str(tmp_path),
-        card="",
-    )
+    write_export(small_bert(), vocab, tmp_path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.tokenize("FÜR में fur") == ["für", "में", "fur"]
 
@@ -262,17 +243,7 @@ def test_an_incomplete_export_has_no_config(tmp_path, monkeypatch):
             copy(source, target),
         ),
     )
-    exporting.write(
-        trained_model.TrainedModel(
-            bert=small_bert(),
-            vocabulary=VOCAB,
-            step=0,
-            is_good=True,
-            train_config={},
-        ),
-        str(tmp_path),
-        card="",
-    )
+    write_export(small_bert(), VOCAB, tmp_path)
     assert written[-1] == "config.json"
     assert sorted(written) == sorted(os.listdir(tmp_path))
 
@@ -305,17 +276,7 @@ def test_the_ids_in_the_config_follow_the_vocabulary(tmp_path):
         ("the", *reversed(vocabulary.SPECIAL_TOKENS), *"a cat ##s . ,".split()),
         is_lower_case=True,
     )
-    exporting.write(
-        trained_model.TrainedModel(
-            bert=small_bert(),
-            vocabulary=vocab,
-            step=0,
-            is_good=True,
-            train_config={},
-        ),
-        str(tmp_path),
-        card="",
-    )
+    write_export(small_bert(), vocab, tmp_path)
     config = transformers.AutoConfig.from_pretrained(tmp_path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert config.pad_token_id == tokenizer.pad_token_id == 5
@@ -419,3 +380,21 @@ def test_a_run_is_exported_with_a_card_and_the_positions_it_trained(
                 max_positions=25,
             )
         )
+
+
+def test_a_phase_that_is_not_reached_trained_nothing():
+    datasets = [
+        {"from_step": 0, "seq_length": 16},
+        {"from_step": 50, "seq_length": 32},
+    ]
+    found = {}
+    for step in (0, 50, 51):
+        model = trained_model.TrainedModel(
+            bert=small_bert(),
+            vocabulary=VOCAB,
+            step=step,
+            is_good=True,
+            train_config={"datasets": datasets},
+        )
+        found[step] = model.num_trained_positions, len(model.datasets)
+    assert found == {0: (16, 1), 50: (16, 1), 51: (32, 2)}

@@ -61,7 +61,7 @@ class Saver:
         # Step of the checkpoint that was saved or restored last.
         self._last: int | None = None
         self._last_time = time.monotonic()
-        self._is_good = True  # the state that is saved or was saved last
+        self._is_good = True  # the state that was saved or restored last
         self._best_loss = math.inf
         self._best_since: int | None = None
 
@@ -78,7 +78,7 @@ class Saver:
         """
         if self._state.step != self._last:
             self._is_good = is_good
-            self._write(self._folder, self._config.keep_checkpoints)
+            self._write(self._folder, self._config.keep_checkpoints, is_good)
             self._last, self._last_time = self._state.step, time.monotonic()
         elif self._is_good and not is_good:
             # It was saved before its evaluation.
@@ -130,7 +130,8 @@ class Saver:
             )
         if loss < self._best_loss and not self._state.bad_steps_in_row.numpy():
             self._best_loss = loss
-            self._write(folder, 1, held_out_loss=loss)
+            # A loss that is the least is finite.
+            self._write(folder, 1, True, held_out_loss=loss)
 
     def close(self) -> None:
         """Waits until the last checkpoint is whole.
@@ -140,7 +141,10 @@ class Saver:
         """
         if not self._wait():
             self._write(
-                self._folder, self._config.keep_checkpoints, at_once=True
+                self._folder,
+                self._config.keep_checkpoints,
+                self._is_good,
+                at_once=True,
             )
 
     def abandon(self) -> None:
@@ -205,7 +209,12 @@ class Saver:
         return False
 
     def _write(
-        self, folder: str, keep: int, at_once: bool = False, **facts: Any
+        self,
+        folder: str,
+        keep: int,
+        is_good: bool,
+        at_once: bool = False,
+        **facts: Any,
     ) -> None:
         """Writes a checkpoint, in the background unless `at_once`."""
         # After a failure the next checkpoint is written at once, so that a
@@ -221,7 +230,7 @@ class Saver:
             "step": step,
             "num_examples": int(self._state.num_examples.numpy()),
             "bad_steps_in_row": int(self._state.bad_steps_in_row.numpy()),
-            "is_good": self._is_good,
+            "is_good": is_good,
         }
         if at_once:
             try:

@@ -24,18 +24,31 @@ class TrainedModel:
     train_config: dict[str, Any]  # the options of the run
 
     @property
+    def datasets(self) -> list[dict[str, Any]]:
+        """What it has learned from up to its step, phase by phase.
+
+        Empty if an earlier version of the trainer did not note it.
+        """
+        return [
+            dataset
+            for dataset in self.train_config.get(
+                model_directory.DATASETS_NAME, []
+            )
+            if dataset["from_step"] < max(1, self.step)
+        ]
+
+    @property
     def num_trained_positions(self) -> int:
         """So many positions have embeddings that were trained, or computed."""
         num_positions = self.bert.config.max_position_embeddings
-        datasets = self.train_config.get(model_directory.DATASETS_NAME)
         architecture = self.train_config.get("architecture", {})
         # The weights of another model were trained before.
         is_known = architecture.get("init_from") or (
             architecture.get("positions", "learned") != "learned"
         )
-        if is_known or not datasets:
+        if is_known or not self.datasets:
             return num_positions
-        return max(dataset["seq_length"] for dataset in datasets)
+        return max(dataset["seq_length"] for dataset in self.datasets)
 
 
 def restore(

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -194,11 +195,7 @@ def _stated_casing(path: str) -> tuple[bool, bool] | None:
     folder, _, name = path.rpartition("/")
     candidates = [(casing_path(path), "lower_case")]
     if name == FILE_NAME:
-        config_path = (
-            f"{folder}/{_TOKENIZER_CONFIG_NAME}"
-            if folder
-            else (_TOKENIZER_CONFIG_NAME)
-        )
+        config_path = os.path.join(folder, _TOKENIZER_CONFIG_NAME)
         candidates.append((config_path, "do_lower_case"))
     for candidate, key in candidates:
         with file_errors.naming(candidate):

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from bert_pretrain.checkpoints import model_directory, trained_model
+from bert_pretrain.checkpoints import trained_model
 from bert_pretrain.telemetry import metrics_log
 
 FILE_NAME = "README.md"
@@ -101,8 +101,7 @@ def _num_trained(model: trained_model.TrainedModel) -> str:
 
 
 def _describe_data(model: trained_model.TrainedModel) -> str:
-    datasets = model.train_config.get(model_directory.DATASETS_NAME)
-    if not datasets:
+    if not model.datasets:
         return "Unknown: an earlier version of the trainer did not note it."
     init_from = model.train_config["architecture"]["init_from"]
     begin = f"The weights began as those of `{init_from}`.\n\n"
@@ -115,7 +114,7 @@ def _describe_data(model: trained_model.TrainedModel) -> str:
                 if name in dataset
             ],
         )
-        for dataset in datasets
+        for dataset in model.datasets
     )
 
 
