@@ -215,6 +215,16 @@ def test_changed_text_under_an_unfinished_build_is_refused(text, monkeypatch):
     build.main(config)
 
 
+def test_an_unfinished_build_is_found_in_a_folder_that_looks_like_a_pattern(
+    text, monkeypatch
+):
+    config = builds.config_of(text, "br[ack]ets")
+    stop_at_the_shards(monkeypatch, config)
+    with pytest.raises(errors.UserError, match="min_document_chars=.*, not 7"):
+        build.main(builds.config_of(text, "br[ack]ets", min_document_chars=7))
+    build.main(config)
+
+
 def test_a_build_without_results_may_start_over_with_other_options(
     text, monkeypatch
 ):

@@ -8,10 +8,11 @@ to predict: ‹[MASK]→house›. If a random token replaces it, it reads
 """
 
 import dataclasses
+import fnmatch
 import itertools
 from typing import Literal
 
-from bert_pretrain import command_line, options
+from bert_pretrain import command_line, errors, options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,20 @@ def main(config: ShowConfig) -> None:
     pairing = "nsp"
     if tf.io.gfile.exists(f"{config.data_dir}/{manifests.MANIFEST_NAME}"):
         pairing = manifests.read(config.data_dir).pairing
-    pattern = config.pattern or f"{config.data_dir}/{config.split}-*.tfrecord"
-    paths = files.expand([pattern])
+    if config.pattern:
+        paths = files.expand([config.pattern])
+    else:
+        # No glob pattern: the folder's name may hold characters of one.
+        paths = [
+            f"{config.data_dir}/{name}"
+            for name in files.list_finished(config.data_dir)
+            if fnmatch.fnmatch(name, f"{config.split}-*.tfrecord")
+        ]
+        if not paths:
+            raise errors.UserError(
+                f"{config.data_dir} holds no {config.split}-*.tfrecord; check "
+                "the path."
+            )
     last = config.skip + config.num_examples
     shown = itertools.islice(records.read_examples(paths), config.skip, last)
     for number, example in enumerate(shown, config.skip):

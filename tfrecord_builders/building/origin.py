@@ -1,5 +1,6 @@
 """The options and the text of a build, to check if it can be continued."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from tfrecord_builders.engines import work_units
 from tfrecord_builders.sources import documents
 from tfrecord_builders.stages import build_config
 
+_SUMMARY = re.compile(r"\d+\.json")
 # For each input file: what `documents.identify` says of it.
 _Inputs = Mapping[str, Mapping[str, Any]]
 
@@ -143,10 +145,13 @@ def _refuse_other_work(work: build_config.Work) -> None:
 
 def _finished_units(work: build_config.Work) -> dict[str, work_units.Summary]:
     """The summaries of the first stage, by their paths."""
-    pattern = work_units.summary_path(f"{work.dir}/extract/[0-9]*[0-9]")
-    with file_errors.naming(work.dir):
-        paths = tf.io.gfile.glob(pattern)
-    return {path: files.read_json(path) for path in paths}
+    # No glob pattern: the name of the folder may hold characters of one.
+    folder = f"{work.dir}/extract"
+    return {
+        f"{folder}/{name}": files.read_json(f"{folder}/{name}")
+        for name in files.list_finished(folder)
+        if _SUMMARY.fullmatch(name)
+    }
 
 
 def _unread(
