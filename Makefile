@@ -6,7 +6,10 @@
 #   make pretrain SOURCE=jsonl INPUT='news/*.jsonl' OUTPUT=my_run
 
 PYTHON      ?= python3.11
-VENV        ?= .venv
+# The set of versions, and an environment for each set. constraints-tf218.txt is
+# for TPU machines that have TensorFlow 2.18.
+CONSTRAINTS ?= constraints.txt
+VENV        ?= .venv$(patsubst constraints%.txt,%,$(notdir $(CONSTRAINTS)))
 OUTPUT      ?= output
 SAMPLE_DIR  ?= $(OUTPUT)/sample
 VOCAB       ?= $(OUTPUT)/vocab.txt
@@ -46,8 +49,9 @@ flag = $(if $(2),--$(1)=$(2))
 
 BIN := $(VENV)/bin
 # The constraints are in the name, so that a change of them installs again.
-INSTALLED := $(VENV)/.installed-$(shell cksum < constraints.txt | cut -d' ' -f1)
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALLED := $(VENV)/.installed-$(shell cksum < $(CONSTRAINTS) | cut -d' ' -f1)
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check \
+       -c $(CONSTRAINTS)
 
 # Steps that `make compile-check` compiles, and the TPUs for them.
 RECIPES     ?= $(wildcard recipes/*/compile_check*.flags)
@@ -72,13 +76,13 @@ help:
 	@echo "                 minutes for each, and no TPU"
 	@echo "Variables: RECIPE SOURCE INPUT OUTPUT MODEL_DIR VOCAB_SIZE SEQ_LENGTH"
 	@echo "  MODEL_SIZE BATCH_SIZE TOTAL_STEPS PEAK_RATE WARMUP PRECISION"
-	@echo "  BUILD_FLAGS TRAIN_FLAGS RECIPES ACCELERATOR VENV PYTHON"
+	@echo "  BUILD_FLAGS TRAIN_FLAGS RECIPES ACCELERATOR CONSTRAINTS VENV PYTHON"
 
 # ------------------------------------------------------------- environment
 
 install: $(INSTALLED)
 
-$(INSTALLED): setup.py constraints.txt
+$(INSTALLED): setup.py $(CONSTRAINTS)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) …"
 	@$(PIP) -e .

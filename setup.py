@@ -30,10 +30,10 @@ setuptools.setup(
         "pyyaml>=6",
         "rensa>=0.5,<0.6",
         "safetensors>=0.4.3",
-        "tensorflow>=2.20,<2.21",
-        "tensorflow-text>=2.20,<2.21",
-        "tf-keras>=2.20,<2.21",
-        "tf-models-official>=2.20,<2.21",
+        "tensorflow>=2.18,<2.21",
+        "tensorflow-text>=2.18,<2.21",
+        "tf-keras>=2.18,<2.21",
+        "tf-models-official>=2.18,<2.21",
         "tokenizers>=0.22,<0.23",
         "tqdm>=4.66",
         # The last major version that has TFBertForMaskedLM.
@@ -67,7 +67,7 @@ setuptools.setup(
         "dataflow": ["apache-beam[gcp]>=2.77,<3"],
         # To compile for TPUs that are not there: the compiler, and the kernel.
         # Newer ones go with a newer TensorFlow.
-        "compile": ["jax==0.7.1", "libtpu==0.0.20"],
+        "compile": ["jax>=0.4.35,<0.7.2", "libtpu>=0.0.2,<0.0.21"],
         # Only to check that exported weights give the same logits there.
         # Its default wheel brings gigabytes of CUDA, so nothing else asks
         # for it.

@@ -20,11 +20,10 @@ tf.config.set_logical_device_configuration(
     [tf.config.LogicalDeviceConfiguration()] * 4,
 )
 if importlib.util.find_spec("jax"):
-    import jax
+    from bert_pretrain.tpu import execution
 
     # As many devices, whichever test starts jax.
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", 4)
+    execution.request_devices(4)
 
 
 @pytest.fixture

@@ -104,22 +104,21 @@ def _compile(
     topology_options: Mapping[str, Any],
 ) -> Compiled:
     from jax.experimental import topologies
-    from jaxlib import _jax
 
     from bert_pretrain.tpu import stablehlo
 
-    program = stablehlo.of_hlo(hlo)
     devices: list[Any] = topologies.get_topology_desc(
         platform="tpu", topology_name=topology, **topology_options
     ).devices[:num_replicas]
     start = time.perf_counter()
     try:
-        executable = devices[0].client.compile(
-            program,
-            _jax.DeviceList(tuple(devices)),
+        executable = stablehlo.compile_for(
+            devices,
+            hlo,
             stablehlo.compile_options(devices),
+            are_present=False,
         )
-    except _jax.XlaRuntimeError as error:
+    except stablehlo.bindings().XlaRuntimeError as error:
         raise _translate(str(error)) from error
     return _describe(executable, time.perf_counter() - start)
 
@@ -183,11 +182,13 @@ def _repeated_cost(module: Any, text: str) -> dict[str, float]:
 def _general_cost(hlo: bytes) -> dict[str, float]:
     """The cost by XLA's general analysis, plus the FLOPs that kernels state."""
     import jax
-    from jaxlib import _jax
 
-    module = _jax.HloModule.from_serialized_hlo_module_proto(hlo)
+    from bert_pretrain.tpu import stablehlo
+
+    xla = stablehlo.bindings()
+    module = xla.HloModule.from_serialized_hlo_module_proto(hlo)
     client = jax.devices("cpu")[0].client
-    cost = _jax.hlo_module_cost_analysis(client, module)
+    cost = xla.hlo_module_cost_analysis(client, module)
     entry = module.to_string().partition("\nENTRY ")[2]
     kernels = re.findall(r'"cost_estimate":\{"flops":"(\d+)"', entry)
     return cost | {"flops": cost["flops"] + sum(map(int, kernels))}

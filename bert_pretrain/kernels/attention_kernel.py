@@ -52,7 +52,7 @@ def is_used(seq_length: int, num_heads: int, head_size: int) -> bool:
 def obstacle(seq_length: int, num_heads: int, head_size: int) -> str | None:
     """The reason why a TPU cannot use the kernel, or None if it can."""
     if importlib.util.find_spec("jax") is None:
-        return "jax is not installed: pip install jax==0.7.1 jaxlib==0.7.1"
+        return "jax is not installed: pip install -c constraints.txt jax"
     if GROUP_WIDTH % head_size or num_heads % (GROUP_WIDTH // head_size):
         return (
             f"{num_heads} heads of {head_size} do not fill registers of "
@@ -112,6 +112,8 @@ def _convert_kernel(
     import jax
 
     jax.config.update("jax_platforms", "cpu")
+    # TensorFlow 2.18 reads no later form of an exported function.
+    jax.config.update("jax_export_calling_convention_version", 9)
     from bert_pretrain.kernels import pallas_attention
 
     attention = pallas_attention.Attention(

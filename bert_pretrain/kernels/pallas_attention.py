@@ -177,10 +177,10 @@ def _backward(  # noqa: PLR0913 (a kernel's references)
                 )
                 dropped, slope = weights * kept, slope * kept
             slope -= jnp.sum(weights * slope, axis=1, keepdims=True)
-            scores_gradient = (weights * slope).astype(q.dtype)
-            v_sums[...] += _dot(dropped.astype(v.dtype), own_upstream, 0, 0)
-            k_sums[...] += _dot(scores_gradient, own_q, 0, 0)
-            q_gradient = _dot(scores_gradient, k, 1, 0)
+            scores_gradient = weights * slope
+            v_sums[...] += _dot_transposed(dropped, own_upstream)
+            k_sums[...] += _dot_transposed(scores_gradient, own_q)
+            q_gradient = _dot(scores_gradient.astype(k.dtype), k, 1, 0)
             q_sum += _of_head(attention, q_gradient, member)
         out_ref[0, block, :LANES] = q_sum.astype(out_ref.dtype)
 
@@ -257,6 +257,15 @@ def _kept(
 def _signed(value: int) -> jax.Array:
     """The int32 with the same bits as a uint32."""
     return jnp.int32(value - 2**32 if value >= 2**31 else value)
+
+
+def _dot_transposed(left: jax.Array, right: jax.Array) -> jax.Array:
+    """Matrix product over the rows of both sides, in the dtype of `right`."""
+    if jax.__version_info__ < (0, 5):
+        # The compiler of that time has no product over the rows of the left
+        # side, and transposes only numbers of 32 bits.
+        return _dot(left.T.astype(right.dtype), right, 1, 0)
+    return _dot(left.astype(right.dtype), right, 0, 0)
 
 
 def _dot(

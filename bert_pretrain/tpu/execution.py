@@ -7,6 +7,7 @@ memory.
 
 import contextlib
 import functools
+import os
 import typing
 from collections.abc import Sequence
 from typing import Any
@@ -113,24 +114,30 @@ def devices(num_replicas: int) -> "list[jax.Device]":
 def _all_devices() -> "list[jax.Device]":
     import jax
 
-    # jax must not look for a TPU.
-    jax.config.update("jax_platforms", "cpu")
-    # jax raises RuntimeError if it has already started.
-    with contextlib.suppress(RuntimeError):
-        jax.config.update(
-            "jax_num_cpu_devices", len(tf.config.list_logical_devices("CPU"))
-        )
+    request_devices(len(tf.config.list_logical_devices("CPU")))
     return jax.devices("cpu")
 
 
-def _compile(hlo: bytes, devices: "list[jax.Device]") -> Any:
-    from jaxlib import _jax
+def request_devices(number: int) -> None:
+    """Lets jax start with so many CPU devices, unless it has started."""
+    import jax
 
+    # jax must not look for a TPU.
+    jax.config.update("jax_platforms", "cpu")
+    if jax.__version_info__ < (0, 5):
+        flag = f"--xla_force_host_platform_device_count={number}"
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+        return
+    # jax raises RuntimeError if it has already started.
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", number)
+
+
+def _compile(hlo: bytes, devices: "list[jax.Device]") -> Any:
     options = stablehlo.compile_options(devices)
     # Level 0 compiles twice as fast; these programs are small and run only a
     # few times.
     build = options.executable_build_options
     build.debug_options.xla_backend_optimization_level = 0
-    return devices[0].client.compile_and_load(
-        stablehlo.of_hlo(hlo), _jax.DeviceList(tuple(devices)), options
-    )
+    return stablehlo.compile_for(devices, hlo, options, are_present=True)

@@ -1,4 +1,8 @@
-"""Translates the HLO that TensorFlow lowers to what jax's compilers read."""
+"""Gives the HLO that TensorFlow lowers to jax's compilers.
+
+What this file uses of jaxlib has other names in the jax of TensorFlow 2.18
+(0.4.35) and in that of 2.20 (0.7.1). Only this file knows both.
+"""
 
 import re
 import typing
@@ -10,11 +14,39 @@ if typing.TYPE_CHECKING:
     import jax
 
 
+def bindings() -> Any:
+    """jaxlib's bindings of XLA."""
+    from jaxlib import xla_client
+
+    return xla_client._xla
+
+
+def compile_for(
+    devices: "list[jax.Device]",
+    hlo: bytes,
+    options: Any,
+    are_present: bool,
+) -> Any:
+    """Compiles a serialized HloModuleProto for devices.
+
+    Args:
+      are_present: whether the devices can execute it. If so, the executable is
+        also loaded.
+    """
+    import jax
+
+    client: Any = devices[0].client
+    if jax.__version_info__ < (0, 5):
+        return client.compile(of_hlo(hlo), options)
+    make = client.compile_and_load if are_present else client.compile
+    return make(of_hlo(hlo), bindings().DeviceList(tuple(devices)), options)
+
+
 def of_hlo(hlo: bytes) -> bytes:
     """The StableHLO module of a serialized HloModuleProto, as MLIR text."""
-    from jaxlib import _jax, xla_client
+    from jaxlib import xla_client
 
-    text = _jax.mlir.xla_computation_to_mlir_module(
+    text = bindings().mlir.xla_computation_to_mlir_module(
         xla_client.XlaComputation(hlo)
     )
     # StableHLO has no `copy`. XLA drops a reshape to the same shape early, as
@@ -29,14 +61,14 @@ def of_hlo(hlo: bytes) -> bytes:
 
 def portable(hlo: bytes) -> bytes:
     """The same module, in a form that other versions of jax can read."""
-    from jaxlib import _jax
     from jaxlib.mlir.dialects import stablehlo
 
     version = stablehlo.get_version_from_compatibility_requirement(  # type: ignore[attr-defined]
         stablehlo.StablehloCompatibilityRequirement.WEEK_12  # type: ignore[attr-defined]
     )
-    return _jax.mlir.serialize_portable_artifact(
-        _jax.mlir.mhlo_to_stablehlo(of_hlo(hlo)), version
+    mlir = bindings().mlir
+    return mlir.serialize_portable_artifact(
+        mlir.mhlo_to_stablehlo(of_hlo(hlo)), version
     )
 
 
