@@ -5,18 +5,23 @@ python -m bert_pretrain.evaluate --data_dir=… --model_dir=… --split=test
 
 import sys
 
-from bert_pretrain import command_line
+from bert_pretrain import command_line, interruption
 from bert_pretrain.evaluation import evaluation_config
 
 
-def main(config: evaluation_config.EvaluateConfig) -> None:
-    """Evaluates a checkpoint and prints the results."""
+def main(config: evaluation_config.EvaluateConfig) -> int:
+    """Evaluates a checkpoint, prints the results, and returns the exit code."""
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
+    from bert_pretrain.devices import pod
     from bert_pretrain.evaluation import evaluation
     from bert_pretrain.telemetry import console
 
     console.quiet_libraries()
-    results = evaluation.evaluate(config)
+    try:
+        with pod.ending_when_lost():
+            results = evaluation.evaluate(config)
+    except interruption.Interrupted as interrupted:
+        return interruption.report(interrupted)
     console.print_table(
         f"{config.model_dir}, step {results.step:,}, on {config.split}",
         [
@@ -28,6 +33,7 @@ def main(config: evaluation_config.EvaluateConfig) -> None:
         ],
         sys.stdout,
     )
+    return 0
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
-# Shells report SIGINT as 130. A machine that is taken away sends SIGTERM; 75
-# is EX_TEMPFAIL of sysexits.h, "try again": start the command again.
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
+# EX_TEMPFAIL of sysexits.h, "try again": start the command again.
+RESTART = 75
+# Shells report SIGINT as 130. A machine that is taken away sends SIGTERM.
+CODES = {signal.SIGINT: 130, signal.SIGTERM: RESTART}
 
 
 class Interrupted(Exception):
@@ -23,6 +24,16 @@ class Interrupted(Exception):
         """Takes the exit code, and where the run is saved, in words."""
         super().__init__(message)
         self.code = code
+
+
+def report(interrupted: Interrupted) -> int:
+    """Tells the user how to go on, and returns the exit code."""
+    print(
+        f"Interrupted: {str(interrupted) or 'before the first step'}; run "
+        "the same command again to resume.",
+        file=sys.stderr,
+    )
+    return interrupted.code
 
 
 # Signals that came before `watching`.

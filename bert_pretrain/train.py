@@ -7,7 +7,8 @@ Exit codes:
     2    a mistake in the options or the files; one line says what to do
     3    updates failed again and again; a line says what to check
     4    the run is over, but its weights are of no use; a line says why
-    75   SIGTERM: the current loop was finished and saved; start me again
+    75   start me again: after SIGTERM or the notice of a preemption, for which
+         the current loop is finished and saved, or after a pod lost a worker
     130  SIGINT: likewise, but somebody wanted the run to end
 """
 
@@ -39,18 +40,15 @@ def _train(
     config: training_config.TrainingConfig, raise_if_asked: Callable[[], None]
 ) -> int:
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
+    from bert_pretrain.devices import pod
     from bert_pretrain.training import recovery, training_loop
 
     try:
         raise_if_asked()
-        results = training_loop.train(config, raise_if_asked)
+        with pod.ending_when_lost():
+            results = training_loop.train(config, raise_if_asked)
     except interruption.Interrupted as interrupted:
-        print(
-            f"Interrupted: {str(interrupted) or 'before the first step'}; run "
-            "the same command again to resume.",
-            file=sys.stderr,
-        )
-        return interrupted.code
+        return interruption.report(interrupted)
     except recovery.Diverged as diverged:
         print(f"error: {diverged}", file=sys.stderr)
         return recovery.DIVERGED_CODE

@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
-from bert_pretrain import compile_check, distribution_config, errors
+from bert_pretrain import compile_check, errors
 from bert_pretrain.assessment import check_config, checking, findings
 from bert_pretrain.checkpoints import checkpoint_config
 from bert_pretrain.compilation import compiler, isolation, slices, training_step
+from bert_pretrain.devices import distribution_config
 from bert_pretrain.model import config_json, model_config
 from bert_pretrain.telemetry import accelerators
 from bert_pretrain.training import blueprint, training_config

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import (
+from bert_pretrain import errors
+from bert_pretrain.devices import (
     distribution,
     distribution_config,
-    errors,
-    tpu_diagnosis,
+    tpu_failures,
 )
 from helpers import strategies
 
@@ -37,7 +37,7 @@ def test_a_tpu_without_its_library_is_refused():
 @pytest.mark.slow
 def test_a_wheel_without_tpu_support_is_recognized_by_a_trial(monkeypatch):
     # The words are those of the plain wheel, from a process that really tries.
-    monkeypatch.setattr(tpu_diagnosis, "_is_installed", lambda package: True)
+    monkeypatch.setattr(tpu_failures, "_is_installed", lambda package: True)
     with pytest.raises(errors.UserError, match="plain tensorflow wheel"):
         distribution.build_strategy(
             distribution_config.DistributionConfig(tpu="local")
@@ -67,7 +67,7 @@ def test_a_wheel_without_tpu_support_is_recognized_by_a_trial(monkeypatch):
     ],
 )
 def test_tensorflow_s_errors_are_explained(message, meaning):
-    error = str(tpu_diagnosis.translate("v5e", message))
+    error = str(tpu_failures.translate("v5e", message))
     assert error.startswith("--tpu=v5e: ")
     assert meaning in error
     assert "\n" not in error

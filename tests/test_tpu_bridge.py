@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_text
 
-from bert_pretrain import distribution_config
 from bert_pretrain.data import input_pipeline, records
+from bert_pretrain.devices import distribution_config
 from bert_pretrain.model import bert_model
 from bert_pretrain.tpu import absent_tpu, bridge
 from bert_pretrain.training import blueprint

@@ -4,8 +4,8 @@ import functools
 
 import pytest
 
-from bert_pretrain import distribution_config
 from bert_pretrain.compilation import compiler, peers, slices, training_step
+from bert_pretrain.devices import distribution_config
 from bert_pretrain.model import config_json
 from bert_pretrain.training import blueprint
 from helpers import datasets, tpu_programs

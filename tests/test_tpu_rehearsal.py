@@ -8,8 +8,9 @@ import signal
 import numpy as np
 import pytest
 
-from bert_pretrain import distribution_config, train
+from bert_pretrain import train
 from bert_pretrain.compilation import isolation
+from bert_pretrain.devices import distribution_config
 from bert_pretrain.evaluation import evaluation, evaluation_config
 from bert_pretrain.tpu import rehearsal
 from bert_pretrain.training import training_config

@@ -14,9 +14,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from bert_pretrain import distribution_config, errors, options, train
+from bert_pretrain import errors, options, train
 from bert_pretrain.checkpoints import model_directory
 from bert_pretrain.data import manifests, records
+from bert_pretrain.devices import distribution_config
 from bert_pretrain.telemetry import telemetry_config
 from bert_pretrain.training import recovery, trainer, training_config
 from helpers import training, wandb_files

@@ -6,10 +6,11 @@ import math
 
 import transformers
 
-from bert_pretrain import distribution, errors
+from bert_pretrain import errors
 from bert_pretrain.assessment import check_config, findings, step_setup
 from bert_pretrain.compilation import compiler, slices, training_step
 from bert_pretrain.data import manifests, vocabulary
+from bert_pretrain.devices import distribution
 from bert_pretrain.model import config_json
 from bert_pretrain.telemetry import console
 from bert_pretrain.training import blueprint, phases, training_config

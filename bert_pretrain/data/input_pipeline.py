@@ -120,16 +120,18 @@ def eval_batches(
 
 def host_batches(
     data_dir: str, manifest: manifests.Manifest, split: str
-) -> tf.data.Dataset:
-    """Makes batches of a split for this process only, not distributed."""
-    batches, _ = eval_batches(
-        tf.distribute.get_strategy(),
-        data_dir,
-        manifest,
-        split,
-        global_batch_size=_HOST_BATCH_SIZE,
-    )
-    return batches
+) -> Iterator[dict[str, tf.Tensor]]:
+    """Yields batches of a split in this process only, not distributed."""
+    # A coordinator would otherwise read them through a worker.
+    with tf.device("/job:localhost/replica:0/task:0/device:CPU:0"):
+        batches, _ = eval_batches(
+            tf.distribute.get_strategy(),
+            data_dir,
+            manifest,
+            split,
+            global_batch_size=_HOST_BATCH_SIZE,
+        )
+        return iter(batches)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from bert_pretrain import distribution, errors, files
+from bert_pretrain import errors, files
 from bert_pretrain.checkpoints import model_directory, trained_model
 from bert_pretrain.data import (
     input_pipeline,
@@ -13,6 +13,7 @@ from bert_pretrain.data import (
     records,
     vocabulary,
 )
+from bert_pretrain.devices import distribution, pod
 from bert_pretrain.evaluation import evaluation_config, evaluator
 from bert_pretrain.model import bert_model
 from bert_pretrain.telemetry import console, memory
@@ -47,7 +48,13 @@ def evaluate(config: evaluation_config.EvaluateConfig) -> EvaluationResults:
     Raises:
       UserError: if there is no checkpoint, the split has no examples, or the
         dataset does not fit the model.
+      Interrupted: if a worker of a pod is lost.
     """
+    with pod.naming_losses():
+        return _evaluate(config)
+
+
+def _evaluate(config: evaluation_config.EvaluateConfig) -> EvaluationResults:
     manifest = manifests.read(config.data_dir)
     manifests.check_dataset(config.data_dir, manifest)
     split = _SPLITS[config.split]
@@ -62,6 +69,7 @@ def evaluate(config: evaluation_config.EvaluateConfig) -> EvaluationResults:
     distribution.check_batch(
         config.global_batch_size, strategy.num_replicas_in_sync
     )
+    pod.check_files(strategy, [config.data_dir], config.model_dir)
     with strategy.scope():
         model = trained_model.restore(config.model_dir, config.checkpoint)
     _check_fit(config.data_dir, manifest, model)

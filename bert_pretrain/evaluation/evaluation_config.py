@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Literal
 
-from bert_pretrain import distribution_config, options
+from bert_pretrain import options
+from bert_pretrain.devices import distribution_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,16 +11,24 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.tpu import tpu_system_metadata
 
-_HOST = "/job:localhost/replica:0/task:0/device"
+_HERE = "/job:localhost/replica:0/task:0/device"
+_WORKER = "/job:worker/replica:0/task:{}/device"
 
 _Device = collections.namedtuple("_Device", ["name", "device_type"])
 
 
 class AbsentTPUStrategy(tf.distribute.TPUStrategy):
-    """Replicas on hosts that are all logical CPUs of this process."""
+    """Replicas on hosts that have no TPUs.
+
+    The hosts are logical CPUs of this process, or the workers of a cluster.
+    """
 
     def __init__(
-        self, num_replicas: int, num_hosts: int = 1, only_first: bool = False
+        self,
+        num_replicas: int,
+        num_hosts: int = 1,
+        only_first: bool = False,
+        on_workers: bool = False,
     ) -> None:
         """Makes the strategy.
 
@@ -30,6 +38,8 @@ class AbsentTPUStrategy(tf.distribute.TPUStrategy):
           only_first: creates variables for the first replica only. This is
             enough to lower its program, which still sums over all replicas,
             and it takes little memory for a slice of any size.
+          on_workers: host i is the worker i of the cluster that this process
+            is connected to. It needs a logical CPU for each of its replicas.
 
         Raises:
           ValueError: if the hosts do not divide the replicas, or TensorFlow
@@ -41,10 +51,18 @@ class AbsentTPUStrategy(tf.distribute.TPUStrategy):
                 f"{num_hosts} hosts."
             )
         num_devices = 1 if only_first else num_replicas
-        _divide_cpu(num_devices)
-        super().__init__(_Resolver(num_replicas, num_hosts))
-        names = [f"{_HOST}:CPU:{i % num_devices}" for i in range(num_replicas)]
         per_host = num_replicas // num_hosts
+        if on_workers:
+            names = [
+                f"{_WORKER.format(i // per_host)}:CPU:{i % per_host}"
+                for i in range(num_replicas)
+            ]
+        else:
+            _divide_cpu(num_devices)
+            names = [
+                f"{_HERE}:CPU:{i % num_devices}" for i in range(num_replicas)
+            ]
+        super().__init__(_Resolver(names, num_hosts))
         hosts = collections.OrderedDict(
             (names[i], names[i : i + per_host])
             for i in range(0, num_replicas, per_host)
@@ -64,15 +82,15 @@ class AbsentTPUStrategy(tf.distribute.TPUStrategy):
 class _Resolver:
     """The methods of a cluster resolver that `TPUStrategy` calls."""
 
-    def __init__(self, num_replicas: int, num_hosts: int) -> None:
+    def __init__(self, cpus: list[str], num_hosts: int) -> None:
+        """Takes the CPU that each replica is on."""
+        tpus = [cpu.replace("CPU", "TPU") for cpu in cpus]
         self._metadata = tpu_system_metadata.TPUSystemMetadata(
-            num_cores=num_replicas,
+            num_cores=len(cpus),
             num_hosts=num_hosts,
-            num_of_cores_per_host=num_replicas // num_hosts,
+            num_of_cores_per_host=len(cpus) // num_hosts,
             topology=None,
-            devices=[
-                _Device(f"{_HOST}:TPU:{i}", "TPU") for i in range(num_replicas)
-            ],
+            devices=[_Device(tpu, "TPU") for tpu in tpus],
         )
 
     def get_tpu_system_metadata(self) -> tpu_system_metadata.TPUSystemMetadata:

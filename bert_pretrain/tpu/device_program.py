@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.distribute import values as distribute_values
 
+_HERE = "/job:localhost/replica:0/task:0/device:CPU:0"
 _CLUSTER = "_tpu_replicate"
 _INPUT, _OUTPUT = "TPUReplicatedInput", "TPUReplicatedOutput"
 # They have the mark of the cluster, but only the runtime uses them.
@@ -257,7 +258,8 @@ def _lower(
         if isinstance(source, Variable)
     }
     given = [i for i in range(len(sources)) if i not in variables]
-    handles = {i: v.values[0].handle for i, v in variables.items()}
+    local = {i: _local(v.values[0]) for i, v in variables.items()}
+    handles = {i: variable.handle for i, variable in local.items()}
 
     def program(*values):
         default = tf.compat.v1.get_default_graph()
@@ -291,12 +293,25 @@ def _lower(
     function = tf.function(program, jit_compile=True, autograph=False)
     specs = [_spec(graph, cluster.inputs[i]) for i in given]
     traced = function.get_concrete_function(*specs)
-    hlo = function.experimental_get_compiler_ir(
-        *[tf.zeros(spec.shape, spec.dtype) for spec in specs]
-    )(stage="hlo_serialized")
+    # Connected to a cluster, TensorFlow would otherwise ask a worker.
+    with tf.device(_HERE):
+        hlo = function.experimental_get_compiler_ir(
+            *[tf.zeros(spec.shape, spec.dtype) for spec in specs]
+        )(stage="hlo_serialized")
     by_handle = {id(handle): i for i, handle in handles.items()}
     captured = [by_handle[id(outer)] for outer, _ in traced.graph.captures]
     return hlo, given + captured
+
+
+def _local(variable: tf.Variable) -> tf.Variable:
+    """The variable, or a local one of the same type if it is on a worker.
+
+    TensorFlow lowers programs on the variables of its own process only.
+    """
+    if "/job:worker/" not in variable.device:
+        return variable
+    with tf.init_scope(), tf.device(_HERE):
+        return tf.Variable(tf.zeros(variable.shape, variable.dtype))
 
 
 def _spec(graph: tf.Graph, name: str) -> tf.TensorSpec:

@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from bert_pretrain import distribution
+from bert_pretrain.devices import distribution
 from bert_pretrain.kernels import attention_kernel
 from bert_pretrain.tpu import absent_tpu, device_program, execution
 
@@ -24,9 +24,11 @@ from bert_pretrain.tpu import absent_tpu, device_program, execution
 class RehearsedTPUStrategy(absent_tpu.AbsentTPUStrategy):
     """Computes on CPUs the results that the absent TPUs would compute."""
 
-    def __init__(self, num_replicas: int, num_hosts: int = 1) -> None:
+    def __init__(
+        self, num_replicas: int, num_hosts: int = 1, on_workers: bool = False
+    ) -> None:
         """See `AbsentTPUStrategy`."""
-        super().__init__(num_replicas, num_hosts)
+        super().__init__(num_replicas, num_hosts, on_workers=on_workers)
         # Tracing the attention kernel starts jax, with one device unless more
         # have been requested before.
         execution.devices(num_replicas)
@@ -62,10 +64,17 @@ class RehearsedTPUStrategy(absent_tpu.AbsentTPUStrategy):
 
 @contextlib.contextmanager
 def on_absent_tpus(
-    num_replicas: int, num_hosts: int = 1
+    num_replicas: int, num_hosts: int = 1, workers: str = ""
 ) -> Iterator[RehearsedTPUStrategy]:
-    """Rehearses all runs that start inside, whatever devices they request."""
-    strategy = RehearsedTPUStrategy(num_replicas, num_hosts)
+    """Rehearses all runs that start inside, whatever devices they request.
+
+    Args:
+      workers: the addresses of the hosts' workers, grpc://host0:8470,…; if not
+        given, the hosts are in this process.
+    """
+    if workers:
+        distribution.connect(workers)
+    strategy = RehearsedTPUStrategy(num_replicas, num_hosts, bool(workers))
     were_eager = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:

@@ -5,8 +5,8 @@ The run, the compile check, the rehearsal and the benchmarks make the same.
 
 from collections.abc import Mapping, Sequence
 
-from bert_pretrain import distribution
 from bert_pretrain.data import manifests
+from bert_pretrain.devices import distribution
 from bert_pretrain.model import bert_model
 from bert_pretrain.training import (
     optimizer,

@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Literal
 
-from bert_pretrain import distribution_config, errors, options
+from bert_pretrain import errors, options
 from bert_pretrain.checkpoints import checkpoint_config
+from bert_pretrain.devices import distribution_config
 from bert_pretrain.model import model_config
 from bert_pretrain.telemetry import telemetry_config
 

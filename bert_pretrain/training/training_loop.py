@@ -25,16 +25,10 @@ from collections.abc import Callable, Iterator, Sequence
 import orbit
 import tensorflow as tf
 
-from bert_pretrain import (
-    distribution,
-    errors,
-    files,
-    interruption,
-    locks,
-    options,
-)
+from bert_pretrain import errors, files, interruption, locks, options
 from bert_pretrain.checkpoints import checkpoint_saver, model_directory
 from bert_pretrain.data import input_pipeline, records
+from bert_pretrain.devices import distribution, pod
 from bert_pretrain.evaluation import evaluator
 from bert_pretrain.model import bert_model, config_json, objectives
 from bert_pretrain.telemetry import (
@@ -77,7 +71,7 @@ def train(
       Diverged: if updates fail again and again; see recovery.py.
       Spoilt: if the run is over, but its model is of no use.
     """
-    with locks.locked(config.saving.model_dir):
+    with locks.locked(config.saving.model_dir), pod.naming_losses():
         return _train(config, raise_if_asked)
 
 
@@ -125,7 +119,7 @@ def _train(
         )
         try:
             ending = run.train(is_restored)
-        except errors.UserError:
+        except (errors.UserError, tf.errors.OpError):
             saver.abandon()
             raise
     saver.close()
@@ -153,6 +147,9 @@ def _prepare(
             strategy.num_replicas_in_sync,
             phase.accumulation_steps,
         )
+    pod.check_files(
+        strategy, [phase.data_dir for phase in plan], config.saving.model_dir
+    )
     return model_directory.prepare(
         training_config.TrainingConfig,
         options.to_dict(config)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from bert_pretrain import distribution, distribution_config
+from bert_pretrain.devices import distribution, distribution_config
 
 
 def strategy_of(num_replicas):

@@ -11,7 +11,13 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from bert_pretrain import distribution_config, errors, tpu_diagnosis
+from bert_pretrain import errors
+from bert_pretrain.devices import (
+    distribution_config,
+    local_tpu,
+    pod,
+    tpu_failures,
+)
 
 _substitute: contextvars.ContextVar[tf.distribute.Strategy | None] = (
     contextvars.ContextVar("substitute", default=None)
@@ -25,6 +31,7 @@ def build_strategy(
 
     Raises:
       UserError: if the TPU does not start.
+      Interrupted: if a worker of a pod does not answer.
     """
     if (strategy := _substitute.get()) is not None:
         return strategy
@@ -104,11 +111,9 @@ def _mirrored_strategy(
 
 def _tpu_strategy(tpu: str) -> tf.distribute.TPUStrategy:
     if tpu == "local":
-        tpu_diagnosis.try_local_tpu()
+        local_tpu.try_to_start()
     try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
-        if tpu != "local":
-            tf.config.experimental_connect_to_cluster(resolver)
+        resolver = connect(tpu)
         topology = tf.tpu.experimental.initialize_tpu_system(resolver)
         # Without an explicit assignment, the strategy has chosen a wrong one
         # on v5p.
@@ -118,5 +123,25 @@ def _tpu_strategy(tpu: str) -> tf.distribute.TPUStrategy:
         return tf.distribute.TPUStrategy(
             resolver, experimental_device_assignment=assignment
         )
+    except errors.UserError:
+        raise
     except (tf.errors.OpError, ValueError, RuntimeError, ImportError) as error:
-        raise tpu_diagnosis.translate(tpu, str(error)) from error
+        raise tpu_failures.translate(tpu, str(error)) from error
+
+
+def connect(tpu: str) -> tf.distribute.cluster_resolver.TPUClusterResolver:
+    """Connects this process to the workers of a pod.
+
+    Args:
+      tpu: see `DistributionConfig`; with "local" there is nothing to connect.
+
+    Raises:
+      UserError: if an address is wrong.
+      Interrupted: if a worker does not answer.
+    """
+    if tpu.startswith("grpc://"):
+        pod.check_addresses(tpu)
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
+    if tpu != "local":
+        pod.connect(resolver)
+    return resolver

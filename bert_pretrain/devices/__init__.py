@@ -1,0 +1,1 @@
+"""The devices that compute: which, in what versions, and what fails there."""

@@ -1,0 +1,52 @@
+"""Tries whether this machine's TPU starts."""
+
+import os
+import subprocess
+import sys
+
+from bert_pretrain import errors
+from bert_pretrain.devices import tpu_failures, versions
+
+_TRIAL = """
+import tensorflow as tf
+resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
+tf.tpu.experimental.initialize_tpu_system(resolver)
+cores = tf.config.list_logical_devices("TPU")
+print(f"CORES {len(cores)}")
+"""
+_TRIAL_SECONDS = 300
+
+
+def try_to_start(limit_seconds: int = _TRIAL_SECONDS) -> int:
+    """Starts the TPU in another process, because a failure may abort it.
+
+    Returns:
+      The number of cores that TensorFlow sees.
+
+    Raises:
+      UserError: if the TPU does not start within the limit.
+    """
+    if versions.installed("libtpu") is None:
+        raise errors.UserError(
+            "--tpu=local: the package libtpu is not installed; run "
+            f"{versions.in_force().install_on_tpus}, then "
+            f"{tpu_failures.SET_VARIABLES}."
+        )
+    try:
+        trial = subprocess.run(
+            [sys.executable, "-c", _TRIAL],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=limit_seconds,
+            env=os.environ.copy(),
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise errors.UserError(
+            f"--tpu=local: the TPU did not start within {limit_seconds} "
+            "seconds; end other processes that use it, or restart its machine."
+        ) from error
+    if trial.returncode:
+        raise tpu_failures.translate("local", trial.stderr)
+    return int(trial.stdout.rpartition("CORES ")[2])

@@ -1,0 +1,39 @@
+"""bert_pretrain.train as the coordinator of a pod whose hosts lack TPUs.
+
+python -m helpers.coordinator NUM_REPLICAS NUM_HOSTS SILENCE_SECONDS …
+
+The workers, the connection to them, and all that hosts do are real. The steps
+are executed on this machine's CPU (tpu/rehearsal.py), a stand-in for the TPUs.
+"""
+
+from bert_pretrain import interruption
+
+if __name__ == "__main__":
+    interruption.listen()
+
+# ruff: noqa: E402
+import os
+import sys
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+from bert_pretrain import command_line, train
+from bert_pretrain.training import training_config
+
+
+def main(config):
+    from bert_pretrain.tpu import rehearsal
+
+    try:
+        with rehearsal.on_absent_tpus(
+            num_replicas, num_hosts, config.devices.tpu
+        ):
+            return train.main(config)
+    except interruption.Interrupted as interrupted:
+        return interruption.report(interrupted)
+
+
+if __name__ == "__main__":
+    num_replicas, num_hosts, silence_seconds = map(int, sys.argv[1:4])
+    del sys.argv[1:4]
+    command_line.run(main, training_config.TrainingConfig)
