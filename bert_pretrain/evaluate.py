@@ -6,11 +6,16 @@ python -m bert_pretrain.evaluate --data_dir=… --model_dir=… --split=test
 import sys
 
 from bert_pretrain import command_line, interruption
+from bert_pretrain.devices import supervision, worker_status
 from bert_pretrain.evaluation import evaluation_config
 
 
 def main(config: evaluation_config.EvaluateConfig) -> int:
     """Evaluates a checkpoint, prints the results, and returns the exit code."""
+    return supervision.run(lambda: _evaluate(config), config.devices.tpu)
+
+
+def _evaluate(config: evaluation_config.EvaluateConfig) -> int:
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
     from bert_pretrain.devices import pod
     from bert_pretrain.evaluation import evaluation
@@ -18,8 +23,9 @@ def main(config: evaluation_config.EvaluateConfig) -> int:
 
     console.quiet_libraries()
     try:
-        with pod.ending_when_lost():
-            results = evaluation.evaluate(config)
+        results = evaluation.evaluate(config)
+    except worker_status.WorkerLost as lost:
+        pod.leave(lost)
     except interruption.Interrupted as interrupted:
         return interruption.report(interrupted)
     console.print_table(

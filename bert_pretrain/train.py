@@ -23,6 +23,7 @@ import typing
 from collections.abc import Callable
 
 from bert_pretrain import command_line
+from bert_pretrain.devices import supervision, worker_status
 from bert_pretrain.training import training_config
 
 if typing.TYPE_CHECKING:
@@ -31,9 +32,13 @@ if typing.TYPE_CHECKING:
 
 def main(config: training_config.TrainingConfig) -> int:
     """Trains, prints the results, and returns the exit code."""
-    # The import of TensorFlow takes seconds, in which a signal may come.
-    with interruption.watching() as raise_if_asked:
-        return _train(config, raise_if_asked)
+
+    def run() -> int:
+        # The import of TensorFlow takes seconds, in which a signal may come.
+        with interruption.watching() as raise_if_asked:
+            return _train(config, raise_if_asked)
+
+    return supervision.run(run, config.devices.tpu)
 
 
 def _train(
@@ -45,8 +50,9 @@ def _train(
 
     try:
         raise_if_asked()
-        with pod.ending_when_lost():
-            results = training_loop.train(config, raise_if_asked)
+        results = training_loop.train(config, raise_if_asked)
+    except worker_status.WorkerLost as lost:
+        pod.leave(lost)
     except interruption.Interrupted as interrupted:
         return interruption.report(interrupted)
     except recovery.Diverged as diverged:

@@ -17,6 +17,7 @@ from bert_pretrain.devices import (
     local_tpu,
     pod,
     tpu_failures,
+    worker_status,
 )
 
 _substitute: contextvars.ContextVar[tf.distribute.Strategy | None] = (
@@ -140,7 +141,7 @@ def connect(tpu: str) -> tf.distribute.cluster_resolver.TPUClusterResolver:
       Interrupted: if a worker does not answer.
     """
     if tpu.startswith("grpc://"):
-        pod.check_addresses(tpu)
+        worker_status.addresses(tpu)  # Checks them.
     resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
     if tpu != "local":
         pod.connect(resolver)

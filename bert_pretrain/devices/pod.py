@@ -11,23 +11,18 @@ import os
 import re
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import tensorflow as tf
-from tensorflow.python.eager import context
 
 from bert_pretrain import errors, files, interruption
+from bert_pretrain.devices import supervision, worker_status
 
 # A machine that comes back needs minutes to start its worker.
 WAIT_SECONDS = 300
-# A worker is lost if it does not answer for so long, or refuses to.
-SILENCE_SECONDS = 60
-_PAUSE_SECONDS = 5
 _JOB = "worker"
-_ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[\w.-]+):\d+")
 # What TensorFlow raises when a worker is gone, or was started again and has
 # forgotten the run.
 _OF_A_LOSS = (
@@ -45,22 +40,9 @@ _OF_A_CONNECTION = re.compile(
     r"failed to connect|remote target"
 )
 
-# The workers of this process. TensorFlow has one cluster in a process, too.
-_connected: list[str] = []
-
-
-def check_addresses(tpu: str) -> None:
-    """Checks --tpu=grpc://….
-
-    Raises:
-      UserError: if an address has another form.
-    """
-    for address in tpu.removeprefix("grpc://").split(","):
-        if not _ADDRESS.fullmatch(address):
-            raise errors.UserError(
-                f"--tpu={tpu}: {address!r} is no address of a worker; write "
-                "--tpu=grpc://host0:8470,host1:8470, with the port of each."
-            )
+# The workers of this process and their first answers, in the order of their
+# tasks. TensorFlow has one cluster in a process, too.
+_connected: dict[str, bytes | None] = {}
 
 
 def connect(resolver: Any, wait_seconds: float = WAIT_SECONDS) -> None:
@@ -74,7 +56,8 @@ def connect(resolver: Any, wait_seconds: float = WAIT_SECONDS) -> None:
     for address in addresses:
         _wait_for(address, deadline, wait_seconds)
     tf.config.experimental_connect_to_cluster(resolver)
-    _connected[:] = addresses
+    _connected.clear()
+    _connected.update(worker_status.ask(addresses, wait_seconds))
 
 
 def _wait_for(address: str, deadline: float, wait_seconds: float) -> None:
@@ -151,8 +134,7 @@ def _input_workers(strategy: tf.distribute.Strategy) -> list[str]:
 
 
 def _address(device: str) -> str:
-    task = tf.DeviceSpec.from_string(device).task
-    return _connected[task] if task < len(_connected) else device
+    return list(_connected)[tf.DeviceSpec.from_string(device).task]
 
 
 # ---------------------------------------------------------- lost workers
@@ -163,78 +145,37 @@ def naming_losses() -> Iterator[None]:
     """Translates TensorFlow's errors in a block if a worker is lost.
 
     Raises:
-      Interrupted: the run can be started again.
+      WorkerLost: if so.
     """
     try:
         yield
     except _OF_A_LOSS as error:
         if not _connected:
             raise
-        lost = find_lost(SILENCE_SECONDS)
+        lost = _find_lost()
         if lost is None and not _OF_A_CONNECTION.search(str(error)):
             raise
         reason = (error.message or repr(error)).splitlines()[0]
-        raise interruption.Interrupted(
-            interruption.RESTART, _describe(lost, reason)
+        raise worker_status.WorkerLost(
+            lost, reason.partition(" [Op:")[0]
         ) from error
 
 
-def find_lost(limit_seconds: float) -> str | None:
-    """The address of the first worker that does not answer, if any."""
-    answers: dict[int, bool] = {}
-
-    def ask(task: int) -> None:
-        answers[task] = context.context().check_alive(
-            f"/job:{_JOB}/replica:0/task:{task}"
-        )
-
-    # A worker that hangs lets `check_alive` wait forever.
-    threads = [
-        threading.Thread(target=ask, args=[task], daemon=True)
-        for task in range(len(_connected))
-    ]
-    deadline = time.monotonic() + limit_seconds
-    for thread in threads:
-        thread.start()
-    for task, thread in enumerate(threads):
-        thread.join(max(0, deadline - time.monotonic()))
-        if not answers.get(task):
-            return _connected[task]
+def _find_lost() -> str | None:
+    """The first worker that is gone or was started again."""
+    statuses = worker_status.ask(list(_connected), supervision.SILENCE_SECONDS)
+    for address, status in statuses.items():
+        if status != _connected[address]:
+            return address
     return None
 
 
-@contextlib.contextmanager
-def ending_when_lost() -> Iterator[None]:
-    """Ends the process, with the code for a restart, if a worker hangs.
+def leave(lost: worker_status.WorkerLost) -> NoReturn:
+    """Ends the process with the code for a restart; only for commands.
 
-    Only a command may use it. TensorFlow waits for the worker without an end,
-    and nothing can interrupt it.
+    TensorFlow would wait for the lost worker when Python ends.
     """
-    is_over = threading.Event()
-
-    def watch() -> None:
-        while not is_over.wait(_PAUSE_SECONDS):
-            if not _connected or is_over.is_set():
-                continue
-            if (lost := find_lost(SILENCE_SECONDS)) is None:
-                continue
-            # The block usually gets an error too, and tells more.
-            if not is_over.wait(2 * _PAUSE_SECONDS):
-                print(
-                    f"Interrupted: {_describe(lost, 'no answer')}; run the "
-                    "same command again to resume.",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                os._exit(interruption.RESTART)
-
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        is_over.set()
-
-
-def _describe(lost: str | None, reason: str) -> str:
-    what = f"the worker at {lost}" if lost else "a worker of the pod"
-    return f"{what} is lost ({reason})"
+    code = interruption.report(lost)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

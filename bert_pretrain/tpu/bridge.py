@@ -234,8 +234,10 @@ def _xla_operations() -> dict[str, set[str]]:
     They are the operations for CPUs: the plain wheel has no others, and
     TensorFlow allows all of them on TPUs (tpu_node_device_util.cc).
     """
-    # TensorFlow registers the operations when the first function is compiled.
-    tf.function(tf.identity, jit_compile=True).get_concrete_function(0.0)()
+    # TensorFlow registers the operations when the first function is compiled
+    # in this process.
+    with tf.device("/job:localhost/replica:0/task:0/device:CPU:0"):
+        tf.function(tf.identity, jit_compile=True).get_concrete_function(0.0)()
     return {
         kernel.op: {
             tf.as_dtype(value).name

@@ -12,23 +12,31 @@ if __name__ == "__main__":
     interruption.listen()
 
 # ruff: noqa: E402
+import dataclasses
 import os
 import sys
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 from bert_pretrain import command_line, train
+from bert_pretrain.devices import supervision
 from bert_pretrain.training import training_config
 
 
 def main(config):
+    supervision.SILENCE_SECONDS = silence_seconds
+    return supervision.run(lambda: rehearse(config), config.devices.tpu)
+
+
+def rehearse(config):
     from bert_pretrain.tpu import rehearsal
 
     try:
         with rehearsal.on_absent_tpus(
             num_replicas, num_hosts, config.devices.tpu
         ):
-            return train.main(config)
+            devices = dataclasses.replace(config.devices, tpu="")
+            return train.main(dataclasses.replace(config, devices=devices))
     except interruption.Interrupted as interrupted:
         return interruption.report(interrupted)
 
