@@ -251,10 +251,14 @@ ledger() {
     echo "$folder/ledger.tsv"
 }
 
-# Notes the TPU that is there, once. Without an answer it is noted later.
+# Notes the TPU that is there, once. Returns what `describe` returns.
 note_creation() {
     local line created accelerator_type
-    line=$(describe createTime,acceleratorType) || return 0
+    line=$(describe createTime,acceleratorType) || return
+    if [[ ${flag[dry_run]} ]]; then
+        echo "$line"
+        return
+    fi
     IFS=$'\t' read -r created accelerator_type <<< "$line"
     created=$(date --date="$created" +%s)
     touch "$(ledger)"
