@@ -50,6 +50,8 @@ parse_flags() {
         elif [[ $argument == -- && $switches == *" -- "* ]]; then
             training=("$@")
             break
+        elif [[ $argument != --?* ]]; then
+            fail "unknown argument ${argument@Q} (--help lists the flags)"
         elif [[ $argument == --?*=?* && $values == *" $key "* ]]; then
             flag[$key]=${argument#*=}
         elif [[ $argument == "--$key" && $switches == *" $key "* ]]; then
@@ -121,10 +123,12 @@ require_seconds() {
 
 # Makes --commit the name of a commit that does not change.
 resolve_commit() {
-    flag[commit]=$(git -C "$here" rev-parse --quiet --verify \
-        "${flag[commit]}^{commit}") ||
+    local commit
+    commit=$(git -C "$here" rev-parse --quiet --verify \
+        "${flag[commit]}^{commit}" 2> /dev/null) ||
         fail "--commit=${flag[commit]}: no such commit in $here, or it is no" \
             "clone by git."
+    flag[commit]=$commit
 }
 
 # Prints words as a line that a shell reads as the same words.
@@ -245,8 +249,8 @@ describe_machine() {
 
 # ------------------------------------------------------------------ ledger
 
-# Lines of `time created|ended accelerator_type`, separated by tabs; the time
-# in seconds since 1970.
+# Lines of `time created accelerator_type createTime` or `time ended`, with
+# tabs between; the time in seconds since 1970.
 ledger() {
     echo "$folder/ledger.tsv"
 }
@@ -260,16 +264,15 @@ note_creation() {
         return
     fi
     IFS=$'\t' read -r created accelerator_type <<< "$line"
-    created=$(date --date="$created" +%s)
     touch "$(ledger)"
-    grep --quiet "^$created"$'\t' "$(ledger)" ||
-        printf '%s\tcreated\t%s\n' "$created" "${accelerator_type##*/}" \
-            >> "$(ledger)"
+    grep --quiet --fixed-strings "$created" "$(ledger)" ||
+        printf '%s\tcreated\t%s\t%s\n' "$(date --date="$created" +%s)" \
+            "${accelerator_type##*/}" "$created" >> "$(ledger)"
 }
 
 # Notes that the TPU is there no longer.
 note_end() {
     if [[ -s $(ledger) && $(tail --lines=1 "$(ledger)") == *created* ]]; then
-        printf '%s\tended\t\n' "$EPOCHSECONDS" >> "$(ledger)"
+        printf '%s\tended\n' "$EPOCHSECONDS" >> "$(ledger)"
     fi
 }

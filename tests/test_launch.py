@@ -8,12 +8,14 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+
 from helpers import cloud as clouds
 
 ROOT = clouds.ROOT
@@ -76,7 +78,7 @@ def test_the_scripts_pass_shellcheck():
 def test_help_lists_every_flag(cloud, command):
     done = cloud.run(command, "--help", where=[])
     assert done.returncode == 0
-    assert done.stdout.count("\n") > 8
+    assert done.stdout.count("\n") >= 8
     source = (ROOT / "launch" / command).read_text()
     declared = re.search(r'parse_flags\s+(.*?)"\$@"', source, re.S).group(1)
     flags = set(re.findall(r"[a-z_]{4,}", declared))
@@ -125,7 +127,15 @@ def test_names_and_zones_are_checked(cloud, where):
     "command, arguments",
     [
         ("create", [clouds.TYPE, "--spot", "--service_account=a@b.c"]),
-        ("create", [clouds.TYPE, "--queued", "--valid_until_duration=6h"]),
+        (
+            "create",
+            [
+                clouds.TYPE,
+                "--queued",
+                "--valid_until_duration=6h",
+                "--poll_seconds=0.05",
+            ],
+        ),
         ("install", []),
         ("start", ["--", "--data_dir=a b", "--model_dir=$(false)'\"`;&"]),
         ("status", []),
@@ -152,7 +162,7 @@ def test_a_dry_run_prints_what_would_run(cloud, command, arguments):
     def calls_of(run):
         for name in ("calls.jsonl", "state.json"):
             (cloud.world / name).unlink(missing_ok=True)
-        cloud.close()
+        shutil.rmtree(cloud.world / "vms", ignore_errors=True)
         if command != "create":
             cloud.run("create", project, clouds.TYPE)
         if command not in ("create", "install"):
@@ -195,10 +205,11 @@ def test_a_queued_tpu_is_waited_for(cloud):
     assert done.returncode == 0, done.stderr
     assert "my-tpu: WAITING_FOR_RESOURCES, after 0 minutes" in done.stdout
     assert cloud.run("status").returncode == 0
-    cloud.run("create", clouds.TYPE, "--queued")
+    again = cloud.run("create", clouds.TYPE, "--queued")
+    assert "requested before" in again.stdout
     assert cloud.verbs() == ["queued-resources create"]
     assert cloud.run("delete").returncode == 0
-    assert cloud.run("create", clouds.TYPE, "--queued").returncode == 0
+    assert cloud.run("create", clouds.TYPE, "--spot").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -324,20 +335,7 @@ def test_the_code_is_noted_when_the_machine_shuts_down(machine):
     machine.play(programs=training(seconds=60))
     start(machine)
     clouds.wait_until(lambda: machine.commands(TRAIN))
-    # As systemd does: to every process.
-    pids = subprocess.run(
-        ["pgrep", "--full", f"{machine.home()}/|launch/vm/run {FLAGS[0]}"],
-        capture_output=True,
-        text=True,
-    ).stdout.split()
-    mark = f"STAND_IN_VM={machine.home()}/".encode()
-    for pid in map(int, pids):
-        try:
-            environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            continue
-        if mark in environment:
-            os.kill(pid, signal.SIGTERM)
+    machine.send(signal.SIGTERM)  # As systemd does: to every process.
     clouds.wait_until(lambda: state(machine) == "exited 143")
 
 
@@ -354,9 +352,7 @@ def test_a_training_without_a_code_is_lost(machine):
     [("v2-alpha-tpuv5-lite", False), ("tpu-vm-tf-2.18.0-pod-pjrt", True)],
 )
 def test_a_pod_has_workers_and_one_coordinator(cloud, image, has_service):
-    cloud.play(
-        hosts=2, programs={"bert_pretrain.worker": [{"seconds": 60}]}
-    )
+    cloud.play(hosts=2, programs={"bert_pretrain.worker": [{"seconds": 60}]})
     cloud.run(
         "create",
         "--accelerator_type=v5litepod-16",
@@ -380,9 +376,7 @@ def test_a_pod_has_workers_and_one_coordinator(cloud, image, has_service):
 
 
 def test_workers_are_started_again_with_the_training(cloud):
-    cloud.play(
-        hosts=2, programs={"bert_pretrain.worker": [{"seconds": 60}]}
-    )
+    cloud.play(hosts=2, programs={"bert_pretrain.worker": [{"seconds": 60}]})
     cloud.run("create", "--accelerator_type=v5litepod-16")
     cloud.run("install")
 
@@ -438,6 +432,7 @@ def test_a_training_that_must_not_go_on_ends_the_watch(cloud, code):
     assert watch(cloud).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", ["preempt", "vanish"])
 @pytest.mark.parametrize("queued", [False, True])
 def test_a_tpu_that_is_taken_away_is_created_anew(cloud, event, queued):
@@ -520,19 +515,19 @@ def test_restarts_without_a_good_stretch_have_a_limit(cloud):
 
 
 def test_a_good_stretch_forgets_restarts(cloud):
-    parts = [{"code": 75, "seconds": 1.2}] * 3 + [{"code": 0}]
+    parts = [{"code": 75, "seconds": 1.1}] * 2 + [{"code": 0}]
     cloud.play(programs={TRAIN: parts})
     done = watch(cloud, "--max_restarts=1", "--good_seconds=1")
     assert done.returncode == 0, done.stdout
-    assert len(cloud.commands(TRAIN)) == 4
+    assert len(cloud.commands(TRAIN)) == 3
 
 
 def test_pauses_double_up_to_the_cap(cloud):
-    shortage = {"call": "tpu-vm create", "times": 3, "fail": "no_capacity"}
+    shortage = {"call": "tpu-vm create", "times": 2, "fail": "no_capacity"}
     cloud.play(events=[shortage])
     pauses = ["--pause_seconds=1", "--max_pause_seconds=1"]
     done = watch(cloud, *pauses)
-    assert re.findall(r"Waiting (\d+) seconds", done.stdout) == ["1"] * 3
+    assert re.findall(r"Waiting (\d+) seconds", done.stdout) == ["1"] * 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -542,7 +537,7 @@ def test_a_watch_that_is_ended_can_be_started_again(cloud, number):
     first = cloud.begin("watch", *arguments)
     clouds.wait_until(lambda: cloud.commands(TRAIN))
     assert "is watched already" in watch(cloud).stderr
-    clouds.wait_until(lambda: len(cloud.calls("tpu-vm", "ssh")) >= 5)
+    clouds.wait_until(lambda: len(cloud.calls("tpu-vm", "ssh")) >= 4)
     time.sleep(0.3)  # It sleeps now.
     begin = time.monotonic()
     first.send_signal(number)
@@ -578,7 +573,13 @@ def test_a_watch_leaves_another_training_alone(machine):
 
 @pytest.mark.parametrize(
     "accelerator_type, chips",
-    [("v3-8", 4), ("v4-32", 16), ("v5p-8", 4), ("v5litepod-8", 8), ("v6e-1", 1)],
+    [
+        ("v3-8", 4),
+        ("v4-32", 16),
+        ("v5p-8", 4),
+        ("v5litepod-8", 8),
+        ("v6e-1", 1),
+    ],
 )
 def test_the_cost_is_the_sum_of_all_stretches(cloud, accelerator_type, chips):
     folder = cloud.state / "bert_pretrain/my-tpu.us-west4-a"

@@ -15,6 +15,7 @@ The folder ($STAND_IN_WORLD) holds
 """
 
 import contextlib
+import datetime
 import fcntl
 import json
 import os
@@ -24,7 +25,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 WORLD = pathlib.Path(os.environ["STAND_IN_WORLD"])
 VM_STAND_IN = pathlib.Path(__file__).with_name("vm_stand_in.py")
@@ -231,9 +231,7 @@ def node(accelerator_type, image):
         "health": "HEALTHY",
         "acceleratorType": accelerator_type,
         "runtimeVersion": image,
-        "createTime": time.strftime(
-            "%Y-%m-%dT%H:%M:%S.123456789Z", time.gmtime()
-        ),
+        "createTime": datetime.datetime.now(datetime.timezone.utc).isoformat(),
         "networkEndpoints": addresses,
     }
 

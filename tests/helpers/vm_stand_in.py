@@ -34,9 +34,9 @@ def main(program, arguments):
         os.execvp(arguments[0], arguments)
     if program == "systemctl":
         # Only images for pods have the service.
-        service = "-pod-" in pathlib.Path.home().joinpath(
-            "machine.tsv"
-        ).read_text()
+        service = (
+            "-pod-" in pathlib.Path.home().joinpath("machine.tsv").read_text()
+        )
         if service and "restart" in arguments:
             serve_in_background()
         sys.exit(0 if service else 1)
