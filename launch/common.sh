@@ -175,7 +175,8 @@ tpus() {
     return "$code"
 }
 
-# Runs a command, and keeps gcloud's words to itself if something is not there.
+# Runs a command, and keeps gcloud's words to itself if it succeeds or if what
+# it asks for is not there.
 quietly() {
     local message code=0
     message=$(mktemp)
@@ -216,10 +217,15 @@ queue_state() {
         --format="value(state.state)"
 }
 
+# A connection to a machine that was taken away ends after a minute.
+readonly CONNECTION=(-oConnectTimeout=30 -oServerAliveInterval=20
+    -oServerAliveCountMax=3)
+
 # on_vm WORKER COMMAND: lets a shell of the VM run a line. WORKER is a number
 # or `all`.
 on_vm() {
-    tpus tpu-vm ssh "${flag[name]}" "--worker=$1" "--command=$2"
+    tpus tpu-vm ssh "${flag[name]}" "--worker=$1" "--command=$2" \
+        "${CONNECTION[@]/#/--ssh-flag=}"
 }
 
 # Asks the VM for the state of the training whose arguments are given, or of
@@ -227,12 +233,14 @@ on_vm() {
 training_state() {
     local command
     command=$(quote bert-pretrain/launch/vm/state "${training[@]}")
-    on_vm 0 "if [ -e installed ]; then $command; else echo not installed; fi"
+    command="if [ -e installed ]; then $command; else echo not installed; fi"
+    quietly on_vm 0 "$command"
 }
 
 # Copies files to the home folders of all hosts.
 send() {
-    tpus tpu-vm scp "$@" "${flag[name]}:" --worker=all
+    tpus tpu-vm scp "$@" "${flag[name]}:" --worker=all \
+        "${CONNECTION[@]/#/--scp-flag=}"
 }
 
 # Writes machine.tsv, which tells a host of what machine it is: the type, the

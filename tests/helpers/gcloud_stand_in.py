@@ -39,8 +39,8 @@ FLAGS = {
     },
     "tpu-vm describe": {"format"},
     "tpu-vm delete": set(),
-    "tpu-vm ssh": {"worker", "command"},
-    "tpu-vm scp": {"worker"},
+    "tpu-vm ssh": {"worker", "command", "ssh-flag"},
+    "tpu-vm scp": {"worker", "scp-flag"},
     "queued-resources create": {
         "node-id",
         "accelerator-type",
@@ -54,6 +54,7 @@ FLAGS = {
 }
 WIDE_FLAGS = {"zone", "project", "quiet"}
 SWITCHES = {"spot", "force", "quiet"}
+REPEATED = {"ssh-flag", "scp-flag"}
 
 # What the real one says; see the tests of `launch/` for where it is from.
 FAILURES = {
@@ -107,7 +108,7 @@ def parse(verb, arguments):
         if (
             name not in FLAGS[verb] | WIDE_FLAGS
             or (name in SWITCHES) == bool(equals)
-            or name in flags
+            or (name in flags and name not in REPEATED)
         ):
             fail(verb, f"unrecognized arguments: {argument}", code=2)
         flags[name] = value
