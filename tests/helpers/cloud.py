@@ -48,6 +48,10 @@ class Cloud:
         path.with_suffix(".new").write_text(json.dumps(scenario))
         path.with_suffix(".new").rename(path)
 
+    def let_happen(self, event):
+        """Lets `preempt` or `vanish` happen at the next call of gcloud."""
+        (self.world / "now").write_text(event)
+
     @property
     def environment(self):
         return {

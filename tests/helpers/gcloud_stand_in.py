@@ -158,9 +158,13 @@ def play(verb, state):
     """Lets the scenario's events of this call happen; returns its failure.
 
     An event {"call": "tpu-vm describe", "number": 3, "times": 2, …} is for the
-    third and the fourth such call. `do` is an event of the world, `fail` a
-    name in FAILURES.
+    third and the fourth such call. `do` is a name in EVENTS, `fail` one in
+    FAILURES. The file `now` names an event that happens at this call.
     """
+    now = WORLD / "now"
+    if now.exists():
+        happen(now.read_text(), state)
+        now.unlink()
     number = state["calls"][verb] = state["calls"].get(verb, 0) + 1
     for event in scenario().get("events", ()):
         first = event.get("number", 1)
@@ -170,9 +174,13 @@ def play(verb, state):
             continue
         if "fail" in event:
             return event["fail"]
-        for name in list(state["nodes"]):
-            EVENTS[event["do"]](state, name)
+        happen(event["do"], state)
     return None
+
+
+def happen(event, state):
+    for name in list(state["nodes"]):
+        EVENTS[event](state, name)
 
 
 def preempt(state, name):
