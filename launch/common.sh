@@ -167,7 +167,8 @@ tpus() {
     local message code=0
     message=$(mktemp)
     # The errors go to the user as they come, and into a file.
-    { "${command[@]}" 2>&1 >&3 3>&- | tee "$message" >&2; } 3>&1 || code=$?
+    { "${command[@]}" 2>&1 >&3 3>&- < /dev/null | tee "$message" >&2; } 3>&1 ||
+        code=$?
     if ((code)); then
         code=$(kind_of_failure "$code" "$(< "$message")")
     fi
@@ -199,7 +200,8 @@ kind_of_failure() {
     elif [[ $2 =~ [Qq]uota|'reached '.*' limit'|PERMISSION_DENIED ||
         $2 =~ INVALID_ARGUMENT|UNAUTHENTICATED|ALREADY_EXISTS ||
         $2 =~ '"code": '(3|6|7|16), ||
-        $2 =~ 'SSH Key is not present'|'valid credentials' ]]; then
+        $2 =~ 'SSH Key is not present'|'Permission denied (publickey' ||
+        $2 =~ 'valid credentials' ]]; then
         echo "$MISTAKE"
     else
         echo "$TRY_AGAIN"

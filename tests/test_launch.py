@@ -471,6 +471,15 @@ def test_a_machine_that_stays_silent_is_created_anew(cloud):
     assert cloud.verbs().count("tpu-vm create") == 2
 
 
+def test_a_key_that_is_refused_is_no_lost_tpu(cloud):
+    refusal = {"call": "tpu-vm ssh", "number": 5, "times": 4, "fail": "key"}
+    cloud.play(events=[refusal], programs=training(seconds=2))
+    done = watch(cloud, "--max_silent_looks=1")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("Permission denied (publickey)") == 4
+    assert cloud.verbs() == ["tpu-vm create"]
+
+
 def test_a_watch_waits_for_capacity(cloud):
     shortage = {"call": "tpu-vm create", "times": 8, "fail": "no_capacity"}
     cloud.play(events=[shortage])
@@ -535,7 +544,7 @@ def test_pauses_double_up_to_the_cap(cloud):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_watch_that_is_ended_can_be_started_again(cloud, number):
-    cloud.play(programs=training(seconds=3))
+    cloud.play(programs=training(seconds=2))
     arguments = [*FAST[1:], "--poll_seconds=30", "--", *FLAGS]
     first = cloud.begin("watch", *arguments)
     clouds.wait_until(lambda: cloud.commands(TRAIN))

@@ -71,6 +71,8 @@ FAILURES = {
     'occurred"\n}',
     "unreachable": "There was a problem: HTTPSConnectionPool("
     "host='tpu.googleapis.com', port=443): Max retries exceeded with url",
+    "key": "me@10.0.0.2: Permission denied (publickey).\n[/usr/bin/ssh] exited "
+    "with return code [255].",
     "ssh": "[/usr/bin/ssh] exited with return code [255].",
 }
 
@@ -84,7 +86,7 @@ def main(arguments):
     with locked_state() as state:
         failure = play(verb, state)
     if failure:
-        fail(verb, FAILURES[failure], code=255 if failure == "ssh" else 1)
+        fail(verb, FAILURES[failure], code=1)
     group, action = verb.split()
     if action in ("ssh", "scp"):
         # Not locked: they may last, and other commands go on meanwhile.
