@@ -136,7 +136,7 @@ def test_names_and_zones_are_checked(cloud, where):
                 "--poll_seconds=0.05",
             ],
         ),
-        ("install", []),
+        ("install", ["--commit=HEAD"]),
         ("start", ["--", "--data_dir=a b", "--model_dir=$(false)'\"`;&"]),
         ("status", []),
         ("logs", ["--lines=5"]),

@@ -1,12 +1,14 @@
 """The commands of `launch/`, run against a stand-in for Google Cloud."""
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -64,7 +66,7 @@ class Cloud:
     def run(self, command, *arguments, where=WHERE):
         """Runs a command of `launch/` to its end."""
         return subprocess.run(
-            [ROOT / "launch" / command, *where, *arguments],
+            [ROOT / "launch" / command, *where, *of_tree(command), *arguments],
             capture_output=True,
             text=True,
             env=self.environment,
@@ -75,7 +77,7 @@ class Cloud:
     def begin(self, command, *arguments):
         """Starts a command in a process group of its own."""
         return subprocess.Popen(
-            [ROOT / "launch" / command, *WHERE, *arguments],
+            [ROOT / "launch" / command, *WHERE, *of_tree(command), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -119,6 +121,37 @@ class Cloud:
             with contextlib.suppress(OSError):
                 if mark in path.read_bytes():
                     os.kill(int(path.parent.name), number)
+
+
+def of_tree(command):
+    """The flag by which a command installs the working tree, not HEAD."""
+    installs = command in ("install", "watch")
+    return [f"--commit={commit_of_tree()}"] if installs else []
+
+
+@functools.cache
+def commit_of_tree():
+    """A commit of the working tree, which no branch has."""
+    names = {f"GIT_{role}_NAME": "tests" for role in ("AUTHOR", "COMMITTER")}
+    emails = {name.replace("NAME", "EMAIL"): "tests" for name in names}
+    dates = {name.replace("NAME", "DATE"): "@1 +0000" for name in names}
+
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {
+            **os.environ,
+            **names,
+            **emails,
+            **dates,
+            "GIT_INDEX_FILE": f"{folder}/index",
+        }
+
+        def git(*arguments):
+            return subprocess.check_output(
+                ["git", *arguments], cwd=ROOT, env=environment, text=True
+            ).strip()
+
+        git("add", "--all")
+        return git("commit-tree", git("write-tree"), "-m", "The working tree")
 
 
 def wait_until(is_true, seconds=20):

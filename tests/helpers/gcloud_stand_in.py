@@ -56,7 +56,8 @@ WIDE_FLAGS = {"zone", "project", "quiet"}
 SWITCHES = {"spot", "force", "quiet"}
 REPEATED = {"ssh-flag", "scp-flag"}
 
-# What the real one says; see the tests of `launch/` for where it is from.
+# The words for no capacity and for an internal error are from users' reports;
+# the others are made up, in gcloud's form.
 FAILURES = {
     "no_capacity": '{\n  "code": 8,\n  "message": "There is no more capacity '
     'in the zone \\"us-west4-a\\"; you can try in another zone where Cloud TPU '
