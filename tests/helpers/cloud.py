@@ -71,7 +71,7 @@ class Cloud:
             text=True,
             env=self.environment,
             stdin=subprocess.DEVNULL,
-            timeout=600,
+            timeout=120,
         )
 
     def begin(self, command, *arguments):

@@ -149,7 +149,10 @@ def locked_state():
         try:
             yield state
         finally:
-            path.write_text(json.dumps(state))
+            # Whole, even if this process is killed: it plays the servers too.
+            new = path.with_suffix(".new")
+            new.write_text(json.dumps(state))
+            new.rename(path)
 
 
 def scenario():
@@ -253,6 +256,7 @@ def num_hosts():
 
 
 def make_hosts(name):
+    destroy(name)
     for host in range(num_hosts()):
         home = WORLD / "vms" / name / str(host)
         (home / "bin").mkdir(parents=True)
