@@ -544,19 +544,31 @@ def test_pauses_double_up_to_the_cap(cloud):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_watch_that_is_ended_can_be_started_again(cloud, number):
-    cloud.play(programs=training(seconds=2))
+    cloud.play(programs=training(seconds=60))
+    log = cloud.state / "bert_pretrain/my-tpu.us-west4-a/watch.log"
     arguments = [*FAST[1:], "--poll_seconds=30", "--", *FLAGS]
-    first = cloud.begin("watch", *arguments)
-    clouds.wait_until(lambda: cloud.commands(TRAIN))
+
+    def begin():
+        process = cloud.begin("watch", *arguments)
+        clouds.wait_until(
+            lambda: (
+                log.exists()
+                and "running" in log.read_text().rpartition("Watching")[2]
+            )
+        )
+        return process
+
+    def end(process):
+        begun = time.monotonic()
+        process.send_signal(number)
+        process.communicate()
+        assert time.monotonic() - begun < 5  # It does not wait for a look.
+
+    first = begin()
     assert "is watched already" in watch(cloud).stderr
-    clouds.wait_until(lambda: len(cloud.calls("tpu-vm", "ssh")) >= 4)
-    time.sleep(0.3)  # It sleeps now.
-    begin = time.monotonic()
-    first.send_signal(number)
-    first.communicate()
-    assert time.monotonic() - begin < 2
-    done = watch(cloud)
-    assert done.returncode == 0, done.stdout + done.stderr
+    end(first)
+    log.unlink()
+    end(begin())
     assert cloud.verbs() == ["tpu-vm create"]
     assert len(cloud.commands(TRAIN)) == 1
 
