@@ -23,7 +23,7 @@ import typing
 from collections.abc import Callable
 
 from bert_pretrain import command_line
-from bert_pretrain.devices import supervision, worker_status
+from bert_pretrain.devices import preemption, supervision, worker_status
 from bert_pretrain.training import training_config
 
 if typing.TYPE_CHECKING:
@@ -35,7 +35,10 @@ def main(config: training_config.TrainingConfig) -> int:
 
     def run() -> int:
         # The import of TensorFlow takes seconds, in which a signal may come.
-        with interruption.watching() as raise_if_asked:
+        with (
+            interruption.watching() as raise_if_asked,
+            preemption.heeding(),
+        ):
             return _train(config, raise_if_asked)
 
     return supervision.run(run, config.devices.tpu)

@@ -14,6 +14,8 @@ from helpers import datasets  # noqa: E402
 # If jax is installed, TensorFlow imports it, and jax sets this variable to 1
 # for all programs that the tests start. Our programs set it to 3.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+# No test asks the metadata server of the machine that it runs on.
+os.environ["NO_GCE_CHECK"] = "true"
 # Before TensorFlow starts: four devices, to train on up to four replicas.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],

@@ -358,6 +358,7 @@ def on_host(home, command):
         "STAND_IN_WORLD": str(WORLD),
         "STAND_IN_VM": f"{home}/",
         "LANG": "C.UTF-8",
+        **scenario().get("variables", {}),
     }
     # As for ssh, the call lasts until nobody writes to it any longer.
     process = subprocess.Popen(
