@@ -136,7 +136,7 @@ class Storage:
         )
 
     def uploaded(self, part=""):
-        """The bytes that were uploaded into objects whose name has that part."""
+        """The bytes uploaded into objects whose name has that part."""
         return sum(
             request.num_bytes
             for request in self.requests
@@ -293,10 +293,7 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
 
 def _page(listing, query, hidden):
     """One page of a listing, without the objects that are not listed yet."""
-    entries = [
-        ("prefixes", name, name)
-        for name in listing["prefixes"]
-    ] + [
+    entries = [("prefixes", name, name) for name in listing["prefixes"]] + [
         ("items", item["name"], {"name": item["name"]})
         for item in listing["items"]
         if not hidden(item["name"])
