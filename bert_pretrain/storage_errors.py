@@ -7,10 +7,10 @@ from bert_pretrain import storage_account
 _STATUS = re.compile(r"HTTP response code (\d+)")
 _NO_ANSWER = re.compile(r"libcurl code \d+ meaning '([^']*)'")
 # In JSON from most requests, in XML if a file was read.
-_SAID = re.compile(
-    r'"message": "((?:[^"\\]|\\.)*)"|<Details>(.*?)</Details>|'
-    r"<Message>(.*?)</Message>",
-    re.DOTALL,
+_SAID = (
+    re.compile(r'"message":\s*"((?:[^"\\]|\\.)*)"'),
+    re.compile(r"<Details>(.*?)</Details>", re.DOTALL),
+    re.compile(r"<Message>(.*?)</Message>", re.DOTALL),
 )
 _LACKS = re.compile(r"(\S+) does not have (storage\.[\w.]+) access")
 _BUCKET = re.compile(r"gs://([^/\s]+)")
@@ -83,6 +83,8 @@ def _explain_refusal(said: str, bucket: str) -> str:
 
 def grant(bucket: str, account: str, right: str) -> str:
     """The command that gives an account a right on a bucket."""
+    if "@" not in account:
+        account = "ACCOUNT"  # It is not known by its name.
     kind = "serviceAccount" if "gserviceaccount" in account else "user"
     # A right on objects and one on the bucket itself come with two roles.
     is_of_objects = right.startswith("storage.objects.")
@@ -95,8 +97,7 @@ def grant(bucket: str, account: str, right: str) -> str:
 
 def _said(message: str) -> str:
     """The server's own words, in one line; empty if it has none."""
-    found = _SAID.search(message)
-    if found is None:
-        return ""
-    text = next(group for group in found.groups() if group is not None)
-    return " ".join(text.split()).rstrip(".")
+    for pattern in _SAID:
+        if found := pattern.search(message):
+            return " ".join(found[1].split()).rstrip(".")
+    return ""

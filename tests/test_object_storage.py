@@ -19,7 +19,8 @@ pytestmark = pytest.mark.slow
 ACCOUNT = "trainer@project.iam.gserviceaccount.com"
 # A build, a run that may be killed, an evaluation and an export, in a folder.
 CHAIN = """
-import json, os, pathlib, signal, types
+import json, os, pathlib, signal, time, types
+import tensorflow as tf
 from bert_pretrain import evaluate, export, files, train
 from bert_pretrain.checkpoints import checkpoint_config
 from bert_pretrain.evaluation import evaluation_config
@@ -27,6 +28,8 @@ from bert_pretrain.interchange import export_config
 from bert_pretrain.training import training_loop
 from helpers import builds, training
 from tfrecord_builders import build
+
+wait_for = None
 
 def make_dataset(place):
     builds.write_vocabulary(f"{place}/vocab.txt")
@@ -43,11 +46,13 @@ def run(place, data_dir, kill_at=None, steps=12, **values):
         ),
         **values,
     )
+    def kill():
+        while wait_for and not tf.io.gfile.exists(wait_for):
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGKILL)
     if kill_at:
-        training.disturb(
-            types.SimpleNamespace(setattr=setattr), kill_at,
-            lambda: os.kill(os.getpid(), signal.SIGKILL),
-        )
+        patch = types.SimpleNamespace(setattr=setattr)
+        training.disturb(patch, kill_at, kill)
     return training_loop.train(config)
 """
 # What differs between two equal runs.
@@ -361,14 +366,14 @@ def test_an_answer_that_is_cut_off_is_read_again(run, storage):
 
 def test_an_upload_that_is_cut_off_goes_on_where_it_was(run, storage):
     storage.write("x", b"old")
-    cut = []
+    cut, seen = [], []
 
     def fault(request):
-        # What readers see in the meantime.
-        assert storage.read("x") == b"old"
-        if request.method == "PUT" and request.num_bytes and not cut:
-            cut.append(request)
-            return object_storage.Fault(cut_after=700_000)
+        if request.method == "PUT" and request.num_bytes:
+            seen.append(storage.read("x"))  # in the meantime
+            if not cut:
+                cut.append(request)
+                return object_storage.Fault(cut_after=700_000)
         return None
 
     storage.fault = fault
@@ -378,6 +383,7 @@ def test_an_upload_that_is_cut_off_goes_on_where_it_was(run, storage):
     sizes = [r.num_bytes for r in storage.requests if r.method == "PUT"]
     # The first part, the question how much has arrived, and the rest.
     assert sizes == [1_000_000, 0, 300_000]
+    assert seen == [b"old"] * 2
 
 
 def test_a_writer_that_is_killed_leaves_the_old_file(run, storage, scratch):
@@ -409,7 +415,8 @@ def test_a_listing_that_comes_late_breaks_nothing(run, storage, local, scratch):
 
     storage.hidden = hidden
     data_dir = str(local / "set")
-    run(f"run('gs://bucket/late', {data_dir!r}, kill_at=10)", -9)
+    wait = "wait_for = 'gs://bucket/late/model/ckpt-8.json'"
+    run(f"{wait}\nrun('gs://bucket/late', {data_dir!r}, kill_at=10)", -9)
     # The newest checkpoint, of step 8, is not listed at all.
     storage.hidden = lambda name: "ckpt-8" in name
     done = run(f"run('gs://bucket/late', {data_dir!r})")

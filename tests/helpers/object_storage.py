@@ -7,7 +7,8 @@ before the store: it ends TLS under a certificate made here, passes requests on,
 keeps a list of them, and disturbs some if a test asks for it.
 
 What the proxy adds because the store lacks it: an upload of no bytes (the mark
-of a folder), a condition on an object's generation, and pages of a listing.
+of a folder), a condition on an object's generation, the pages of a listing, and
+the answer that nothing of an upload has arrived.
 """
 
 import contextlib
@@ -249,6 +250,8 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
             ).encode()
             path = path.replace("uploadType=media", "uploadType=multipart")
         status, found, body = storage.ask(self.command, path, body, headers)
+        if found.get("Range") == "bytes=0-0":
+            del found["Range"]  # Nothing has arrived yet.
         if "Location" in found:  # of an upload in several requests
             found["Location"] = found["Location"].replace("http:", "https:", 1)
         if request.is_listing and status == 200:
@@ -260,7 +263,8 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
         if self.headers.get("Transfer-Encoding") != "chunked":
             return self.rfile.read(num_bytes)
         chunks = []
-        while size := int(self.rfile.readline(), 16):
+        # The length is empty if the program was killed.
+        while size := int(self.rfile.readline() or b"0", 16):
             chunks.append(self.rfile.read(size))
             self.rfile.readline()
         self.rfile.readline()
