@@ -46,6 +46,9 @@ setuptools.setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.14",
+            # A server with Google Cloud Storage's API, for tests of gs://.
+            "cryptography>=43",
+            "gcp-storage-emulator>=2026.7.18",
             "jieba>=0.42.1,<0.43",
             "lxml-html-clean>=0.4",
             "py3langid>=0.4",

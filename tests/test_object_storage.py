@@ -36,6 +36,9 @@ def make_dataset(place):
     builds.write_news(f"{place}/news-1.jsonl", num_documents=60)
     build.main(builds.config_of(place, seq_length=32, test_fraction=0.1))
 
+def is_named(path, checkpoint):
+    return tf.io.gfile.exists(path) and checkpoint in files.read_text(path)
+
 def run(place, data_dir, kill_at=None, steps=12, **values):
     folder = pathlib.Path(scratch)
     config = training.config(
@@ -47,7 +50,7 @@ def run(place, data_dir, kill_at=None, steps=12, **values):
         **values,
     )
     def kill():
-        while wait_for and not tf.io.gfile.exists(wait_for):
+        while wait_for and not is_named(*wait_for):
             time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGKILL)
     if kill_at:
@@ -415,7 +418,7 @@ def test_a_listing_that_comes_late_breaks_nothing(run, storage, local, scratch):
 
     storage.hidden = hidden
     data_dir = str(local / "set")
-    wait = "wait_for = 'gs://bucket/late/model/ckpt-8.json'"
+    wait = "wait_for = 'gs://bucket/late/model/checkpoint', 'ckpt-8'"
     run(f"{wait}\nrun('gs://bucket/late', {data_dir!r}, kill_at=10)", -9)
     # The newest checkpoint, of step 8, is not listed at all.
     storage.hidden = lambda name: "ckpt-8" in name

@@ -111,11 +111,10 @@ def can_go_back_to(facts: Mapping[str, Any]) -> bool:
 def remove(folder: str, steps: Collection[int]) -> None:
     """Removes the checkpoints of some steps, whole or not."""
     # The JSON files go first, so that no checkpoint seems to be whole while
-    # its files are removed.
-    names = sorted(
-        _list_names(folder), key=lambda name: not name.endswith(".json")
-    )
-    for name in names:
+    # its files are removed; also those that are not listed yet.
+    for step in steps:
+        files.remove(f"{folder}/ckpt-{step}.json")
+    for name in _list_names(folder):
         if _step_of(name) in steps:
             path = f"{folder}/{name}"
             if tf.io.gfile.isdir(path):
@@ -202,8 +201,8 @@ def _written_names(folder: str, name: str) -> list[str]:
                 return names
         time.sleep(seconds)
     raise errors.UserError(
-        f"{folder}/{name}: TensorFlow has written it, but the folder lists "
-        f"only {', '.join(names) or 'no file'} of it."
+        f"{folder}/{name}: it is written, but a minute later the folder lists "
+        f"only {', '.join(names) or 'nothing'} of it."
     )
 
 
