@@ -76,7 +76,7 @@ def finish(path: str, facts: dict[str, Any], keep: int) -> None:
     folder, _, name = path.rpartition("/")
     described: dict[str, dict[str, int | str]] = {
         file_name: {"bytes": files.size(f"{folder}/{file_name}")}
-        for file_name in _written_names(folder, name)
+        for file_name in _wait_for_names(path)
     }
     # The index holds checksums of all values. TensorFlow compares them when
     # it reads the values.
@@ -124,13 +124,14 @@ def remove(folder: str, steps: Collection[int]) -> None:
 
 
 @contextlib.contextmanager
-def naming_unreadable(path: str) -> Iterator[None]:
-    """Turns errors of TensorFlow's reader into one that names the checkpoint.
+def reading(path: str) -> Iterator[None]:
+    """Lets a block read a whole checkpoint with TensorFlow's reader.
 
     Raises:
-      UserError: in place of any of these errors.
+      UserError: in place of any error of the reader; it names the checkpoint.
     """
     try:
+        _wait_for_names(path)  # TensorFlow looks for them in the listing.
         yield
     # TensorFlow raises IndexError if bytes are missing, AssertionError if
     # variables are missing, and ValueError if shapes differ.
@@ -183,15 +184,18 @@ def _list_names(folder: str) -> list[str]:
     return [name for name in names if _NAME.match(name)]
 
 
-def _written_names(folder: str, name: str) -> list[str]:
-    """The names of a checkpoint's files that were just written.
+def _wait_for_names(path: str) -> list[str]:
+    """The names of the files of a checkpoint that is written.
 
-    An object store may list them late. So it waits until all are there.
+    An object store may list them late. So it waits until all are listed.
 
     Raises:
-      UserError: if some are still missing after a minute.
+      UserError: if some are still missing after a minute; on this machine,
+        if some are missing.
     """
-    for seconds in (*_LISTING_SECONDS, 0):
+    folder, _, name = path.rpartition("/")
+    waits = () if files.is_local(folder) else _LISTING_SECONDS
+    for seconds in (*waits, 0):
         names = [
             each for each in _list_names(folder) if each.startswith(f"{name}.")
         ]
@@ -201,8 +205,8 @@ def _written_names(folder: str, name: str) -> list[str]:
                 return names
         time.sleep(seconds)
     raise errors.UserError(
-        f"{folder}/{name}: it is written, but a minute later the folder lists "
-        f"only {', '.join(names) or 'nothing'} of it."
+        f"{path} is written, but the folder lists only "
+        f"{', '.join(names) or 'nothing'} of it."
     )
 
 

@@ -280,7 +280,7 @@ class Saver:
         failures = []
         for path, facts in candidates:
             try:
-                with checkpoint_files.naming_unreadable(path):
+                with checkpoint_files.reading(path):
                     self._checkpoint.restore(
                         path
                     ).assert_existing_objects_matched()
