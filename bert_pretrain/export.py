@@ -10,8 +10,7 @@ from bert_pretrain.interchange import export_config
 def main(config: export_config.ExportConfig) -> None:
     """Exports a model and lists the files."""
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
-    import tensorflow as tf
-
+    from bert_pretrain import files
     from bert_pretrain.interchange import exporting
     from bert_pretrain.telemetry import console
 
@@ -22,7 +21,7 @@ def main(config: export_config.ExportConfig) -> None:
         f"Exported step {model.step:,} of {config.model_dir} as a "
         f"{architecture} to {config.output_dir}:"
     )
-    for name in sorted(tf.io.gfile.listdir(config.output_dir)):
+    for name in files.list_finished(config.output_dir):
         print(f"  {name}")
     print(
         "With PyTorch: transformers.AutoModelForMaskedLM.from_pretrained("

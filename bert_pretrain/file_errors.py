@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from bert_pretrain import errors
+from bert_pretrain import errors, storage_errors
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space and run the same "
@@ -54,7 +54,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     except errors.UserError:
         raise
     except (OSError, tf.errors.OpError) as error:
-        raise errors.UserError(f"{path}: {_reason(error)}.") from error
+        raise errors.UserError(f"{path}: {reason(error, path)}.") from error
     except UnicodeDecodeError as error:
         raise errors.UserError(
             f"{path}: not UTF-8 at byte {error.start} "
@@ -78,22 +78,24 @@ def is_transient(error: BaseException | None) -> bool:
     return False
 
 
-def _reason(error: OSError | tf.errors.OpError) -> str:
-    if isinstance(error, OSError) and error.errno is None:
-        # bz2 and gzip raise this for data that is not in their format.
-        return _CORRUPT.format(error)
-    code: int | None
+def reason(error: Exception, path: str | os.PathLike[str]) -> str:
+    """What went wrong with a path, and the remedy; one line without a stop."""
     if isinstance(error, OSError):
-        code, text = error.errno, error.strerror or str(error)
-    else:
-        code = next(
-            (
-                code
-                for kind, code in _TF_ERRNOS.items()
-                if isinstance(error, kind)
-            ),
-            None,
-        )
-        # TensorFlow appends the op and its node; the first line is enough.
-        text = error.message.splitlines()[0] if error.message else repr(error)
-    return text if code is None else _REMEDIES.get(code, text)
+        if error.errno is None:
+            # bz2 and gzip raise this for data that is not in their format.
+            return _CORRUPT.format(error)
+        text = error.strerror or str(error)
+        return _REMEDIES.get(error.errno, text)
+    if not isinstance(error, tf.errors.OpError):
+        return _first_line(str(error)) or repr(error)
+    if said := storage_errors.explain(error.message, str(path)):
+        return said
+    for kind, code in _TF_ERRNOS.items():
+        if isinstance(error, kind):
+            return _REMEDIES[code]
+    # TensorFlow appends the op and its node.
+    return _first_line(error.message) or repr(error)
+
+
+def _first_line(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "")

@@ -3,6 +3,10 @@
 All access goes through `tf.io.gfile`. So every path in this project may be
 local, on Google Cloud Storage, or in memory (`ram://`). A new file appears
 under its name only when it is complete.
+
+TensorFlow itself tries each request to gs:// up to eleven times, over three
+minutes, if the answer is 408, 409, 429 or 5xx, or if the connection fails. So
+nothing here tries again.
 """
 
 import contextlib
@@ -49,6 +53,24 @@ def expand(patterns: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine's file system.
+
+    Elsewhere a file can only be written as a whole: a line that is appended
+    costs as much as the file.
+    """
+    return "://" not in path
+
+
+def make_directory(directory: str) -> None:
+    """Makes a directory and those above it."""
+    # On gs:// names need no folders. To make one, TensorFlow asks for the
+    # bucket, which takes a right that accounts for its objects do not have.
+    if not directory.startswith("gs://"):
+        with file_errors.naming(directory):
+            tf.io.gfile.makedirs(directory)
+
+
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[str]:
     """Yields the name of a temporary file, which the block writes.
@@ -62,20 +84,22 @@ def replacing(path: str) -> Iterator[str]:
     # same time. So each writer of `path` needs a temporary name of its own.
     temporary = path + _TEMPORARY + secrets.token_hex(8)
     with file_errors.naming(path):
-        tf.io.gfile.makedirs(os.path.dirname(path) or ".")
+        make_directory(os.path.dirname(path) or ".")
         try:
             yield temporary
             _flush_to_disk(temporary)
             tf.io.gfile.rename(temporary, path, overwrite=True)
         except BaseException:
-            if tf.io.gfile.exists(temporary):
-                tf.io.gfile.remove(temporary)
+            # The first error matters, not that of a file system that is gone.
+            with contextlib.suppress(tf.errors.OpError):
+                if tf.io.gfile.exists(temporary):
+                    tf.io.gfile.remove(temporary)
             raise
 
 
 def _flush_to_disk(path: str) -> None:
     """Prevents an empty file after the rename if the machine fails then."""
-    if "://" in path or not os.path.isfile(path):
+    if not is_local(path) or not os.path.isfile(path):
         return
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -89,29 +113,43 @@ def remove_temporary_files(directory: str) -> None:
 
     Call this only while no other process writes there.
     """
-    with file_errors.naming(directory):
-        for name in tf.io.gfile.listdir(directory):
-            if _IS_TEMPORARY.search(name):
-                tf.io.gfile.remove(f"{directory}/{name}")
+    for name in list_names(directory):
+        if _IS_TEMPORARY.search(name):
+            remove(f"{directory}/{name}")
 
 
 def remove(path: str) -> None:
     """Removes a file, if it exists."""
     with file_errors.naming(path):
-        if tf.io.gfile.exists(path):
+        with contextlib.suppress(tf.errors.NotFoundError):
             tf.io.gfile.remove(path)
 
 
-def list_finished(directory: str) -> list[str]:
-    """The names in a directory without temporary files, sorted.
+def remove_directory(directory: str) -> None:
+    """Removes a directory with all that is in it, if it exists."""
+    with file_errors.naming(directory):
+        with contextlib.suppress(tf.errors.NotFoundError):
+            tf.io.gfile.rmtree(directory)
 
-    The list is empty if the directory does not exist.
+
+def list_names(directory: str) -> list[str]:
+    """The names in a directory, sorted; a folder's name may end with a slash.
+
+    The list is empty if the directory does not exist. An object store may list
+    a file late, or one that is gone.
     """
     with file_errors.naming(directory):
+        # `listdir` takes any failure for a folder that is not there.
         if not tf.io.gfile.exists(directory):
             return []
-        names = tf.io.gfile.listdir(directory)
-    return sorted(name for name in names if not _IS_TEMPORARY.search(name))
+        return sorted(tf.io.gfile.listdir(directory))
+
+
+def list_finished(directory: str) -> list[str]:
+    """What `list_names` returns, without temporary files."""
+    return [
+        name for name in list_names(directory) if not _IS_TEMPORARY.search(name)
+    ]
 
 
 def write_bytes(path: str, content: bytes) -> None:

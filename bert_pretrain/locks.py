@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from bert_pretrain import errors, file_errors
+from bert_pretrain import errors, file_errors, files
 
 # Errors of file systems that cannot lock directories, for example NFS.
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -67,7 +67,7 @@ def wait_until_left(directory: str) -> None:
 
 def _open_directory(directory: str) -> int | None:
     """Opens a local directory for locking; returns None for object stores."""
-    if "://" in directory:
+    if not files.is_local(directory):
         return None
     with file_errors.naming(directory):
         os.makedirs(directory, exist_ok=True)

@@ -58,11 +58,11 @@ def test_tensorboard_forgets_steps_that_are_done_again(tmp_path):
     assert not tf.io.gfile.exists(folder)
 
     def write_steps(steps, value, name):
-        writer = tf.summary.create_file_writer(folder)
-        with writer.as_default():
-            for step in steps:
-                tf.summary.scalar("loss", value, step)
-        writer.close()
+        number = tf.Variable(0, dtype=tf.int64)
+        writer = summaries.Summaries(folder, number)
+        for step in steps:
+            number.assign(step)
+            writer.write({"loss": value, "rate": step / 2})
         # A name that begins with a time of its own, as that of a process
         # which starts seconds later.
         (new,) = set(tf.io.gfile.listdir(folder)) - found
@@ -82,3 +82,26 @@ def test_tensorboard_forgets_steps_that_are_done_again(tmp_path):
     }
     assert len(events.Tensors("loss")) == 7
     assert shown == {1: 1, 2: 1, 3: 1, 4: 2, 5: 2, 6: 2, 7: 2}
+    rates = [tf.make_ndarray(e.tensor_proto) for e in events.Tensors("rate")]
+    assert rates == [0.5, 1, 1.5, 2, 2.5, 3, 3.5]
+
+
+@pytest.mark.parametrize("place", ["disk", "ram://log"])
+def test_lines_are_in_the_file_at_once_or_with_the_next_checkpoint(
+    tmp_path, place
+):
+    folder = str(tmp_path) if place == "disk" else place
+    path = f"{folder}/metrics.jsonl"
+    state = types.SimpleNamespace(
+        step=1, num_examples=tf.Variable(8, dtype=tf.int64)
+    )
+    log = metrics_log.MetricsLog(path, state)
+    log.resume(is_restored=False)
+    log.append("train", {"x": 0.5})
+    log.append("eval", {"x": 0.5})
+    assert len(metrics_log.read(path)) == (2 if place == "disk" else 0)
+    log.flush()
+    assert metrics_log.read(path) == list(log.records)
+    log.append("rollback", {})
+    log.flush()
+    assert metrics_log.read(path) == list(log.records)

@@ -2,6 +2,7 @@
 
     ckpt-N.*       the state of the run after N steps
     ckpt-N.json    sizes and hashes of these files; written last
+    checkpoint     names the newest checkpoint
 
 A checkpoint is torn if its JSON file is missing or does not match the other
 files. A torn checkpoint is never read.
@@ -9,6 +10,7 @@ files. A torn checkpoint is never read.
 
 import contextlib
 import re
+import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +19,10 @@ import tensorflow as tf
 from bert_pretrain import errors, file_errors, files
 
 _NAME = re.compile(r"ckpt-(\d+)[._]")
+_DATA = re.compile(r"\.data-\d+-of-(\d+)$")
+_NEWEST = "checkpoint"
+_NAMED = re.compile(r'^model_checkpoint_path: "ckpt-(\d+)"', re.MULTILINE)
+_LISTING_SECONDS = 1, 2, 4, 8, 15, 30
 
 
 def list_whole(
@@ -47,15 +53,14 @@ def list_whole(
 
 def list_steps(folder: str) -> set[int]:
     """The steps of all checkpoints, whole or not."""
-    return {_step_of(name) for name in list_names(folder)}
-
-
-def list_names(folder: str) -> list[str]:
-    """Names of files and folders that belong to checkpoints."""
-    if not tf.io.gfile.exists(folder):
-        return []
-    names = (name.rstrip("/") for name in tf.io.gfile.listdir(folder))
-    return [name for name in names if _NAME.match(name)]
+    steps = {_step_of(name) for name in _list_names(folder)}
+    # An object store may list the newest one late, but it can be read.
+    newest = _newest_named(folder)
+    if newest is not None and newest not in steps:
+        with file_errors.naming(folder):
+            if tf.io.gfile.exists(f"{folder}/ckpt-{newest}.json"):
+                steps.add(newest)
+    return steps
 
 
 def finish(path: str, facts: dict[str, Any], keep: int) -> None:
@@ -71,16 +76,15 @@ def finish(path: str, facts: dict[str, Any], keep: int) -> None:
     folder, _, name = path.rpartition("/")
     described: dict[str, dict[str, int | str]] = {
         file_name: {"bytes": files.size(f"{folder}/{file_name}")}
-        for file_name in list_names(folder)
-        if file_name.startswith(f"{name}.")
+        for file_name in _wait_for_names(path)
     }
     # The index holds checksums of all values. TensorFlow compares them when
     # it reads the values.
     described[f"{name}.index"]["sha256"] = files.sha256(f"{path}.index")
     files.write_json(f"{path}.json", facts | {"files": described})
-    # Some tools look for TensorFlow's own file. This project does not read it.
+    # TensorFlow's own file, which some tools look for.
     files.write_text(
-        f"{folder}/checkpoint", f'model_checkpoint_path: "{name}"\n'
+        f"{folder}/{_NEWEST}", f'model_checkpoint_path: "{name}"\n'
     )
     whole = [
         old for _, old in list_whole(folder) if old["step"] != facts["step"]
@@ -107,27 +111,27 @@ def can_go_back_to(facts: Mapping[str, Any]) -> bool:
 def remove(folder: str, steps: Collection[int]) -> None:
     """Removes the checkpoints of some steps, whole or not."""
     # The JSON files go first, so that no checkpoint seems to be whole while
-    # its files are removed.
-    names = sorted(
-        list_names(folder), key=lambda name: not name.endswith(".json")
-    )
-    for name in names:
+    # its files are removed; also those that are not listed yet.
+    for step in steps:
+        files.remove(f"{folder}/ckpt-{step}.json")
+    for name in _list_names(folder):
         if _step_of(name) in steps:
             path = f"{folder}/{name}"
             if tf.io.gfile.isdir(path):
-                tf.io.gfile.rmtree(path)
+                files.remove_directory(path)
             else:
-                tf.io.gfile.remove(path)
+                files.remove(path)
 
 
 @contextlib.contextmanager
-def naming_unreadable(path: str) -> Iterator[None]:
-    """Turns errors of TensorFlow's reader into one that names the checkpoint.
+def reading(path: str) -> Iterator[None]:
+    """Lets a block read a whole checkpoint with TensorFlow's reader.
 
     Raises:
-      UserError: in place of any of these errors.
+      UserError: in place of any error of the reader; it names the checkpoint.
     """
     try:
+        _wait_for_names(path)  # TensorFlow looks for them in the listing.
         yield
     # TensorFlow raises IndexError if bytes are missing, AssertionError if
     # variables are missing, and ValueError if shapes differ.
@@ -139,8 +143,8 @@ def naming_unreadable(path: str) -> Iterator[None]:
     ) as error:
         raise errors.UserError(
             f"{path}: this checkpoint cannot be read "
-            f"({str(error).strip().splitlines()[0]}); restore its files, or "
-            "give another --model_dir."
+            f"({file_errors.reason(error, path)}); restore its files, or give "
+            "another --model_dir."
         ) from error
 
 
@@ -174,8 +178,50 @@ def _read_facts(path: str) -> dict[str, Any]:
     return facts
 
 
+def _list_names(folder: str) -> list[str]:
+    """Names of files and folders that belong to checkpoints."""
+    names = (name.rstrip("/") for name in files.list_names(folder))
+    return [name for name in names if _NAME.match(name)]
+
+
+def _wait_for_names(path: str) -> list[str]:
+    """The names of the files of a checkpoint that is written.
+
+    An object store may list them late. So it waits until all are listed.
+
+    Raises:
+      UserError: if some are still missing after a minute; on this machine,
+        if some are missing.
+    """
+    folder, _, name = path.rpartition("/")
+    waits = () if files.is_local(folder) else _LISTING_SECONDS
+    for seconds in (*waits, 0):
+        names = [
+            each for each in _list_names(folder) if each.startswith(f"{name}.")
+        ]
+        data = [found for each in names if (found := _DATA.search(each))]
+        if f"{name}.index" in names and data:
+            if len(data) == int(data[0][1]):
+                return names
+        time.sleep(seconds)
+    raise errors.UserError(
+        f"{path} is written, but the folder lists only "
+        f"{', '.join(names) or 'nothing'} of it."
+    )
+
+
+def _newest_named(folder: str) -> int | None:
+    """The step that TensorFlow's own file of the folder names."""
+    path = f"{folder}/{_NEWEST}"
+    with file_errors.naming(path):
+        if not tf.io.gfile.exists(path):
+            return None
+    found = _NAMED.search(files.read_text(path))
+    return int(found[1]) if found else None
+
+
 def _step_of(name: str) -> int:
-    """The step of a name that `list_names` returns."""
+    """The step of a name that `_list_names` returns."""
     found = _NAME.match(name)
     assert found
     return int(found[1])

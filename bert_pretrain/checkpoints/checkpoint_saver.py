@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import absl.logging
 import tensorflow as tf
 
-from bert_pretrain import errors, file_errors
+from bert_pretrain import errors, file_errors, files
 from bert_pretrain.checkpoints import (
     checkpoint_config,
     checkpoint_files,
@@ -222,8 +222,7 @@ class Saver:
         at_once |= not self._wait()
         step = self._state.step
         path = f"{folder}/ckpt-{step}"
-        with file_errors.naming(folder):
-            tf.io.gfile.makedirs(folder)
+        files.make_directory(folder)
         # There may be files of a torn checkpoint of this step.
         checkpoint_files.remove(folder, [step])
         facts |= {
@@ -263,7 +262,7 @@ class Saver:
                 self._checkpoint.write(path, _in_background(lambda: None))
             reason = "for an unknown reason"
         except (tf.errors.OpError, errors.UserError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = file_errors.reason(error, path)
         self._checkpoint.sync()
         folder, _, name = path.rpartition("/")
         checkpoint_files.remove(folder, [int(name.removeprefix("ckpt-"))])
@@ -281,7 +280,7 @@ class Saver:
         failures = []
         for path, facts in candidates:
             try:
-                with checkpoint_files.naming_unreadable(path):
+                with checkpoint_files.reading(path):
                     self._checkpoint.restore(
                         path
                     ).assert_existing_objects_matched()

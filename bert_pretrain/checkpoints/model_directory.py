@@ -16,10 +16,9 @@ Evaluation and export need no other folder to know what the model is.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import tensorflow as tf
 import transformers
 
-from bert_pretrain import errors, file_errors, files, options
+from bert_pretrain import errors, files, options
 from bert_pretrain.checkpoints import checkpoint_files
 from bert_pretrain.data import manifests, vocabulary
 from bert_pretrain.model import config_json
@@ -90,10 +89,9 @@ def prepare(
         **train_config,
         _DATASET_NAME: files.sha256(f"{data_dir}/{manifests.MANIFEST_NAME}"),
     }
-    with file_errors.naming(model_dir):
-        tf.io.gfile.makedirs(model_dir)
+    files.make_directory(model_dir)
     changes = []
-    if checkpoint_files.list_names(model_dir):
+    if checkpoint_files.list_steps(model_dir):
         _check_state(train_config, bert_config, vocab)
         changes = _describe_changes(config_class, train_config, bert_config)
         if changes and not saving["allow_changed_options"]:

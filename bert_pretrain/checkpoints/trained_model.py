@@ -106,7 +106,7 @@ def _restore_weights(
     failures = []
     for path, facts in found:
         try:
-            with checkpoint_files.naming_unreadable(path):
+            with checkpoint_files.reading(path):
                 tf.train.Checkpoint(model=bert).restore(
                     path
                 ).assert_existing_objects_matched().expect_partial()

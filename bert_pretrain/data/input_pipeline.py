@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.data.ops import multi_device_iterator_ops
 
-from bert_pretrain import errors
+from bert_pretrain import errors, storage_errors
 from bert_pretrain.data import dynamic_masking, manifests, records
 
 # Each stream keeps a file open, and every batch holds examples of all streams.
@@ -141,8 +141,8 @@ def naming_failures(
     """Translates TensorFlow's errors in a block that reads the dataset.
 
     Raises:
-      UserError: if a shard is corrupt, the disk is full, or the memory of the
-        device is exhausted.
+      UserError: if a shard is corrupt, the disk is full, the memory of the
+        device is exhausted, or gs:// does not give a shard.
     """
     try:
         yield
@@ -166,6 +166,11 @@ def naming_failures(
             f"the device's memory is exhausted ({message}); give a smaller "
             "--global_batch_size."
         ) from error
+    except tf.errors.OpError as error:
+        said = storage_errors.explain(error.message, data_dir)
+        if said is None:
+            raise
+        raise errors.UserError(f"{data_dir}: {said}.") from error
 
 
 def check_shards(num_shards: int, num_pipelines: int) -> None:

@@ -2,6 +2,9 @@
 
 A line has the kind, the step, the number of examples that the run had
 consumed, and the values. A value that is not finite becomes null.
+
+On this machine a line is in the file at once. An object store takes only whole
+files, so there the lines are kept and written together.
 """
 
 import json
@@ -10,7 +13,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from bert_pretrain import errors, file_errors, files
+from bert_pretrain import errors, file_errors, files, flush_timer
 
 
 class State(Protocol):
@@ -45,6 +48,8 @@ class MetricsLog:
         self._state = state
         self._follow = follow
         self._records: list[dict[str, Any]] = []
+        self._timer = flush_timer.FlushTimer(path)
+        self._num_written = 0  # of the records
 
     def resume(self, is_restored: bool) -> None:
         """Removes the records of steps that will be done again.
@@ -65,7 +70,7 @@ class MetricsLog:
                 for record in read(self._path)
                 if record["num_examples"] <= num_examples
             ]
-        files.write_text(self._path, "".join(map(_json_line, self._records)))
+        self._write_all()
 
     def append(self, kind: str, values: Mapping[str, Any]) -> None:
         """Adds a record, unless one of this kind, step and example exists."""
@@ -79,10 +84,29 @@ class MetricsLog:
         for name, value in values.items():
             record[name] = files.finite_or_none(float(value))
         self._records.append(record)
+        if self._timer.is_due():
+            self.flush()
+        self._follow(record)
+
+    def flush(self) -> None:
+        """Writes the records that are not in the file yet.
+
+        Call it before a checkpoint is saved, and when the run ends.
+        """
+        new = self._records[self._num_written :]
+        if not new:
+            return
+        if not files.is_local(self._path):
+            self._write_all()
+            return
         with file_errors.naming(self._path):
             with tf.io.gfile.GFile(self._path, "a") as file:
-                file.write(_json_line(record))
-        self._follow(record)
+                file.write("".join(map(_json_line, new)))
+        self._num_written = len(self._records)
+
+    def _write_all(self) -> None:
+        files.write_text(self._path, "".join(map(_json_line, self._records)))
+        self._num_written = len(self._records)
 
     @property
     def records(self) -> tuple[dict[str, Any], ...]:

@@ -22,7 +22,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-import orbit
 import tensorflow as tf
 
 from bert_pretrain import errors, files, interruption, locks, options
@@ -122,6 +121,8 @@ def _train(
         except (errors.UserError, tf.errors.OpError):
             saver.abandon()
             raise
+        finally:
+            log.flush()
     saver.close()
     results = run_report.make_results(state, log, ending, watch)
     files.write_json(
@@ -176,8 +177,8 @@ class PhaseSetup:
     num_eval_steps: int
     progress: train_progress.TrainProgress
     profiler: profiling.Profiler
-    train_summaries: orbit.utils.SummaryManager
-    eval_summaries: orbit.utils.SummaryManager
+    train_summaries: summaries.Summaries
+    eval_summaries: summaries.Summaries
 
     def measure(self) -> dict[str, float]:
         """What the weights reach on the held-out split."""
@@ -276,10 +277,9 @@ class Run:
         memory.add_memory(self.strategy, output)
         self.log.append("train", output)
         seconds = time.perf_counter() - started
-        setup.train_summaries.write_summaries(
+        setup.train_summaries.write(
             {**output, "steps_per_second": (stop - step) / seconds}
         )
-        setup.train_summaries.flush()
 
     def _next_stop(self, setup: PhaseSetup) -> int:
         step, until_step = self.state.step, setup.phase.until_step
@@ -324,15 +324,18 @@ class Run:
         seconds = time.perf_counter() - started
         train_progress.print_evaluation(self.state.step, evaluation)
         self.log.append("eval", evaluation)
-        setup.eval_summaries.write_summaries(
+        setup.eval_summaries.write(
             {**evaluation, "steps_per_second": setup.num_eval_steps / seconds}
         )
-        setup.eval_summaries.flush()
         return evaluation
 
     # ------------------------------------------------------------ good or not
 
     def _save(self, setup: PhaseSetup) -> None:
+        # A process that resumes from the checkpoint logs its steps no more.
+        self.log.flush()
+        setup.train_summaries.flush()
+        setup.eval_summaries.flush()
         self.saver.save(self._is_good(setup))
 
     def _is_good(self, setup: PhaseSetup) -> bool:
@@ -520,11 +523,8 @@ class Run:
     def _folder(self, name: str) -> str:
         return f"{self.config.saving.model_dir}/{name}"
 
-    def _summaries(self, folder: str) -> orbit.utils.SummaryManager:
-        """Writes scalars at the present step, for TensorBoard."""
-        return orbit.utils.SummaryManager(
-            folder, tf.summary.scalar, self.state.optimizer.iterations
-        )
+    def _summaries(self, folder: str) -> summaries.Summaries:
+        return summaries.Summaries(folder, self.state.optimizer.iterations)
 
 
 def is_stopping_early(losses: Sequence[float], patience: int) -> bool:

@@ -79,8 +79,7 @@ def settle(
         # The stale summaries must be gone before the new origin is written:
         # with the new origin, they would count as finished units.
         for summary_path in stale:
-            with file_errors.naming(summary_path):
-                tf.io.gfile.remove(summary_path)
+            files.remove(summary_path)
     options_now = dataset_options(work.config, vocab)
     files.write_json(path, {"options": options_now, "inputs": inputs})
 

@@ -248,10 +248,10 @@ def _remove_work_files(work: build_config.Work) -> None:
     with file_errors.naming(work.dir):
         if not tf.io.gfile.exists(origin.path_of(work)):
             return
-        files.remove_temporary_files(work.output_dir)
-        # The file of the origin must be the last: if a build is killed here,
-        # the next one finds the work folder by it.
-        for name in tf.io.gfile.listdir(work.dir):
-            if tf.io.gfile.isdir(f"{work.dir}/{name}"):
-                tf.io.gfile.rmtree(f"{work.dir}/{name}")
-        tf.io.gfile.rmtree(work.dir)
+    files.remove_temporary_files(work.output_dir)
+    # The file of the origin must be the last: if a build is killed here, the
+    # next one finds the work folder by it.
+    for name in files.list_names(work.dir):
+        if tf.io.gfile.isdir(f"{work.dir}/{name}"):
+            files.remove_directory(f"{work.dir}/{name}")
+    files.remove_directory(work.dir)

@@ -236,10 +236,9 @@ def _failure_path(prefix: str) -> str:
 
 def _remove_failures(folder: str) -> None:
     # One listing: a request for each file takes long on object stores.
-    with file_errors.naming(folder):
-        for name in tf.io.gfile.listdir(folder):
-            if name.endswith(_FAILURE_SUFFIX):
-                tf.io.gfile.remove(f"{folder}/{name}")
+    for name in files.list_names(folder):
+        if name.endswith(_FAILURE_SUFFIX):
+            files.remove(f"{folder}/{name}")
 
 
 def _read_failure(

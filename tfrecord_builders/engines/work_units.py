@@ -14,9 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-import tensorflow as tf
-
-from bert_pretrain import file_errors
+from bert_pretrain import files
 
 _REPORT_SECONDS = 0.5
 
@@ -86,8 +84,7 @@ class Stage(Generic[Unit]):
 
 def unit_prefixes(work_dir: str, stage: Stage[Any]) -> list[str]:
     """Path prefixes of the units' files; makes the folder of the stage."""
-    with file_errors.naming(work_dir):
-        tf.io.gfile.makedirs(f"{work_dir}/{stage.name}")
+    files.make_directory(f"{work_dir}/{stage.name}")
     return [f"{work_dir}/{stage.name}/{i:05d}" for i in range(len(stage.units))]
 
 
@@ -102,10 +99,7 @@ def unfinished(prefixes: Sequence[str]) -> list[int]:
     folders = {os.path.dirname(prefix) for prefix in prefixes}
     found: set[str] = set()
     for folder in folders:
-        with file_errors.naming(folder):
-            found.update(
-                f"{folder}/{name}" for name in tf.io.gfile.listdir(folder)
-            )
+        found.update(f"{folder}/{name}" for name in files.list_names(folder))
     return [
         i
         for i, prefix in enumerate(prefixes)
