@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 ROOMS = {
     "bert_pretrain": (
         ".",
+        "devices",
         "data",
         "kernels",
         "model",
@@ -25,6 +26,7 @@ ROOMS = {
         "tpu",
         "compilation",
         "assessment",
+        "diagnosis",
         "mains",
     ),
     "tfrecord_builders": (
