@@ -1,6 +1,7 @@
 """A step is lowered here, and runs where only jax is installed."""
 
 import argparse
+import importlib.metadata
 import importlib.util
 import os
 import pathlib
@@ -65,7 +66,10 @@ def python(tmp_path_factory):
     folder = tmp_path_factory.mktemp("machine")
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
-    for name in ("jax", "jaxlib", "ml_dtypes", "numpy", "opt_einsum", "scipy"):
+    names = ["jax", "jaxlib", "ml_dtypes", "numpy", "opt_einsum", "scipy"]
+    if importlib.metadata.version("jax").startswith("0.4."):
+        names.append("absl")  # jax.export imports it.
+    for name in names:
         (path,) = importlib.util.find_spec(name).submodule_search_locations
         for part in pathlib.Path(path), pathlib.Path(f"{path}.libs"):
             if part.exists():

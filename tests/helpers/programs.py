@@ -4,8 +4,23 @@ The import of TensorFlow takes longer than a small program.
 """
 
 import json
+import re
 import subprocess
 import sys
+
+# TensorFlow 2.18 prints these lines when it is imported, and has no switch for
+# them.
+_OF_TENSORFLOW_2_18 = re.compile(
+    r"^(?:WARNING: All log messages before absl::Init.*"
+    r"|E0000 .*Unable to register cu.*)\n",
+    re.M,
+)
+
+
+def own_lines(output):
+    """What a program printed, without what an import of TensorFlow prints."""
+    return _OF_TENSORFLOW_2_18.sub("", output)
+
 
 # A line of JSON on the input runs the module and prints its exit code.
 _SERVER = """
