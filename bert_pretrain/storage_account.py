@@ -8,15 +8,12 @@ the account's name alone.
 
 import json
 import os
-import urllib.error
-import urllib.request
+
+from bert_pretrain import metadata_server
 
 _TOKEN = "GOOGLE_AUTH_TOKEN_FOR_TESTING"
 _FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 _FILE_NAME = "application_default_credentials.json"
-_METADATA_HOST = "metadata.google.internal"
-_METADATA_PATH = "instance/service-accounts/default/email"
-_SECONDS = 2.0
 
 
 def name() -> str | None:
@@ -30,9 +27,10 @@ def name() -> str | None:
     for path in _credential_files():
         if os.path.isfile(path):
             return _name_in(path)
-    if os.environ.get("NO_GCE_CHECK", "").lower() == "true":
+    host = metadata_server.host()
+    if host is None:
         return None
-    return _name_of_machine()
+    return metadata_server.read(host, "service-accounts/default/email") or None
 
 
 def _credential_files() -> list[str]:
@@ -50,19 +48,3 @@ def _name_in(path: str) -> str:
     except (OSError, ValueError, AttributeError):
         found = None
     return found or f"the login in {path}"
-
-
-def _name_of_machine() -> str | None:
-    """The service account of this machine, if it is one of Google Cloud."""
-    host = os.environ.get("GCE_METADATA_HOST", _METADATA_HOST)
-    request = urllib.request.Request(
-        f"http://{host}/computeMetadata/v1/{_METADATA_PATH}",
-        headers={"Metadata-Flavor": "Google"},
-    )
-    # The metadata server is on the machine itself, never behind a proxy.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=_SECONDS) as answer:
-            return answer.read().decode("utf-8").strip() or None
-    except (OSError, ValueError):
-        return None

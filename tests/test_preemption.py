@@ -13,7 +13,7 @@ import time
 import pytest
 import tensorflow as tf
 
-from bert_pretrain import interruption
+from bert_pretrain import interruption, metadata_server
 from bert_pretrain.devices import preemption
 from helpers import cloud as clouds
 from helpers import metadata, training
@@ -91,12 +91,12 @@ def test_a_move_or_a_server_without_an_answer_is_no_notice(server, key):
 def test_other_machines_are_not_asked(server, monkeypatch, tmp_path):
     monkeypatch.delenv("GCE_METADATA_HOST")
     product_name = tmp_path / "product_name"
-    monkeypatch.setattr(preemption, "_PRODUCT_NAME", product_name)
-    assert preemption._metadata_host() is None
+    monkeypatch.setattr(metadata_server, "_PRODUCT_NAME", product_name)
+    assert metadata_server.host() is None
     product_name.write_text("Google Compute Engine\n")
-    assert preemption._metadata_host() == "metadata.google.internal"
+    assert metadata_server.host() == "metadata.google.internal"
     monkeypatch.setenv("NO_GCE_CHECK", "true")
-    assert preemption._metadata_host() is None
+    assert metadata_server.host() is None
 
 
 # ------------------------------------------------------- a whole run
