@@ -3,16 +3,14 @@
 The server is gcp-storage-emulator, not Google's; see helpers/object_storage.py.
 """
 
-import http.server
 import json
 import os
 import signal
-import threading
 import time
 
 import pytest
 
-from helpers import object_storage
+from helpers import metadata, object_storage
 
 pytestmark = pytest.mark.slow
 
@@ -458,36 +456,22 @@ print(json.dumps([found.account, list(found.seconds), found.is_listed]))
 
 
 @pytest.fixture
-def metadata():
-    """A stand-in for the metadata server of a machine of Google Cloud."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            is_asked_well = self.headers["Metadata-Flavor"] == "Google"
-            found = self.path.endswith("/service-accounts/default/email")
-            self.send_response(200 if is_asked_well and found else 404)
-            self.end_headers()
-            self.wfile.write(ACCOUNT.encode())
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+def machine():
+    """The variables of a machine of Google Cloud that has an account."""
+    with metadata.MetadataServer() as server:
+        server.values["service-accounts/default/email"] = ACCOUNT
+        yield server.environment
 
 
 def test_a_probe_tells_the_account_and_leaves_nothing(
-    run, storage, scratch, metadata
+    run, storage, scratch, machine
 ):
     key = scratch / "key.json"
     key.write_text(json.dumps({"client_email": ACCOUNT, "private_key": "no"}))
     none = str(scratch / "none")
     for variables in (
         {"GOOGLE_APPLICATION_CREDENTIALS": str(key)},
-        {"GCE_METADATA_HOST": metadata, "NO_GCE_CHECK": "false"},
+        machine,
     ):
         # TensorFlow has its token; the name is looked for without it.
         program = (
