@@ -8,7 +8,9 @@ import pytest
 
 from bert_pretrain import command_line
 from bert_pretrain.assessment import check_config
-from bert_pretrain.data import manifests, records
+from bert_pretrain.compilation import slices
+from bert_pretrain.data import input_pipeline, manifests, records
+from bert_pretrain.devices import distribution
 from bert_pretrain.training import blueprint, training_config
 from tfrecord_builders.stages import build_config
 from tfrecord_builders.tokens import learn_config
@@ -71,8 +73,18 @@ def manifest_of(config, vocab_size):
     )
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
-def test_a_recipe_builds_what_it_trains(recipe, monkeypatch):
+@pytest.fixture
+def known_words(monkeypatch):
+    """A stand-in for the vocabularies that masks during training need."""
+    words = types.SimpleNamespace(id=lambda token: 0, is_special=())
+    monkeypatch.setattr(
+        "bert_pretrain.data.dynamic_masking.vocabulary.read",
+        lambda path, *casing: words,
+    )
+
+
+def plan_of(recipe):
+    """The phases of a recipe's training, on datasets that were not built."""
     vocabulary = parse(
         learn_config.LearnConfig,
         recipe / "vocabulary.flags",
@@ -91,14 +103,43 @@ def test_a_recipe_builds_what_it_trains(recipe, monkeypatch):
         "--data_dir=records",
         "--model_dir=model",
     )
-    known_words = types.SimpleNamespace(id=lambda token: 0, is_special=())
-    monkeypatch.setattr(
-        "bert_pretrain.data.dynamic_masking.vocabulary.read",
-        lambda path, *casing: known_words,
-    )
-    plan = blueprint.plan(config, known)
-    assert {phase.data_dir for phase in plan} == set(known)
-    assert plan[-1].until_step == config.schedule.total_steps
+    return blueprint.plan(config, known)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
+@pytest.mark.usefixtures("known_words")
+def test_a_recipe_builds_what_it_trains(recipe):
+    plan = plan_of(recipe)
+    assert {phase.data_dir for phase in plan} == set(build_configs(recipe))
+
+
+@pytest.mark.parametrize(
+    ("name", "accelerator_type"),
+    [
+        ("small-colab", "v5litepod-1"),
+        ("base-one-day", "v5litepod-8"),
+        ("base-128-then-512", "v5litepod-8"),
+        ("base-v4-32", "v4-32"),
+    ],
+)
+@pytest.mark.usefixtures("known_words")
+def test_a_batch_divides_over_the_chips_of_its_recipe(name, accelerator_type):
+    recipe = ROOT / "recipes" / name
+    named = f"--accelerator_type={accelerator_type} "
+    assert named in (recipe / "train.flags").read_text()
+    for phase in plan_of(recipe):
+        distribution.check_batch(
+            phase.global_batch_size,
+            slices.find(accelerator_type).num_replicas,
+            phase.accumulation_steps,
+        )
+
+
+def test_each_host_of_a_v4_32_reads_as_many_shards():
+    configs = build_configs(ROOT / "recipes/base-v4-32")
+    assert len(configs) == 2
+    for config in configs.values():
+        input_pipeline.check_shards(config.dataset.num_shards, 4)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +147,8 @@ def test_a_recipe_builds_what_it_trains(recipe, monkeypatch):
     sorted((ROOT / "recipes").glob("*/compile_check*.flags")),
     ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
-def test_the_step_that_is_compiled_has_the_rows_that_are_built(path):
+@pytest.mark.usefixtures("known_words")
+def test_the_step_that_is_compiled_is_that_of_a_phase(path):
     step = parse(
         check_config.CheckConfig, path, "--accelerator_type=v5litepod-8"
     )
@@ -114,14 +156,21 @@ def test_the_step_that_is_compiled_has_the_rows_that_are_built(path):
     rows = build_configs(path.parent)[name].dataset.rows
     for option in ("seq_length", "packing", "pairing"):
         assert getattr(step.rows, option) == getattr(rows, option)
+    training = step.training
+    (phase,) = (p for p in plan_of(path.parent) if p.data_dir == name)
+    # So the hours are those of the phase.
+    assert training.schedule.total_steps == phase.until_step - phase.from_step
+    assert training.accumulation_steps == phase.accumulation_steps
+    if step.per_replica_batch_size is None:
+        assert training.global_batch_size == phase.global_batch_size
     trained = parse(
         training_config.TrainingConfig,
         path.parent / "train.flags",
         "--data_dir=",
         "--model_dir=",
     )
-    assert step.training.architecture == trained.architecture
-    assert step.training.optimization == trained.optimization
+    assert training.architecture == trained.architecture
+    assert training.optimization == trained.optimization
 
 
 @pytest.mark.parametrize(
