@@ -101,7 +101,9 @@ def test_a_machine_without_jax_is_told_what_to_install(monkeypatch):
     monkeypatch.setattr(
         attention_kernel.importlib.util, "find_spec", lambda name: None
     )
-    assert "pip install jax" in attention_kernel.obstacle(512, 12, 64)
+    assert "pip install -c constraints" in attention_kernel.obstacle(
+        512, 12, 64
+    )
 
 
 @pytest.mark.parametrize(

@@ -126,8 +126,9 @@ def test_earlier_failures_are_found_and_removed_with_one_listing(
         )
     with pytest.raises(errors.UserError, match="the runner ended without"):
         run(tmp_path, list(range(9)))
-    # One listing each for temporary files, finished units and failed units.
-    assert asked == [f"{tmp_path}/squares"] * 3
+    # One listing each for temporary files, finished units and failed units, and
+    # before it the question whether the folder is there.
+    assert asked == [f"{tmp_path}/squares"] * 2 * 3
 
 
 def test_temporary_files_of_killed_workers_are_removed(tmp_path):

@@ -10,7 +10,7 @@ from bert_pretrain import errors
 from bert_pretrain.assessment import check_config, findings, step_setup
 from bert_pretrain.compilation import compiler, slices, training_step
 from bert_pretrain.data import manifests, vocabulary
-from bert_pretrain.devices import distribution
+from bert_pretrain.devices import distribution, versions
 from bert_pretrain.model import config_json
 from bert_pretrain.telemetry import console
 from bert_pretrain.training import blueprint, phases, training_config
@@ -27,9 +27,10 @@ def check(config: check_config.CheckConfig) -> findings.Report:
       UserError: if the compiler is not installed, or an option is wrong.
     """
     if not compiler.is_installed():
+        constraints = versions.in_force().constraints
         raise errors.UserError(
             "jax or libtpu, which contains the TPU's compiler, is not "
-            f"installed; run {compiler.EXTRA}."
+            f"installed; run pip install -c {constraints} -e '.[compile]'."
         )
     console.quiet_libraries()
     chips = slices.find(config.accelerator_type)

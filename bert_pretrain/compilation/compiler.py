@@ -16,7 +16,6 @@ from typing import Any
 from bert_pretrain import errors
 from bert_pretrain.compilation import hlo_text, isolation
 
-EXTRA = "pip install -c constraints.txt -e '.[compile]'"
 # These keep libtpu from a search for the TPU of this machine.
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",

@@ -13,6 +13,7 @@ from typing import Literal
 
 import tensorflow as tf
 
+from bert_pretrain.devices import versions
 from bert_pretrain.kernels import fused_operations, recomputation
 
 GROUP_WIDTH = 128  # lanes of a TPU register; one register holds a head group
@@ -52,7 +53,10 @@ def is_used(seq_length: int, num_heads: int, head_size: int) -> bool:
 def obstacle(seq_length: int, num_heads: int, head_size: int) -> str | None:
     """The reason why a TPU cannot use the kernel, or None if it can."""
     if importlib.util.find_spec("jax") is None:
-        return "jax is not installed: pip install -c constraints.txt jax"
+        in_force = versions.in_force()
+        return (
+            f"jax is not installed: pip install -c {in_force.constraints} jax"
+        )
     if GROUP_WIDTH % head_size or num_heads % (GROUP_WIDTH // head_size):
         return (
             f"{num_heads} heads of {head_size} do not fill registers of "
