@@ -38,7 +38,7 @@ def commands(notebook):
     """(module, the text of its flags) of each command, in their order."""
     for cell in code_cells(notebook):
         for line in cell.source.replace("\\\n", "").splitlines():
-            if found := re.search(r"!python -m ([\w.]+)(.*)", line):
+            if found := re.search(r"!\S+ -m ([\w.]+)(.*)", line):
                 yield found.groups()
 
 
@@ -72,17 +72,16 @@ def flags_of(module, monkeypatch):
 
 
 def test_every_flag_in_the_notebook_exists(notebook, monkeypatch):
-    (text_flags,) = (
-        "".join(re.findall(r'"(--source=.*)"', cell.source))
-        + "".join(re.findall(r'^ +"(--.*)"$', cell.source, re.MULTILINE))
-        for cell in code_cells(notebook)
-        if "TEXT = " in cell.source
-    )
-    assert "--text_layout=" in text_flags
+    sources = {cell.id: cell.source for cell in code_cells(notebook)}
+    variables = {"problem": "", "WITH_TPU": "env"}
+    exec(sources["settings"] + "\n" + sources["device"], variables)
+    sample = "".join(re.findall(r'^ +"(--.*)"$', sources["build"], re.M))
+    assert "--text_layout=" in sample
     found = list(commands(notebook))
     assert len(found) >= 8
     for module, given in found:
-        given = given.replace("{TEXT}", text_flags).replace("{TPU}", "--tpu=")
+        given = given.replace("{TRAINING}", variables["TRAINING"])
+        given = given.replace("{TEXT}", sample)
         names = set(re.findall(r"--(\w+)=", given)) - {"flagfile"}
         assert names and names <= flags_of(module, monkeypatch), module
         for path in re.findall(r"--flagfile=(\S+)", given):
@@ -127,13 +126,15 @@ def test_the_notebook_goes_from_one_s_own_text_to_a_model_on_the_cpu(
     notebook, tmp_path, monkeypatch
 ):
     # The sample would come from a package registry.
-    builds.write_news(f"{tmp_path}/text/news.jsonl", num_documents=100)
+    builds.write_news(f"{tmp_path}/text/news.jsonl", num_documents=60)
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     # `!python` is the Python of the tests.
     monkeypatch.setenv(
         "PATH", f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
     )
+    (tmp_path / "tpu.env").write_text("export TPU_ACCELERATOR_TYPE=v6e-1\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("IPYTHONDIR", f"{tmp_path}/ipython")
 
     shown = executed(
@@ -143,8 +144,8 @@ def test_the_notebook_goes_from_one_s_own_text_to_a_model_on_the_cpu(
             SOURCE="jsonl",
             INPUT=f"{tmp_path}/text/*.jsonl",
             VOCAB_SIZE=300,
-            TOTAL_STEPS=40,
-            TRAIN_FLAGS="--steps_per_loop=10 --eval_every_steps=20",
+            TOTAL_STEPS=20,
+            TRAIN_FLAGS="--steps_per_loop=10",
         ),
     )
 
@@ -154,7 +155,7 @@ def test_the_notebook_goes_from_one_s_own_text_to_a_model_on_the_cpu(
     _, displayed = shown["report"]
     page = html.unescape(displayed["text/html"])
     assert "srcdoc=" in page and f"{tmp_path}/text/*.jsonl" in page
-    assert "eval at step 40" in shown["train"][0]
+    assert "eval at step 20" in shown["train"][0]
     assert "image/png" in shown["curves"][1]
 
     model = transformers.TFAutoModelForMaskedLM.from_pretrained(
