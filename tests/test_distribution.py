@@ -58,6 +58,10 @@ def test_a_wheel_without_tpu_support_is_recognized_by_a_trial(monkeypatch):
         ),
         ("Unknown backend XLA_TPU_JIT", "plain tensorflow wheel"),
         (
+            "process_state.cc:808] RAW: Raising signal 11 with default behav",
+            "without a TPU",
+        ),
+        (
             "ABORTED: The TPU is already in use by process 7; libtpu_lockfile",
             "another process uses",
         ),

@@ -51,7 +51,7 @@ def test_the_notebook_is_stored_without_outputs(notebook):
 
 def test_few_cells_are_for_colab_and_say_so(notebook):
     marked = [c for c in code_cells(notebook) if "colab" in tags(c)]
-    assert 1 <= len(marked) <= 3
+    assert 1 <= len(marked) <= 4
     for cell in code_cells(notebook):
         assert cell.source.startswith(COLAB) == (cell in marked), cell.id
         if cell not in marked:
@@ -133,7 +133,6 @@ def test_the_notebook_goes_from_one_s_own_text_to_a_model_on_the_cpu(
     monkeypatch.setenv(
         "PATH", f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
     )
-    (tmp_path / "tpu.env").write_text("export TPU_ACCELERATOR_TYPE=v6e-1\n")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("IPYTHONDIR", f"{tmp_path}/ipython")
 
@@ -150,7 +149,8 @@ def test_the_notebook_goes_from_one_s_own_text_to_a_model_on_the_cpu(
     )
 
     printed, _ = shown["device"]
-    assert printed.startswith("The training will use the CPU. --tpu=local: ")
+    assert printed.startswith("The training will use the CPU, ")
+    assert "--tpu=local: " in printed
     assert printed.rstrip().endswith(".") and "Traceback" not in printed
     _, displayed = shown["report"]
     page = html.unescape(displayed["text/html"])
