@@ -38,7 +38,7 @@ def commands(notebook):
     """(module, the text of its flags) of each command, in their order."""
     for cell in code_cells(notebook):
         for line in cell.source.replace("\\\n", "").splitlines():
-            if found := re.search(r"!\S+ -m ([\w.]+)(.*)", line):
+            if found := re.search(r"!\S+ -m (\w+\.\w+)(.*)", line):
                 yield found.groups()
 
 
