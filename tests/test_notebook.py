@@ -134,6 +134,8 @@ def test_the_notebook_goes_from_one_s_own_text_to_a_model_on_the_cpu(
         "PATH", f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
     )
     monkeypatch.setenv("HOME", str(tmp_path))
+    # jax sets it in this process; the doctor calls it a mistake for a CPU.
+    monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
     monkeypatch.setenv("IPYTHONDIR", f"{tmp_path}/ipython")
 
     shown = executed(
