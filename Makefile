@@ -186,7 +186,7 @@ test-all: test
 	  "Not checked: that the report opens in a browser (no chromium here)."
 	$(BIN)/python -m pytest -m slow
 
-SCRIPTS := .ci/run $(filter-out launch/vm,$(wildcard launch/* launch/vm/*))
+SCRIPTS := .ci/run $(filter-out launch/vm %.ipynb,$(wildcard launch/* launch/vm/*))
 
 lint: $(INSTALLED)-test
 	$(BIN)/ruff check .

@@ -42,7 +42,9 @@ setuptools.setup(
     ],
     extras_require={
         "test": [
+            "ipykernel>=7",
             "mypy>=2.4",
+            "nbclient>=0.10",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.14",

@@ -1,5 +1,8 @@
 """Devices: strategies for CPUs, and messages where there is no TPU."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,7 +11,9 @@ from bert_pretrain import errors
 from bert_pretrain.devices import (
     distribution,
     distribution_config,
+    supervision,
     tpu_failures,
+    versions,
 )
 from helpers import strategies
 
@@ -26,22 +31,51 @@ def test_an_impossible_number_of_replicas_is_refused():
         distribution_config.DistributionConfig(num_cpu_replicas=0)
 
 
-@pytest.mark.slow
-def test_a_tpu_without_its_library_is_refused():
+def test_a_tpu_without_its_library_is_refused(monkeypatch):
+    monkeypatch.setattr(versions, "installed", lambda package: None)
     with pytest.raises(errors.UserError, match="--tpu=local: .*libtpu"):
-        distribution.build_strategy(
-            distribution_config.DistributionConfig(tpu="local")
-        )
+        supervision.run(lambda: 0, "local")
 
 
 @pytest.mark.slow
 def test_a_wheel_without_tpu_support_is_recognized_by_a_trial(monkeypatch):
     # The words are those of the plain wheel, from a process that really tries.
-    monkeypatch.setattr(tpu_failures, "_is_installed", lambda package: True)
+    monkeypatch.setattr(versions, "installed", lambda package: "2.20.0")
     with pytest.raises(errors.UserError, match="plain tensorflow wheel"):
-        distribution.build_strategy(
-            distribution_config.DistributionConfig(tpu="local")
-        )
+        supervision.run(lambda: 0, "local")
+
+
+# TensorFlow takes the TPU when it is imported; the trial could not get it.
+TRIAL = """
+import runpy, sys
+from bert_pretrain.devices import local_tpu
+from bert_pretrain.diagnosis import examination
+
+def tell(*_):
+    print("tensorflow" in sys.modules)
+    sys.exit()
+
+local_tpu.try_to_start = tell
+examination._of_environment = lambda config: iter(())
+module, *sys.argv = sys.argv[1:]
+sys.argv.insert(0, module)
+runpy.run_module(module, run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["train", "evaluate", "doctor"])
+def test_a_command_tries_the_tpu_before_it_loads_tensorflow(command, tmp_path):
+    done = subprocess.run(
+        [
+            *[sys.executable, "-c", TRIAL, f"bert_pretrain.{command}"],
+            *["--tpu=local", "--data_dir=none", f"--model_dir={tmp_path}"],
+            *["--total_steps=9"] * (command != "evaluate"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "False\n", done.stderr
 
 
 @pytest.mark.parametrize(
@@ -57,6 +91,10 @@ def test_a_wheel_without_tpu_support_is_recognized_by_a_trial(monkeypatch):
             "did not load libtpu",
         ),
         ("Unknown backend XLA_TPU_JIT", "plain tensorflow wheel"),
+        (
+            "process_state.cc:808] RAW: Raising signal 11 with default behav",
+            "without a TPU",
+        ),
         (
             "ABORTED: The TPU is already in use by process 7; libtpu_lockfile",
             "another process uses",

@@ -14,7 +14,6 @@ import tensorflow as tf
 from bert_pretrain import errors
 from bert_pretrain.devices import (
     distribution_config,
-    local_tpu,
     pod,
     tpu_failures,
     worker_status,
@@ -111,8 +110,6 @@ def _mirrored_strategy(
 
 
 def _tpu_strategy(tpu: str) -> tf.distribute.TPUStrategy:
-    if tpu == "local":
-        local_tpu.try_to_start()
     try:
         resolver = connect(tpu)
         topology = tf.tpu.experimental.initialize_tpu_system(resolver)

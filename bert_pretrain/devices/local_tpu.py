@@ -20,6 +20,9 @@ _TRIAL_SECONDS = 300
 def try_to_start(limit_seconds: int = _TRIAL_SECONDS) -> int:
     """Starts the TPU in another process, because a failure may abort it.
 
+    This process must not have imported TensorFlow with libtpu's variables: it
+    would have the TPU already, and the other process could not get it.
+
     Returns:
       The number of cores that TensorFlow sees.
 

@@ -1,8 +1,12 @@
-"""Ends a run that waits for a lost worker of its pod without an end.
+"""What a command does about the TPU before it loads TensorFlow.
 
-TensorFlow may wait for a machine that hangs in a step, in a copy or when Python
-ends, and no other Python thread can run meanwhile. So the run is a child, and
-its parent asks the workers whether they are alive.
+The TPU of this machine is tried in another process first: a failure aborts the
+process, and TensorFlow takes the TPU as soon as it is imported.
+
+A run that waits for a lost worker of its pod is ended. TensorFlow may wait for
+a machine that hangs in a step, in a copy or when Python ends, and no other
+Python thread can run meanwhile. So the run is a child, and its parent asks the
+workers whether they are alive.
 
 This file imports nothing large: the process is divided before TensorFlow is
 loaded.
@@ -17,7 +21,7 @@ import types
 from collections.abc import Callable
 
 from bert_pretrain import interruption
-from bert_pretrain.devices import worker_status
+from bert_pretrain.devices import local_tpu, worker_status
 
 # A worker is lost if it does not answer for so long.
 SILENCE_SECONDS = 60
@@ -36,7 +40,12 @@ def run(work: Callable[[], int], tpu: str) -> int:
 
     Returns:
       The exit code of `work`, or the code for a restart.
+
+    Raises:
+      UserError: if the TPU of this machine does not start.
     """
+    if tpu == "local":
+        local_tpu.try_to_start()
     if not tpu.startswith("grpc://"):
         return work()
     sys.stdout.flush()

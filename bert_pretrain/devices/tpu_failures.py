@@ -27,6 +27,11 @@ _FAILURES = (
         "libtpu is too new for this TensorFlow; run {install}",
     ),
     (
+        r"Raising signal 11",
+        "libtpu crashed, as it does on a machine without a TPU; take a machine "
+        "with one",
+    ),
+    (
         r"No matching devices|TPU_SYSTEM:0",
         f"TensorFlow did not load libtpu; {SET_VARIABLES}",
     ),

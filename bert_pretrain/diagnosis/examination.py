@@ -69,6 +69,9 @@ def examine(
                 tell(result)
 
     run(_of_environment(config))
+    if not found.has_errors:
+        # Before TensorFlow is loaded, which would take the TPU.
+        run(_of_tpu(config))
     if not found.has_error_in("versions", "import"):
         run(_of_run(config, found))
     return found
@@ -88,6 +91,14 @@ def _of_environment(config: doctor_config.DoctorConfig) -> Iterator[_Check]:
     yield "import", environment.examine_import
 
 
+def _of_tpu(config: doctor_config.DoctorConfig) -> Iterator[_Check]:
+    if tpu := config.training.devices.tpu:
+        yield (
+            "TPU",
+            functools.partial(machine.examine_tpu, tpu, config.tpu_seconds),
+        )
+
+
 def _of_run(
     config: doctor_config.DoctorConfig, found: Examination
 ) -> Iterator[_Check]:
@@ -99,11 +110,6 @@ def _of_run(
     training = config.training
     tpu, model_dir = training.devices.tpu, training.saving.model_dir
     is_pod = tpu.startswith("grpc://")
-    if tpu and not found.has_error_in("wheel", "libtpu", "variables"):
-        yield (
-            "TPU",
-            functools.partial(machine.examine_tpu, tpu, config.tpu_seconds),
-        )
     if model_dir:
         yield (
             "model_dir",
