@@ -11,7 +11,6 @@ class VersionSet:
     tensorflow: str  # its first two numbers
     constraints: str  # the file for pip
     install_on_tpus: str  # the commands that come last on a TPU machine
-    jax: str  # it reads and writes what this TensorFlow does
 
 
 # tensorflow-tpu and tensorflow write into the same folder, so the TPU's comes
@@ -26,7 +25,6 @@ SETS = (
             "pip install --no-deps libtpu==2.18.0 "
             "-f https://storage.googleapis.com/libtpu-tf-releases/index.html"
         ),
-        jax="0.4.35",
     ),
     VersionSet(
         tensorflow="2.20",
@@ -35,7 +33,6 @@ SETS = (
             "pip install --no-deps --force-reinstall tensorflow-tpu==2.20.0 && "
             "pip install --no-deps libtpu==0.0.20"
         ),
-        jax="0.7.1",
     ),
 )
 
