@@ -19,7 +19,7 @@ import tensorflow as tf
 from bert_pretrain import errors, interruption
 from bert_pretrain.compilation import isolation
 from bert_pretrain.data import input_pipeline
-from bert_pretrain.devices import distribution, pod
+from bert_pretrain.devices import distribution, pod, supervision
 from bert_pretrain.tpu import absent_tpu, bridge, rehearsal
 from bert_pretrain.training import blueprint, training_loop
 from helpers import pods, tpu_programs, training
@@ -49,8 +49,12 @@ def in_new_process(function, *args):
     ],
 )
 def test_a_wrong_address_is_named(tpu, wrong):
-    with pytest.raises(errors.UserError, match=f"'{wrong}' is no address"):
-        distribution.connect(tpu)
+    for use in (
+        distribution.connect,
+        lambda tpu: supervision.run(lambda: 0, tpu),
+    ):
+        with pytest.raises(errors.UserError, match=f"'{wrong}' is no address"):
+            use(tpu)
 
 
 def test_a_worker_that_does_not_answer_is_waited_for_and_named(capsys):

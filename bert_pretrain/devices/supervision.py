@@ -12,6 +12,7 @@ This file imports nothing large: the process is divided before TensorFlow is
 loaded.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -42,19 +43,21 @@ def run(work: Callable[[], int], tpu: str) -> int:
       The exit code of `work`, or the code for a restart.
 
     Raises:
-      UserError: if the TPU of this machine does not start.
+      UserError: if the TPU of this machine does not start, or an address is
+        wrong.
     """
     if tpu == "local":
         local_tpu.try_to_start()
     if not tpu.startswith("grpc://"):
         return work()
+    addresses = worker_status.addresses(tpu)
     sys.stdout.flush()
     sys.stderr.flush()
     signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     child = os.fork()
     if child:
         try:
-            return _supervise(child, worker_status.addresses(tpu))
+            return _supervise(child, addresses)
         finally:
             _end(child)
     # Not in the parent's group: Ctrl-C would reach it twice.
@@ -66,7 +69,8 @@ def run(work: Callable[[], int], tpu: str) -> int:
 
 def _supervise(child: int, addresses: list[str]) -> int:
     def forward(number: int, frame: types.FrameType | None) -> None:
-        os.kill(child, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
 
     for number in _FORWARDED:
         signal.signal(number, forward)
@@ -107,8 +111,7 @@ def _wait(child: int, seconds: float) -> int | None:
 
 
 def _end(child: int) -> None:
-    try:
+    # It may have ended.
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass  # It has ended.
