@@ -94,8 +94,9 @@ def test_other_commands_end_quietly_when_nobody_reads_their_output(
         [
             sys.executable,
             *("-m", "tfrecord_builders.show_records"),
-            f"--data_dir={make_dataset(train=(100,))}",
-            *("--split=train", "--num_examples=100"),
+            # More output than a pipe holds.
+            f"--data_dir={make_dataset(train=(1000,))}",
+            *("--split=train", "--num_examples=1000"),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

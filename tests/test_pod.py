@@ -6,9 +6,9 @@ steps are executed on CPUs, because the workers have no TPUs.
 
 import collections
 import dataclasses
-import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import time
@@ -72,19 +72,16 @@ def test_a_worker_that_does_not_answer_is_waited_for_and_named(capsys):
 
 
 @pytest.mark.slow
-def test_a_port_in_use_is_told(tmp_path):
-    with pods.Workers(1, tmp_path) as workers:
+def test_a_port_in_use_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
         done = subprocess.run(
-            [
-                *[sys.executable, "-m", "bert_pretrain.worker"],
-                f"--port={workers.ports[0]}",
-            ],
+            [sys.executable, "-m", "bert_pretrain.worker", f"--port={port}"],
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 2
-        assert f"error: --port={workers.ports[0]}: " in done.stderr
-        assert workers.end(0) == 0
+    assert done.returncode == 2
+    assert f"error: --port={port}: " in done.stderr
 
 
 # ------------------------------------------------------------- four hosts
@@ -233,14 +230,7 @@ class Coordinator:
 def start(make_dataset, tmp_path):
     """`start(workers)` starts a run of twelve steps, or goes on with it."""
     data_dir = make_dataset(train=(13, 7, 9, 11), pairing="nsp")
-    bert = {
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "max_position_embeddings": 16,
-    }
-    (tmp_path / "bert.json").write_text(json.dumps(bert))
+    training.write_small_bert(tmp_path / "bert.json")
     flags = [
         f"--data_dir={data_dir}",
         f"--bert_config={tmp_path / 'bert.json'}",
@@ -278,53 +268,42 @@ def start(make_dataset, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_lost_a_worker_goes_on_when_it_is_back(start, tmp_path):
+def test_a_run_that_lost_workers_goes_on_when_they_are_back(start, tmp_path):
+    def assert_lost(run, task):
+        """Checks that the run ends in time, because of this worker."""
+        assert run.process.wait(STATED_SECONDS) == 75, run.log.read_text()
+        last_line = run.log.read_text().strip().splitlines()[-1]
+        assert last_line.startswith(
+            f"Interrupted: the worker at 127.0.0.1:{workers.ports[task]} is "
+            "lost"
+        )
+
     with pods.Workers(2, tmp_path) as workers:
         first = start(workers)
         first.wait_for("step 6/12")
         workers.kill(1)
-        killed = time.monotonic()
-        code = first.process.wait(STATED_SECONDS)
-        assert time.monotonic() - killed < STATED_SECONDS
-        last_line = first.log.read_text().strip().splitlines()[-1]
-        assert code == 75, first.log.read_text()
-        assert last_line.startswith(
-            f"Interrupted: the worker at 127.0.0.1:{workers.ports[1]} is lost"
-        )
+        assert_lost(first, 1)
+
         second = start(workers)
         second.wait_for("waiting for the worker")
         workers.start(1)
-        assert second.process.wait(120) == 0, second.log.read_text()
+        second.wait_for("step 8/12")
         assert "resuming at step 4" in second.log.read_text()
+        # TensorFlow alone would wait for a worker that hangs without an end.
+        workers.freeze(0)
+        assert_lost(second, 0)
+        workers.kill(0)
+        workers.start(0)
+
+        third = start(workers)
+        assert third.process.wait(120) == 0, third.log.read_text()
         # Connected workers end when they are asked to.
         assert workers.end(0) == 0
     model_dir = tmp_path / "model"
-    values = values_of(model_dir)
+    values = training.values_of(model_dir / "ckpt-12")
     model_dir.rename(tmp_path / "lost")
     # The same pod in one process, undisturbed.
     whole = start(None)
     assert whole.process.wait(120) == 0, whole.log.read_text()
-    expected = values_of(model_dir)
-    assert len(expected) > 50
+    expected = training.values_of(model_dir / "ckpt-12")
     training.assert_same(values, expected, but=("seconds",))
-
-
-def values_of(model_dir):
-    reader = tf.train.load_checkpoint(f"{model_dir}/ckpt-12")
-    return {
-        name: reader.get_tensor(name)
-        for name in reader.get_variable_to_shape_map()
-        if not name.startswith(("save_counter", "_CHECKPOINTABLE"))
-    }
-
-
-@pytest.mark.slow
-def test_a_worker_that_hangs_ends_the_run(start, tmp_path):
-    with pods.Workers(2, tmp_path) as workers:
-        run = start(workers)
-        run.wait_for("step 4/12")
-        workers.freeze(0)
-        # Twice the silence, and pauses between the questions.
-        assert run.process.wait(SILENCE_SECONDS + STATED_SECONDS) == 75
-        last_line = run.log.read_text().strip().splitlines()[-1]
-        assert f"127.0.0.1:{workers.ports[0]} is lost" in last_line

@@ -76,10 +76,26 @@ def crash():
     raise RuntimeError("power cut")
 
 
+def write_small_bert(path, **fields):
+    """Writes the config.json of one small layer for rows of 16 tokens."""
+    small = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 16,
+    }
+    path.write_text(json.dumps({**small, **fields}))
+
+
 def saved_values(config):
     """Every variable of the newest checkpoint."""
-    path = tf.train.latest_checkpoint(config.saving.model_dir)
-    reader = tf.train.load_checkpoint(path)
+    return values_of(tf.train.latest_checkpoint(config.saving.model_dir))
+
+
+def values_of(checkpoint):
+    """Every variable of a checkpoint."""
+    reader = tf.train.load_checkpoint(str(checkpoint))
     return {
         name: reader.get_tensor(name)
         for name in reader.get_variable_to_shape_map()
