@@ -193,9 +193,17 @@ class Step:
         Args:
           folder: the one that lower_step.py has written.
           name: of the program.
+
+        Raises:
+          RuntimeError: if this machine's jax is too old.
         """
         import jax
 
+        if jax.__version_info__ < (0, 5):
+            raise RuntimeError(
+                f"jax {jax.__version__} cannot read the step; install jax 0.5 "
+                "or later on this machine."
+            )
         # Some counters have 64 bits.
         jax.config.update("jax_enable_x64", True)
         self.device = jax.devices()[0]

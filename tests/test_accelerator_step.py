@@ -66,10 +66,7 @@ def python(tmp_path_factory):
     folder = tmp_path_factory.mktemp("machine")
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
-    names = ["jax", "jaxlib", "ml_dtypes", "numpy", "opt_einsum", "scipy"]
-    if importlib.metadata.version("jax").startswith("0.4."):
-        names.append("absl")  # jax.export imports it.
-    for name in names:
+    for name in ("jax", "jaxlib", "ml_dtypes", "numpy", "opt_einsum", "scipy"):
         (path,) = importlib.util.find_spec(name).submodule_search_locations
         for part in pathlib.Path(path), pathlib.Path(f"{path}.libs"):
             if part.exists():
@@ -116,6 +113,13 @@ def execute(python, *arguments, text=None, **environment):
     return done.stdout
 
 
+reads_steps = pytest.mark.skipif(
+    importlib.metadata.version("jax").startswith("0.4."),
+    reason="the benchmark needs jax 0.5 on the machine that it measures",
+)
+
+
+@reads_steps
 def test_steps_on_jax_alone_equal_the_trainer_s_steps(python, lowered):
     losses = execute(python, "-c", PROGRAM, lowered, PACKED, "3").split()
     assert float(losses[-1]) < float(losses[0])
@@ -192,6 +196,7 @@ def trained_here(bert_config, weights, batches):
     return bert
 
 
+@reads_steps
 def test_a_run_needs_only_jax_and_numpy(python, lowered):
     output = execute(
         python, str(SCRIPT), f"--run={lowered}", "--rounds=1", "--steps=2"
