@@ -11,6 +11,7 @@ from bert_pretrain import errors
 from bert_pretrain.devices import (
     distribution,
     distribution_config,
+    local_tpu,
     supervision,
     tpu_failures,
     versions,
@@ -33,8 +34,17 @@ def test_an_impossible_number_of_replicas_is_refused():
 
 def test_a_tpu_without_its_library_is_refused(monkeypatch):
     monkeypatch.setattr(versions, "installed", lambda package: None)
+    monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
     with pytest.raises(errors.UserError, match="--tpu=local: .*libtpu"):
         supervision.run(lambda: 0, "local")
+
+
+def test_an_image_s_own_library_is_enough(monkeypatch, tmp_path):
+    (tmp_path / "libtpu.so").write_bytes(b"")
+    monkeypatch.setenv("TPU_LIBRARY_PATH", str(tmp_path / "libtpu.so"))
+    monkeypatch.setattr(versions, "installed", lambda package: None)
+    monkeypatch.setattr(local_tpu, "_TRIAL", "print('noise\\nCORES 8')")
+    assert local_tpu.try_to_start() == 8
 
 
 @pytest.mark.slow

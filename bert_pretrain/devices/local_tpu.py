@@ -2,10 +2,9 @@
 
 import os
 import subprocess
-import sys
 
 from bert_pretrain import errors
-from bert_pretrain.devices import tpu_failures, versions
+from bert_pretrain.devices import tpu_failures, trial, versions
 
 _TRIAL = """
 import tensorflow as tf
@@ -29,27 +28,21 @@ def try_to_start(limit_seconds: int = _TRIAL_SECONDS) -> int:
     Raises:
       UserError: if the TPU does not start within the limit.
     """
-    if versions.installed("libtpu") is None:
+    # Images with TensorFlow 2.18 have the library, but no package.
+    library = os.environ.get("TPU_LIBRARY_PATH", "")
+    if versions.installed("libtpu") is None and not os.path.isfile(library):
         raise errors.UserError(
             "--tpu=local: the package libtpu is not installed; run "
             f"{versions.in_force().install_on_tpus}, then "
             f"{tpu_failures.SET_VARIABLES}."
         )
     try:
-        trial = subprocess.run(
-            [sys.executable, "-c", _TRIAL],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=limit_seconds,
-            env=os.environ.copy(),
-            check=False,
-        )
+        tried = trial.run(_TRIAL, limit_seconds)
     except subprocess.TimeoutExpired as error:
         raise errors.UserError(
             f"--tpu=local: the TPU did not start within {limit_seconds} "
             "seconds; end other processes that use it, or restart its machine."
         ) from error
-    if trial.returncode:
-        raise tpu_failures.translate("local", trial.stderr)
-    return int(trial.stdout.rpartition("CORES ")[2])
+    if tried.returncode:
+        raise tpu_failures.translate("local", tried.stderr)
+    return int(tried.stdout.rpartition("CORES ")[2])

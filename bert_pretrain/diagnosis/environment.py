@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 
-from bert_pretrain.devices import tpu_failures, versions
+from bert_pretrain.devices import tpu_failures, trial, versions
 from bert_pretrain.diagnosis import check
 
 # They are compiled for one TensorFlow, or follow its version.
@@ -90,14 +90,7 @@ def examine_import() -> Iterator[check.Result]:
     """Whether TensorFlow can be imported; tried in another process."""
     name = "import"
     try:
-        trial = subprocess.run(
-            [sys.executable, "-c", _IMPORT],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_IMPORT_SECONDS,
-            check=False,
-        )
+        tried = trial.run(_IMPORT, _IMPORT_SECONDS)
     except subprocess.TimeoutExpired:
         yield check.error(
             name,
@@ -105,12 +98,12 @@ def examine_import() -> Iterator[check.Result]:
             "look whether the disk or the machine is overloaded",
         )
         return
-    if not trial.returncode:
+    if not tried.returncode:
         yield check.ok(name, "TensorFlow, TensorFlow Text and transformers")
         return
-    lines = [line for line in trial.stderr.splitlines() if line.strip()]
-    last = lines[-1].strip() if lines else f"exit code {trial.returncode}"
-    explanation = tpu_failures.explain(trial.stderr)
+    lines = [line for line in tried.stderr.splitlines() if line.strip()]
+    last = lines[-1].strip() if lines else f"exit code {tried.returncode}"
+    explanation = tpu_failures.explain(tried.stderr)
     in_force = versions.in_force()
     yield check.error(
         name,
@@ -186,7 +179,7 @@ def examine_libtpu() -> Iterator[check.Result]:
         else:
             yield check.ok(name, version)
     else:
-        yield check.ok(name, version or path)
+        yield check.ok(name, path or version or "")
 
 
 def examine_variables(tpu: str) -> Iterator[check.Result]:
