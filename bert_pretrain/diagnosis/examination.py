@@ -118,13 +118,13 @@ def _of_run(
             ),
         )
     if training.data_dir:
-        yield from _of_dataset(config, found, is_pod)
+        yield from _of_dataset(config, is_pod)
     if config.accelerator_type:
         yield "step", functools.partial(_examine_step, config, found)
 
 
 def _of_dataset(
-    config: doctor_config.DoctorConfig, found: Examination, is_pod: bool
+    config: doctor_config.DoctorConfig, is_pod: bool
 ) -> Iterator[_Check]:
     from bert_pretrain.diagnosis import run_files
     from bert_pretrain.model import config_json
