@@ -17,6 +17,7 @@ setuptools.setup(
     packages=setuptools.find_packages(
         include=["bert_pretrain*", "tfrecord_builders*"]
     ),
+    package_data={"tfrecord_builders": ["languages/*.yaml"]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "absl-py>=1.4",

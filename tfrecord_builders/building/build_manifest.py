@@ -11,6 +11,9 @@ from tfrecord_builders.engines import work_units
 from tfrecord_builders.quality import filters, quality_config
 from tfrecord_builders.stages import build_config, document_parts
 
+# Counts that are not documents dropped for this reason.
+NOTES = ("boilerplate_lines",)
+
 
 def make(
     work: build_config.Work,
@@ -145,13 +148,13 @@ def _kept_and_dropped(counts: Mapping[str, int]) -> dict[str, Any]:
     dropped = {
         name: n
         for name, n in counts.items()
-        if name not in ("read", "boilerplate_lines")
+        if name != "read" and name not in NOTES
     }
     return {
         "read": counts["read"],
         "kept": counts["read"] - sum(dropped.values()),
         "dropped": dict(sorted(dropped.items())),
-        "boilerplate_lines": counts["boilerplate_lines"],
+        **{name: counts.get(name, 0) for name in NOTES},
     }
 
 

@@ -269,7 +269,7 @@ def _clean(document: Document) -> Document | Dropped:
     text = cleaning.clean(document.text)
     if not text:
         return Dropped("no_text", document.id)
-    return Document(document.id, text)
+    return document._replace(text=text)
 
 
 def _refuse_if_most_are_faulty(

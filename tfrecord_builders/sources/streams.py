@@ -11,8 +11,9 @@ import lzma
 import math
 import os
 import re
+import types
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -39,10 +40,19 @@ _STREAM_START_BYTES = 10
 
 
 class Document(NamedTuple):
-    """The text of a document."""
+    """The text of a document.
+
+    Attributes:
+      language: the code of its language, for example "de"; empty if the file
+        does not tell it.
+      notes: counts of what the manifest reports of the documents that were
+        read, for example of headings, by name.
+    """
 
     id: str
     text: str
+    language: str = ""
+    notes: Mapping[str, int] = types.MappingProxyType({})
 
 
 class Dropped(NamedTuple):

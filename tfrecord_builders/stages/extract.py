@@ -85,6 +85,7 @@ def _extract(
                 counts[span.path][item.reason] += 1
                 first_fault = first_fault or item.detail
             else:
+                counts[span.path].update(item.notes)
                 batch.add(item)
         batch.flush()
         progress.add(span.num_bytes - consumed, 0)
