@@ -12,7 +12,12 @@ from tfrecord_builders.quality import filters, quality_config
 from tfrecord_builders.stages import build_config, document_parts
 
 # Counts that are not documents dropped for this reason.
-NOTES = ("boilerplate_lines",)
+NOTES = (
+    "boilerplate_lines",
+    "articles_with_sections",
+    "unknown_last_sections",
+)
+_NUM_HEADINGS = 10
 
 
 def make(
@@ -52,6 +57,7 @@ def make(
         options=origin.dataset_options(config, vocab),
         sources=tuple(_sources(work, weights, document_summaries)),
         documents=document_counts(document_summaries)
+        | _unknown_headings(document_summaries)
         | _thresholds(config.filters),
         rows={
             name: sum(row_counts[f"{split}_{name}"] for split in records.SPLITS)
@@ -136,6 +142,16 @@ def _sources(
             "weight": round(weights.get(path, 1.0), 6),
             **_kept_and_dropped(counts),
         }
+
+
+def _unknown_headings(
+    summaries: Iterable[work_units.Summary],
+) -> dict[str, dict[str, int]]:
+    """The most frequent titles of last sections that no table knows."""
+    headings: collections.Counter[str] = collections.Counter()
+    for summary in summaries:
+        headings.update(summary.get("unknown_headings", {}))
+    return {"unknown_headings": dict(headings.most_common(_NUM_HEADINGS))}
 
 
 def _thresholds(config: quality_config.FiltersConfig) -> dict[str, Any]:

@@ -47,12 +47,15 @@ class Document(NamedTuple):
         does not tell it.
       notes: counts of what the manifest reports of the documents that were
         read, for example of headings, by name.
+      unknown_heading: the title of an article's last section, if it is not
+        known as that of a list of works or links; else empty.
     """
 
     id: str
     text: str
     language: str = ""
     notes: Mapping[str, int] = types.MappingProxyType({})
+    unknown_heading: str = ""
 
 
 class Dropped(NamedTuple):

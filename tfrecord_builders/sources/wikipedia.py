@@ -8,15 +8,17 @@ UTF-8 cost only their own page, and reading may begin anywhere in the file.
 """
 
 import dataclasses
+import html
 import re
 from collections.abc import Iterator
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from lxml import etree
 
 from bert_pretrain import errors
+from tfrecord_builders import wiki_languages
 from tfrecord_builders.sources import source_config, streams
-from tfrecord_builders.wikitext import article, links
+from tfrecord_builders.wikitext import article, disambiguation, headings, links
 
 _PAGE_START, _PAGE_END = b"<page>", b"</page>"
 _HEADER_END = re.compile(rb"</siteinfo>|<page>")
@@ -25,43 +27,20 @@ _MAX_HEADER_BYTES = 1 << 20
 # contains the page id.
 _HEAD_BYTES = 1 << 20
 _PAGE_ID = re.compile(rb"<id>\s*(\d+)")
+_LANGUAGE = re.compile(r'<mediawiki\b[^>]*\sxml:lang="([\w-]*)"')
 _DATABASE = re.compile(r"<dbname>\s*(\w+)\s*</dbname>")
 _NAMESPACE = re.compile(r'<namespace key="(-?\d+)"[^>/]*>([^<]+)</namespace>')
 _FILE_KEYS, _CATEGORY_KEYS = ("6", "-2"), ("14",)
+
+# Notes on an article with sections. A high share of unknown last sections
+# means that lists of works and links are in the text.
+_KNOWN_END = {"articles_with_sections": 1}
+_UNKNOWN_END = {"articles_with_sections": 1, "unknown_last_sections": 1}
 
 # A redirect in an export without <redirect/>: "#REDIRECT [[Target]]". Each
 # language has its own word, but no article begins with a numbered list item
 # that consists of a word and a link.
 _REDIRECT = re.compile(r"\s*#\s*[^\W\d_]+\s*:?\s*\[\[")
-_DISAMBIGUATION_WORDS = (
-    "disambiguation|begriffsklärung|homonymie|desambiguación|desambiguação|"
-    "desambiguació|disambigua|doorverwijspagina|olika betydelser|"
-    "ujednoznacznienie|значения|значення|曖昧さ回避|消歧义|消歧義|동음이의|"
-    "توضيح|ابهام‌زدایی|anlam ayrımı|täsmennyssivu|rozcestník|flertydig|"
-    "peker|egyértelműsítő lap|định hướng|disambiguasi|dezambiguizare|"
-    "αποσαφήνιση|apartigilo|פירושונים"
-)
-_DISAMBIGUATION_TITLE = re.compile(
-    rf".*\((?:{_DISAMBIGUATION_WORDS})\)", re.IGNORECASE
-)
-# Matches whole names of templates, because {{disambiguation needed}} and
-# {{Begriffsklärungshinweis}} occur in articles.
-_DISAMBIGUATION = re.compile(
-    r"__DISAMBIG__|\{\{\s*(?:(?:template|vorlage)\s*:\s*)?(?:"
-    rf"{_DISAMBIGUATION_WORDS}|disambig|disamb|dab|dbig|hndis|geodis|"
-    r"roaddis|schooldis|hospitaldis|mathdab|numberdis|letterdis|"
-    r"disambiguation cleanup|disambig[- ]cleanup|(?:human name|given name|"
-    r"surname|place name|geographical name|road|school|hospital|church|"
-    r"airport|station|species|plant|fungus|genus|biology|chemistry|call sign|"
-    r"mathematical|military unit|music|letter|number|tropical cyclone|"
-    r"taxonomy|title|phonetics|molecular formula|portal|wikipedia|"
-    r"letter[-–]number combination|set index) disambiguation|"
-    r"homonymie (?:de [^|{}]+|communes|rues?)|desambig|desambiguacion|dp|"
-    r"dpintro|förgrening|gren|pekerside|многозначность|неоднозначность|"
-    r"багатозначність|неоднозначність|aimai|disambig-page|disambigg|egyért|"
-    r"trang định hướng|ابهام زدایی)\s*(?:\||\}\})",
-    re.IGNORECASE,
-)
 
 
 def read(
@@ -83,8 +62,8 @@ class _Header:
     """The data about the wiki at the beginning of a dump.
 
     Attributes:
-      namespaces: names of all namespaces except that of the articles, in lower
-        case.
+      namespaces: plain names of all namespaces except that of the articles.
+      syntax: with the language of the wiki.
     """
 
     database: str
@@ -106,16 +85,20 @@ def _read_header(span: streams.Span) -> _Header:
             "source."
         )
     text = content.decode("utf-8", "replace")
-    database = _DATABASE.search(text)
+    language, database = _LANGUAGE.search(text), _DATABASE.search(text)
     names: dict[str, str] = {}
     for key, name in _NAMESPACE.findall(text):
-        names.setdefault(key, name.lower())
+        names.setdefault(key, html.unescape(name))
     return _Header(
         database[1] if database else "wiki",
-        frozenset(names.values()),
+        frozenset(map(links.plain_name, names.values())),
         links.Syntax(
             tuple(names[key] for key in _FILE_KEYS if key in names),
             tuple(names[key] for key in _CATEGORY_KEYS if key in names),
+            wiki_languages.language_of(
+                language[1] if language else "",
+                database[1] if database else "",
+            ),
         ),
     )
 
@@ -215,16 +198,44 @@ def _document(
         _raise_broken(span, page.line + error.position[0] - 1, error.msg)
     title = root.findtext("title", "")
     name = f"{header.database}:{root.findtext('id', '?')}"
-    # Dumps with the full history have the newest revision last.
-    revision = root.findall("revision")[-1:]
-    markup = revision[0].findtext("text", "") if revision else ""
-    reason = _why_not_article(root, title, markup, header)
+    revision = _newest_revision(root)
+    reason = _why_not_article(root, title, revision, header)
     if reason:
         return streams.Dropped(reason, name)
+    markup, language = revision.findtext("text", ""), header.syntax.language
     try:
-        return streams.Document(name, article.to_text(markup, header.syntax))
+        text = article.to_text(markup, header.syntax)
     except article.UnparsableError as error:
         return streams.Dropped("unparsable", name, str(error))
+    return streams.Document(name, text, language, **_sections(markup, language))
+
+
+def _newest_revision(root: etree._Element) -> etree._Element:
+    """Returns the newest revision of a page, or an empty one if it has none.
+
+    Histories are in any order. Of revisions without a time or a number, the
+    last one is the newest.
+    """
+
+    def age(revision: etree._Element) -> tuple[str, int]:
+        number = revision.findtext("id", "").strip()
+        return (
+            revision.findtext("timestamp", "").strip(),
+            int(number) if number.isdecimal() else 0,
+        )
+
+    revisions = root.findall("revision")[::-1]
+    return max(revisions, key=age, default=etree.Element("revision"))
+
+
+def _sections(markup: str, language: str) -> dict[str, Any]:
+    """Says whether the last section of an article is a known end section."""
+    title = headings.last_title(markup)
+    if not title:
+        return {}
+    if headings.is_end(title, language):
+        return {"notes": _KNOWN_END}
+    return {"notes": _UNKNOWN_END, "unknown_heading": title}
 
 
 def _why_unreadable(
@@ -250,7 +261,10 @@ def _why_unreadable(
 
 
 def _why_not_article(
-    root: etree._Element, title: str, markup: str, header: _Header
+    root: etree._Element,
+    title: str,
+    revision: etree._Element,
+    header: _Header,
 ) -> str | None:
     """Returns the reason to drop a page that has been parsed, or None."""
     if root.find("redirect") is not None:
@@ -258,16 +272,22 @@ def _why_not_article(
     namespace = root.findtext("ns")
     if namespace is None:  # The format before version 0.6 has no <ns>.
         prefix, colon, _ = title.partition(":")
-        is_article = not (colon and prefix.lower() in header.namespaces)
+        is_article = not (
+            colon and links.plain_name(prefix) in header.namespaces
+        )
     else:
         is_article = namespace == "0"
     if not is_article:
         return "not_article"
-    model = root.findtext("revision/model") or "wikitext"
+    markup = revision.findtext("text", "")
+    model = revision.findtext("model") or "wikitext"
     if not markup or model != "wikitext":
         return "no_text"
     if _REDIRECT.match(markup):
         return "redirect"
-    if _DISAMBIGUATION_TITLE.match(title) or _DISAMBIGUATION.search(markup):
+    language = header.syntax.language
+    if disambiguation.is_in_title(title, language):
+        return "disambiguation"
+    if disambiguation.is_in_markup(markup, language):
         return "disambiguation"
     return None

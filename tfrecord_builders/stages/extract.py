@@ -12,13 +12,16 @@ from tfrecord_builders.stages import build_config, document_parts
 
 # Text that is filtered and signed at once; most of it fits into the cache.
 _CHARS_AT_ONCE = 1 << 18
+# Of the titles of a unit's last sections, so many are counted in its summary.
+_NUM_HEADINGS = 100
 
 
 def stage(work: build_config.Work) -> work_units.Stage[list[documents.Span]]:
     """The stage; a unit is spans of files.
 
     The summary of a unit has `counts` of documents by file, the `parts` that
-    it wrote, the first `fault` that the user can correct, and its `spans`.
+    it wrote, its most frequent `unknown_headings`, the first `fault` that the
+    user can correct, and its `spans`.
     """
     units = documents.plan(work.config.source, work.config.unit_bytes)
     return work_units.Stage(
@@ -66,6 +69,7 @@ def _extract(
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(
         collections.Counter
     )
+    headings: collections.Counter[str] = collections.Counter()
     first_fault = ""
     for span in unit:
         progress.place = span.path
@@ -86,6 +90,8 @@ def _extract(
                 first_fault = first_fault or item.detail
             else:
                 counts[span.path].update(item.notes)
+                if item.unknown_heading:
+                    headings[item.unknown_heading] += 1
                 batch.add(item)
         batch.flush()
         progress.add(span.num_bytes - consumed, 0)
@@ -93,6 +99,7 @@ def _extract(
     return {
         "counts": counts,
         "parts": writer.parts,
+        "unknown_headings": dict(headings.most_common(_NUM_HEADINGS)),
         "fault": first_fault,
         # For `origin`, which compares them with a later plan.
         "spans": unit,

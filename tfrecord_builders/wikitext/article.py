@@ -13,7 +13,13 @@ import re
 import mwparserfromhell
 from mwparserfromhell.parser import ParserError
 
-from tfrecord_builders.wikitext import blocks, expansions, links, templates
+from tfrecord_builders.wikitext import (
+    blocks,
+    expansions,
+    headings,
+    links,
+    templates,
+)
 
 # A line with more brackets is not parsed, because the parser's time may grow
 # with the square of the open brackets. No article needs such a line.
@@ -31,7 +37,7 @@ def to_text(markup: str, syntax: links.Syntax) -> str:
       UnparsableError: if the page is too broken.
     """
     text = blocks.cut_comments(markup)
-    text = blocks.cut_sections(text)
+    text = headings.cut_end_sections(text, syntax.language)
     text = blocks.cut_elements(text)
     text = templates.expand(text)
     text = blocks.choose_variants(text)

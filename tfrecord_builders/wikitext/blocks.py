@@ -34,59 +34,6 @@ def restore_nowiki(text: str) -> str:
     return _PRIVATE.sub(lambda match: match[0].translate(_FROM_PRIVATE), text)
 
 
-_HEADING = re.compile(
-    r"^(={1,6})[^\S\n]*(\S.*?)[^\S\n]*\1[^\S\n]*$", re.MULTILINE
-)
-_HEADING_MARKS = re.compile(r"[\[\]':]|\{\{[^{}]*\}\}|<[^<>]*>")
-# Titles of sections that are lists of works and links.
-_END_SECTIONS = frozenset(
-    """
-see also/references/external links/external link/further reading/notes
-footnotes/bibliography/sources/citations/works cited/notes and references
-references and notes/references and sources/sources and references
-notes and citations/citations and notes/footnotes and references
-references and further reading/select bibliography/selected bibliography
-literature/literature cited/general references/cited sources/cited references
-primary sources/secondary sources/notes and sources/endnotes
-einzelnachweise/weblinks/literatur/siehe auch/quellen/anmerkungen/fußnoten
-références/voir aussi/liens externes/lien externe/notes et références
-bibliographie/articles connexes/notes/annexes
-referencias/véase también/enlaces externos/bibliografía/notas/fuentes
-note/voci correlate/altri progetti/collegamenti esterni/bibliografia
-referências/ver também/ligações externas/bibliografia/notas
-zie ook/externe links/bronnen/externe link/bronnen, noten en/of referenties
-referenser/se även/externa länkar/källor/noter
-przypisy/zobacz też/linki zewnętrzne/uwagi
-примечания/см. также/ссылки/литература/источники
-примітки/див. також/посилання/література/джерела
-脚注/関連項目/外部リンク/参考文献/出典/参考资料/外部链接/参见/參見/外部連結/參考資料/参考来源
-각주/같이 보기/외부 링크/참고 문헌/الوصلات الخارجية/مراجع/انظر أيضا
-kaynakça/ayrıca bakınız/dış bağlantılar
-""".strip()
-    .replace("\n", "/")
-    .split("/")
-)
-
-
-def cut_sections(text: str) -> str:
-    """Cuts out all headings, and the whole end sections."""
-    kept: list[str] = []
-    position = 0
-    cut_level = None  # The level of the end section at `position`.
-    for heading in _HEADING.finditer(text):
-        if cut_level is None:
-            kept.append(text[position : heading.start()])
-        position = heading.end()
-        level = len(heading[1])
-        # Sections inside an end section belong to it.
-        if cut_level is None or level <= cut_level:
-            title = _HEADING_MARKS.sub("", heading[2]).strip().lower()
-            cut_level = level if title in _END_SECTIONS else None
-    if cut_level is None:
-        kept.append(text[position:])
-    return "".join(kept)
-
-
 _ELEMENT = re.compile(
     r"<(ref|references|math|chem|ce|gallery|imagemap|timeline|score|hiero|"
     r"graph|mapframe|maplink|source|syntaxhighlight|pre|templatedata|"
