@@ -16,7 +16,7 @@ _END_OF_TITLE = re.compile(r"[(（]([^()（）]+)[)）]\s*\Z")
 
 def is_in_markup(markup: str, language: str) -> bool:
     """Whether the markup of a page says that it is a disambiguation page."""
-    templates = _words(language, "names", "templates")
+    templates = _templates(language)
     return any(
         not match[1] or _template(match[1], language) in templates
         for match in _TEMPLATE_OR_SWITCH.finditer(markup)
@@ -40,11 +40,17 @@ def is_in_names(
       templates: names, with or without their namespace.
       categories: names without their namespace.
     """
-    marks = _words(language, "names", "templates")
+    marks = _templates(language)
     if any(_template(name, language) in marks for name in templates):
         return True
     marks = _words(language, "categories")
     return any(links.plain_name(name) in marks for name in categories)
+
+
+@functools.cache
+def _templates(language: str) -> frozenset[str]:
+    # Wikis also copy templates of other languages, with their names.
+    return _words(language, "names", "templates") | _words("", "names")
 
 
 @functools.lru_cache(1 << 16)

@@ -56,7 +56,7 @@ _AND = re.compile(
     r"மற்றும்|మరియు|ಮತ್ತು|અને|ਅਤੇ|ଓ|සහ|እና)\s|"
     # Arabic, Persian and Hebrew write it with the next word.
     r"\s[וو]\s?|"
-    r"(?<=\w)(?:および|及び|并|並|及|与|與|和|と|และ)(?=\w)"
+    r"\s*(?:および|及び|并|並|及|与|與|和|と|และ|및)\s*"
 )
 # Markup in titles. The variants of a Chinese title begin with their code.
 _MARKS = re.compile(
