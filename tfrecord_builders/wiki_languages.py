@@ -37,7 +37,7 @@ _CODE = re.compile(r"[a-z]{2,3}\Z")
 
 @functools.cache
 def language_of(code: str, database: str = "") -> str:
-    """Returns the code of a wiki's language, as the tables of languages have it.
+    """Returns the code of a wiki's language, by which tables are read.
 
     It is the code of ISO 639 without script, region or spelling: "zh" for
     zh-hant, "sr" for sr-ec, "be" for be-x-old, "no" for nb, "yue" for zh-yue,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from bert_pretrain import errors, files
 from tfrecord_builders.quality import cleaning
 from tfrecord_builders.sources import (
+    cirrus,
     json_csv,
     parquet,
     plain_text,
@@ -29,6 +30,7 @@ from tfrecord_builders.sources.streams import Document, Dropped, Span
 _Reader = Callable[[streams.Stream, SourceConfig], Iterator[Document | Dropped]]
 _READERS: dict[str, _Reader] = {
     "wikipedia": wikipedia.read,
+    "cirrus": cirrus.read,
     "jsonl": json_csv.read_jsonl,
     "csv": json_csv.read_csv,
     "text": plain_text.read,
@@ -43,7 +45,7 @@ _END_BYTES = 1 << 18
 _NUM_READERS = 16
 # If most documents of a file are dropped for one of these reasons, the file as
 # a whole has the wrong format.
-_FILE_FAULTS = ("not_utf8", "not_json")
+_FILE_FAULTS = ("not_utf8", "not_json", "not_cirrus")
 _NUM_FAULTS_TO_JUDGE = 1000
 
 _Value = TypeVar("_Value")
@@ -244,9 +246,10 @@ def _spans(
 def _is_splittable(source: str, path: str, config: SourceConfig) -> bool:
     """Whether a span may begin in the middle of a file.
 
-    It may not in CSV, because a line break may be inside quotes, and not in
-    compressed files. Dumps of Wikipedia are the exception: they are published
-    as many short bz2 streams, each of which can be decompressed alone.
+    It may not in CSV, because a line break may be inside quotes, in dumps of
+    CirrusSearch, because two lines belong together, and in compressed files.
+    Dumps of Wikipedia are the exception: they are published as many short bz2
+    streams, each of which can be decompressed alone.
     """
     if streams.is_compressed(path):
         return source == "wikipedia" and streams.is_multistream(path)

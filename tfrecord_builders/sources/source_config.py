@@ -15,11 +15,14 @@ class SourceConfig(options.Options):
     """Files of documents, their format, and their weights."""
 
     source: tuple[
-        Literal["wikipedia", "jsonl", "csv", "text", "parquet", "warc"], ...
+        Literal[
+            "wikipedia", "cirrus", "jsonl", "csv", "text", "parquet", "warc"
+        ],
+        ...,
     ] = options.option(
-        "Format of the input: a MediaWiki XML dump, JSON lines, CSV, plain "
-        "text, Parquet or web archives. Give one for all, or repeat it to "
-        "give one for each --input."
+        "Format of the input: a MediaWiki XML dump, a CirrusSearch dump, JSON "
+        "lines, CSV, plain text, Parquet or web archives. Give one for all, or "
+        "repeat it to give one for each --input."
     )
     input: tuple[str, ...] = options.option(
         "Files, or patterns of them, local or gs://. Files that end in .bz2, "

@@ -57,6 +57,11 @@ def read(
         yield _document(page, header, stream.span)
 
 
+def is_redirect(markup: str) -> bool:
+    """Whether the markup of a page says that it is a redirect."""
+    return _REDIRECT.match(markup) is not None
+
+
 @dataclasses.dataclass(frozen=True)
 class _Header:
     """The data about the wiki at the beginning of a dump.
@@ -283,7 +288,7 @@ def _why_not_article(
     model = revision.findtext("model") or "wikitext"
     if not markup or model != "wikitext":
         return "no_text"
-    if _REDIRECT.match(markup):
+    if is_redirect(markup):
         return "redirect"
     language = header.syntax.language
     if disambiguation.is_in_title(title, language):
