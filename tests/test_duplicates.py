@@ -140,13 +140,13 @@ def test_only_the_first_of_all_duplicates_is_kept_in_any_split(planted):
     # All originals and no copies, so no copy is in another split.
     assert kept == list(range(200))
     assert all(len(found[split]) > 15 for split in records.SPLITS)
-    assert manifest.documents == {
-        "read": 320,
-        "kept": 200,
-        "dropped": {"duplicate": 20, "near_duplicate": 100},
-        "boilerplate_lines": 0,
-        "thresholds": filters.THRESHOLDS,
+    assert manifest.documents["read"] == 320
+    assert manifest.documents["kept"] == 200
+    assert manifest.documents["dropped"] == {
+        "duplicate": 20,
+        "near_duplicate": 100,
     }
+    assert manifest.documents["thresholds"] == filters.THRESHOLDS
     assert [source["kept"] for source in manifest.sources] == [200, 0]
     assert manifest.sources[1]["dropped"] == {
         "duplicate": 20,

@@ -36,6 +36,19 @@ def page(number, title, text, namespace="<ns>0</ns>", extra="", model=""):
 """
 
 
+def wiki(language="", database="", names=()):
+    """The header of a wiki; `names` are those of its namespaces, by number."""
+    attribute = f' xml:lang="{language}"' if language else ""
+    return (
+        f"<mediawiki{attribute}>\n<siteinfo>\n<dbname>{database}</dbname>\n"
+        + "".join(
+            f'<namespace key="{key}" case="first-letter">{name}</namespace>\n'
+            for key, name in names
+        )
+        + "</siteinfo>\n"
+    )
+
+
 PAGES = [
     page(1, "Fluss", "[[Datei:A.jpg|Ein Bild]]Ein '''Fluss''' &amp;lt; Meer."),
     page(2, "River", "#REDIRECT [[Fluss]]", extra='<redirect title="Fluss"/>'),
@@ -87,7 +100,83 @@ def test_articles_are_read_and_other_pages_dropped_with_their_reasons(tmp_path):
     found = read(f"{tmp_path}/a.xml", HEADER + "".join(PAGES) + FOOTER)
     assert kinds(found) == KINDS
     assert found[0].id == "dewiki:1"
+    assert found[0].language == "de"
     assert found[1].id == "dewiki:2"
+
+
+ENGLISH_NAMES = ((-2, "Media"), (6, "File"), (14, "Category"))
+
+
+@pytest.mark.parametrize(
+    "language, database, markup",
+    [
+        (
+            "it",
+            "itwiki",
+            "[[Immagine:A.jpg|thumb|Un [[fiume]]]]T[[Categoria:X]]",
+        ),
+        ("pl", "plwiki", "[[Grafika:A.jpg|mały|O]]T[[Kategoria:X|Y]]"),
+        ("ko", "kowiki", "[[그림:A.jpg|섬네일|강의 [[다리]]]]T[[분류:강]]"),
+        ("he", "hewiki", "[[תמונה:A.jpg|ממוזער|נהר]]T[[קטגוריה:נהרות]]"),
+        ("fa", "fawiki", "[[تصویر:A.jpg|رود]]T[[رده:رودها]]"),
+        ("th", "thwiki", "[[ภาพ:A.jpg|แม่น้ำ]]T[[หมวดหมู่:แม่น้ำ]]"),
+        ("vi", "viwiki", "[[Hình:A.jpg|Sông]]T[[thể_loại:Sông]]"),
+        ("sr-el", "srwiki", "[[Слика:A.jpg|r]][[slika:A.jpg|r]]T"),
+        ("zh-hant", "zhwiki", "[[图片:A.jpg|河]][[圖片:A.jpg|河]]T[[分类:河]]"),
+        # Names of fallback languages.
+        ("gsw", "alswiki", "[[Bild:A.jpg|E Fluss]]T[[Kategorie:X]]"),
+        ("", "zh_classicalwiki", "[[檔案:A.jpg|河]]T[[分類:河]]"),
+        # The database alone tells the language.
+        ("", "be_x_oldwiki", "[[Выява:A.jpg|Рака]]T[[Катэгорыя:Рэкі]]"),
+        ("", "nds_nlwiki", "[[Ofbeelding:A.jpg|R]]T"),
+        # Nothing tells it.
+        ("", "", "[[Slika:A.jpg|R]][[ファイル:A.jpg|R]]T"),
+        # Spaces, underscores, case, marks of direction and English names.
+        ("ru", "", "[[ изображение :A.jpg|r]][[\u200eФАЙЛ:A.jpg|r]]T"),
+        ("tr", "", "[[Image:A.jpg|r]][[_category:X]]T[[Dosya:A.jpg|r]]"),
+    ],
+)
+def test_a_wiki_s_links_of_files_and_categories_are_known_without_its_header(
+    tmp_path, language, database, markup
+):
+    """Their captions are no prose."""
+    header = wiki(language, database, ENGLISH_NAMES)
+    content = header + page(1, "A", markup) + FOOTER
+    assert kinds(read(f"{tmp_path}/a.xml", content)) == ["T"]
+
+
+def test_links_to_files_and_categories_are_shown(tmp_path):
+    content = (
+        wiki("cs", "cswiki")
+        + page(1, "A", "[[:Kategorie:Řeky]], [[:Soubor:A.jpg|obrázek]]")
+        + page(2, "B", "[[Bild: Roman|Roman]] [[Bild: Roman]]")
+        + FOOTER
+    )
+    # Bild is no namespace of the Czech wiki.
+    texts = ["Řeky, obrázek", "Roman Bild: Roman"]
+    assert kinds(read(f"{tmp_path}/a.xml", content)) == texts
+
+
+@pytest.mark.parametrize(
+    "language, database, code",
+    [
+        ("zh-Hans", "zhwiki", "zh"),
+        ("en", "simplewiki", "en"),
+        ("", "simplewiki", "en"),
+        ("", "commonswiki", "en"),
+        ("nb", "nowiki", "no"),
+        ("", "zh_yuewiki", "yue"),
+        ("", "frwiktionary", "fr"),
+        ("", "roa_tarawiki", "roa-tara"),
+        ("pt-br", "", "pt"),
+        ("", "warehouse", ""),
+    ],
+)
+def test_documents_have_the_language_of_the_wiki(
+    tmp_path, language, database, code
+):
+    content = wiki(language, database) + page(1, "A", "Text.") + FOOTER
+    assert read(f"{tmp_path}/a.xml", content)[0].language == code
 
 
 def test_exports_of_any_version_and_histories_are_read(tmp_path):
@@ -100,6 +189,48 @@ def test_exports_of_any_version_and_histories_are_read(tmp_path):
         assert kinds(read(f"{tmp_path}/a.xml", content)) == KINDS[:1]
     content = "<mediawiki>" + PAGES[0] + FOOTER
     assert read(f"{tmp_path}/a.xml", content)[0].id == "wiki:1"
+
+
+def revision(text, number="", timestamp="", model="wikitext"):
+    number = number and f"<id>{number}</id>"
+    timestamp = timestamp and f"<timestamp>{timestamp}</timestamp>"
+    return (
+        f"<revision>{number}{timestamp}<model>{model}</model>"
+        f"<text>{text}</text></revision>"
+    )
+
+
+@pytest.mark.parametrize(
+    "revisions",
+    [
+        # By time, though a revision of an imported page has a higher number.
+        [
+            revision("Middle", 9, "2019-05-01T00:00:00Z"),
+            revision("New", 7, "2021-01-31T23:59:59Z"),
+            revision("Old", 8, "2004-12-01T10:00:00Z", model="json"),
+        ],
+        [
+            revision("New", 10),
+            revision("Middle", 9),
+            revision("#REDIRECT [[B]]", 2),
+        ],
+        [
+            revision("Old", 5, "2004-12-01T10:00:00Z"),
+            revision("New", 6, "2004-12-01T10:00:00Z"),
+            revision("Middle", 4, "2004-12-01T10:00:00Z"),
+        ],
+        [revision("Old"), revision("New")],
+    ],
+)
+def test_the_newest_revision_is_read_in_any_order(tmp_path, revisions):
+    content = (
+        HEADER
+        + "<page><title>A</title><ns>0</ns><id>1</id>"
+        + "".join(revisions)
+        + "</page>"
+        + FOOTER
+    )
+    assert kinds(read(f"{tmp_path}/a.xml", content)) == ["New"]
 
 
 @pytest.mark.parametrize(
@@ -146,6 +277,73 @@ def test_disambiguation_is_distinguished_from_its_mention(
     content = HEADER + page(1, "A", f"Text. {markup}") + FOOTER
     found = read(f"{tmp_path}/a.xml", content)
     assert (kinds(found) == ["disambiguation"]) == is_one
+
+
+@pytest.mark.parametrize(
+    "language, title, markup",
+    [
+        ("sv", "Å (olika betydelser)", "* [[Å]]"),
+        ("ru", "Лена (значения)", "* [[Лена]]"),
+        ("zh", "河（消歧義）", "* [[河]]"),
+        ("hu", "Tisza (egyértelműsítő lap)", "* [[Tisza]]"),
+        ("lt", "Upė (reikšmės)", "* [[Upė]]"),
+        ("hy", "Գետ", "{{Բազմիմաստություն}}"),
+        ("fa", "رود", "{{ابهام‌زدایی}}"),
+        ("th", "แม่น้ำ", "{{แก้ความกำกวม}}"),
+        ("ka", "მდინარე", "{{მრავალმნიშვნელოვანი}}"),
+        ("cs", "Řeka", "{{Šablona:rozcestník - příjmení}}"),
+        ("fr", "Aa", "{{Homonymie de patronyme}}"),
+        ("nb", "Å", "{{Peker}}"),
+        # The words of its fallback language.
+        ("ba", "Йылға", "{{Список однофамильцев}}"),
+    ],
+)
+def test_disambiguation_pages_are_known_in_the_wiki_s_language(
+    tmp_path, language, title, markup
+):
+    content = wiki(language) + page(1, title, markup) + FOOTER
+    assert kinds(read(f"{tmp_path}/a.xml", content)) == ["disambiguation"]
+
+
+@pytest.mark.parametrize(
+    "language, title, markup",
+    [
+        # Notes above articles, which name other meanings.
+        ("ru", "Лена", "{{Значения}} Лена"),
+        ("sv", "Å", "{{Olika betydelser|Å}} Å"),
+        ("de", "Aa", "{{Begriffsklärungshinweis}} Aa"),
+        # In English, "gren" and "čvor" are no words for it.
+        ("en", "Aa", "{{gren}} Aa"),
+        ("en", "Aa (čvor)", "Aa"),
+    ],
+)
+def test_articles_are_no_disambiguation_pages_by_another_language_s_word(
+    tmp_path, language, title, markup
+):
+    content = wiki(language) + page(1, title, markup) + FOOTER
+    assert kinds(read(f"{tmp_path}/a.xml", content)) != ["disambiguation"]
+
+
+def test_last_sections_that_are_not_known_are_noted(tmp_path):
+    markup = [
+        "No section",
+        "Intro\n== Historia ==\nA\n== Lähteet ==\nB",
+        "Intro\n== Historia ==\nA\n=== Lähteet ===\nB",
+        "Intro\n== Lähteet ==\nA\n== Tekijät ==",
+    ]
+    pages = [page(i, "A", text) for i, text in enumerate(markup)]
+    content = wiki("fi") + "".join(pages) + FOOTER
+    found = read(f"{tmp_path}/a.xml", content)
+    assert [item.unknown_heading for item in found] == [
+        "",
+        "",
+        "Historia",
+        "Tekijät",
+    ]
+    notes = [dict(item.notes) for item in found]
+    known = {"articles_with_sections": 1}
+    unknown = known | {"unknown_last_sections": 1}
+    assert notes == [{}, known, unknown, unknown]
 
 
 def test_ranges_of_a_dump_give_each_page_once(tmp_path):

@@ -4,6 +4,7 @@ import signal
 import mwparserfromhell
 import pytest
 
+from tfrecord_builders import language_tables
 from tfrecord_builders.quality import cleaning
 from tfrecord_builders.wikitext import article, links
 
@@ -178,6 +179,146 @@ def test_end_sections_are_removed_whole_and_elsewhere_only_headings():
         "== '''[[Notes]]''' ==\nD\n== Work ==\nE"
     )
     assert text == "Intro\nA\nE"
+
+
+def test_the_tables_of_languages_hold_text_under_codes_of_languages():
+    """YAML reads no, on and 12 as other things than text."""
+    code = re.compile(r"[a-z]{2,3}|map-bms|nds-nl|roa-tara")
+    for table in ("namespaces", "end_sections", "disambiguation"):
+        for language, entry in language_tables.read(table).items():
+            assert code.fullmatch(language), (table, language)
+            lists = entry.values() if isinstance(entry, dict) else [entry]
+            for words in lists:
+                assert isinstance(words, list), (table, language)
+                assert all(isinstance(word, str) for word in words), words
+
+
+# A title of each kind in languages that the other tests leave out.
+END_SECTIONS = {
+    "ar": ["الهوامش", "قراءة متعمقة", "المصادر والمراجع"],
+    "bg": ["Източници", "Външни препратки", "Вижте също"],
+    "bn": ["তথ্যসূত্র", "বহিঃসংযোগ", "আরও দেখুন"],
+    "ca": ["Referències", "Vegeu també", "Enllaços externs"],
+    "cy": ["Cyfeiriadau", "Dolenni allanol"],
+    "da": ["Kilder", "Eksterne henvisninger", "Se også"],
+    "el": ["Παραπομπές", "Εξωτερικοί σύνδεσμοι", "Δείτε επίσης"],
+    "eo": ["Referencoj", "Eksteraj ligiloj", "Vidu ankaŭ"],
+    "et": ["Viited", "Välislingid", "Vaata ka"],
+    "eu": ["Erreferentziak", "Kanpo estekak", "Ikus, gainera"],
+    "fa": ["منابع", "پیوند به بیرون", "جستارهای وابسته"],
+    "fi": ["Viitteet", "Aiheesta muualla", "Katso myös", "Kirjallisuutta"],
+    "gl": ["Notas", "Véxase tamén", "Ligazóns externas"],
+    "he": ["הערות שוליים", "קישורים חיצוניים", "ראו גם"],
+    "hi": ["सन्दर्भ", "बाहरी कड़ियाँ", "इन्हें भी देखें"],
+    "hr": ["Izvori", "Vanjske poveznice", "Povezani članci"],
+    "hu": ["Jegyzetek", "További információk", "Kapcsolódó szócikkek"],
+    "hy": ["Ծանոթագրություններ", "Արտաքին հղումներ", "Տես նաև"],
+    "id": ["Referensi", "Pranala luar", "Lihat pula"],
+    "is": ["Heimildir", "Tenglar", "Tengt efni"],
+    "ka": ["სქოლიო", "რესურსები ინტერნეტში", "იხილეთ აგრეთვე"],
+    "ko": ["각주", "외부 링크", "같이 보기", "참고 문헌"],
+    "la": ["Notae", "Nexus externi", "Vide etiam"],
+    "lt": ["Šaltiniai", "Nuorodos", "Taip pat skaitykite"],
+    "lv": ["Atsauces", "Ārējās saites", "Skatīt arī"],
+    "mk": ["Наводи", "Надворешни врски", "Поврзано"],
+    "mr": ["संदर्भ", "बाह्य दुवे", "हे सुद्धा पहा"],
+    "ms": ["Rujukan", "Pautan luar", "Lihat juga"],
+    "my": ["ကိုးကား", "ပြင်ပလင့်ခ်များ"],
+    "no": ["Referanser", "Eksterne lenker", "Se også"],
+    "ro": ["Note", "Legături externe", "Vezi și"],
+    "sk": ["Referencie", "Externé odkazy", "Pozri aj"],
+    "sl": ["Sklici", "Zunanje povezave", "Glej tudi"],
+    "sq": ["Referime", "Lidhje të jashtme", "Shiko edhe"],
+    "sr": ["Референце", "Спољашње везе", "Vidi još"],
+    "sw": ["Marejeo", "Viungo vya nje", "Tazama pia"],
+    "ta": ["மேற்கோள்கள்", "வெளி இணைப்புகள்", "மேலும் காண்க"],
+    "te": ["మూలాలు", "బయటి లింకులు", "ఇవి కూడా చూడండి"],
+    "th": ["อ้างอิง", "แหล่งข้อมูลอื่น", "ดูเพิ่ม"],
+    "uk": ["Примітки", "Посилання", "Див. також"],
+    "ur": ["حوالہ جات", "بیرونی روابط", "مزید دیکھیے"],
+    "vi": ["Tham khảo", "Liên kết ngoài", "Xem thêm", "Chú thích"],
+    "yue": ["參考", "出面網頁", "睇埋"],
+}
+
+
+@pytest.mark.parametrize("language", END_SECTIONS)
+def test_end_sections_are_known_in_each_language(language):
+    syntax = links.Syntax(language=language)
+    for title in [*END_SECTIONS[language], "See also", "References"]:
+        markup = f"Intro\n== {title} ==\n* A work\n==Aden==\nProse"
+        assert to_text(markup, syntax) == "Intro\nProse", title
+
+
+@pytest.mark.parametrize(
+    "language, title",
+    [
+        # Case and accents; the i of Turkish.
+        ("el", "ΠΑΡΑΠΟΜΠΕΣ"),
+        ("es", "Vease Tambien"),
+        ("de", "FUSSNOTEN"),
+        ("tr", "DIŞ BAĞLANTILAR"),
+        ("vi", "Liên Kết Ngoài"),
+        # Decomposed letters, points, vowels, long lines and other letters.
+        ("cs", "Pozna\u0301mky"),
+        ("he", "הֶעָרוֹת שׁוּלַיִים"),
+        ("ar", "الوصلات الخارجيّة"),
+        ("ar", "مراجـــع"),
+        ("fa", "پانويس"),
+        ("fa", "پی نوشت"),
+        ("fa", "پی\u200cنوشت‌ها"),
+        ("ur", "مزيد ديكهيے"),
+        ("hi", "बाहरी कडियां"),
+        # Punctuation, spaces, links, templates and entities.
+        ("fr", "Voir aussi :"),
+        ("ca", "''Enllaços&nbsp;externs''"),
+        ("ko", "외부링크"),
+        ("de", "[[Bibliografie|Literatur]] {{Anker|lit}}"),
+        ("it", "<span id=x>Note</span>"),
+        ("ru", "Литература (на английском)"),
+        ("zh", "-{參見}-"),
+        ("zh", "-{zh-hans:参考文献;zh-hant:參考文獻}-"),
+        # Two titles in one.
+        ("de", "Literatur und Weblinks"),
+        ("nl", "Bronnen, noten en/of referenties"),
+        ("pl", "Przypisy i bibliografia"),
+        ("uk", "Джерела та посилання"),
+        ("fa", "یادداشت‌ها و منابع"),
+        ("he", "מקורות והערות שוליים"),
+        ("ar", "ملاحظات وهوامش"),
+        ("ja", "脚注・出典"),
+        ("ja", "注釈および参考文献"),
+        ("hi", "सन्दर्भ और टिप्पणियाँ"),
+        # The titles of a fallback language.
+        ("gsw", "Weblinks"),
+        ("wuu", "参考资料"),
+    ],
+)
+def test_titles_of_end_sections_are_known_in_all_their_spellings(
+    language, title
+):
+    markup = f"Intro\n== {title} ==\n* A work"
+    assert to_text(markup, links.Syntax(language=language)) == "Intro"
+
+
+@pytest.mark.parametrize(
+    "language, title",
+    [
+        ("en", "Noter"),
+        ("en", "Fuentes"),
+        ("de", "Notes"),
+        ("cs", "Notes"),
+        ("it", "Sources"),
+        ("es", "Note"),
+        ("id", "Källor"),
+        ("fr", "Literatur"),
+        ("de", "Literatur und Musik"),
+        ("he", "ספרות"),
+        ("ja", "参考になる人物"),
+    ],
+)
+def test_a_section_of_prose_stays(language, title):
+    markup = f"Intro\n== {title} ==\nProse"
+    assert to_text(markup, links.Syntax(language=language)) == "Intro\nProse"
 
 
 def test_no_word_is_lost_that_the_parser_finds():
