@@ -22,6 +22,30 @@ from tfrecord_builders.quality import minhash
 from tfrecord_builders.stages import sampling
 
 
+def test_the_summary_warns_of_last_sections_that_no_table_knows(text, capsys):
+    """In a language without a table, references would stay in the text."""
+    stories = files.read_text(f"{text}/news-1.jsonl").splitlines()[:40]
+    pages = "".join(
+        f"<page><title>A{i}</title><ns>0</ns><id>{i}</id><revision><text>"
+        f"{json.loads(story)['text']}\n== Lähdekasa ==\nA book."
+        "</text></revision></page>"
+        for i, story in enumerate(stories)
+    )
+    path = f"{text}/fiwiki.xml"
+    files.write_text(path, f'<mediawiki xml:lang="fi">{pages}</mediawiki>')
+    config = builds.config_of(text, source=("wikipedia",), input=(path,))
+    build.main(config)
+    manifest = manifests.read(config.output_dir)
+    counts = manifest.sources[0]
+    assert counts["articles_with_sections"] == 40
+    assert counts["unknown_last_sections"] == 40
+    assert manifest.documents["unknown_headings"] == {"Lähdekasa": 40}
+    printed = capsys.readouterr().out
+    assert "Warning: 40 of 40 articles" in printed
+    assert "'Lähdekasa' (40)" in printed
+    assert "end_sections.yaml" in printed
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("pairing", ["none", "nsp"])
 def test_the_number_of_workers_changes_no_byte(text, pairing):

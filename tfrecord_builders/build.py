@@ -62,22 +62,28 @@ def _print_documents(manifest: "manifests.Manifest") -> None:
 def _print_sections(counts: dict[str, typing.Any]) -> None:
     """Says whether lists of works and links may be in the text of articles."""
     num_articles = counts["articles_with_sections"]
+    num_unknown = counts["unknown_last_sections"]
     if not num_articles:
         return
-    share = counts["unknown_last_sections"] / num_articles
     print(
-        f"Sections: {share:.0%} of {num_articles:,} articles with sections do "
-        "not end with a known list of works or links."
+        f"Sections: {num_unknown / num_articles:.0%} of {num_articles:,} "
+        "articles with sections end with one of an unknown title."
     )
-    if share > _HIGH_SHARE and num_articles >= _NUM_ARTICLES_TO_JUDGE:
+    if (
+        num_articles >= _NUM_ARTICLES_TO_JUDGE
+        and num_unknown > _HIGH_SHARE * num_articles
+    ):
         titles = ", ".join(
             f"{title!r} ({count:,})"
             for title, count in counts["unknown_headings"].items()
         )
         print(
-            "Warning: their references may be in the text. Their most frequent "
-            f"last titles: {titles}. Add those of lists to the wiki's language "
-            "in tfrecord_builders/languages/end_sections.yaml, and build again."
+            f"Warning: {num_unknown:,} of {num_articles:,} articles end with a "
+            "section that is not known as a list of works or links, so such "
+            f"lists may be in the text. Most frequent titles: {titles}. Add "
+            "those of lists to the language in "
+            "tfrecord_builders/languages/end_sections.yaml, and build again "
+            "into another folder."
         )
 
 
