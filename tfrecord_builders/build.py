@@ -16,8 +16,9 @@ if typing.TYPE_CHECKING:
     from bert_pretrain.data import manifests
 
 
-# Of the last sections of articles, a wiki in a language with a table leaves
-# about a tenth unknown, and one without a table nearly all.
+# If most articles end with a section of an unknown title, the language's table
+# lacks titles. A wiki in a language without a table has nearly none that it
+# knows; the English sample has no other.
 _HIGH_SHARE = 0.5
 _NUM_ARTICLES_TO_JUDGE = 20
 

@@ -1,8 +1,8 @@
 """Facts about languages, as tables in the folder `languages`.
 
-Each table is a YAML file. Its keys are codes of languages, as Wikipedia's
-addresses have them ("de", "zh"). Its first comment says what the values are,
-where they come from, and how to add a language.
+Each table is a YAML file. Its keys are codes of ISO 639, as
+`wiki_languages.language_of` gives them ("de", "zh", "yue"). Its first comment
+says what the values are, where they come from, and how to add a language.
 """
 
 import functools

@@ -94,17 +94,19 @@ def _read_header(span: streams.Span) -> _Header:
     names: dict[str, str] = {}
     for key, name in _NAMESPACE.findall(text):
         names.setdefault(key, html.unescape(name))
+    syntax = links.Syntax(
+        tuple(names[key] for key in _FILE_KEYS if key in names),
+        tuple(names[key] for key in _CATEGORY_KEYS if key in names),
+        wiki_languages.language_of(
+            language[1] if language else "", database[1] if database else ""
+        ),
+    )
     return _Header(
         database[1] if database else "wiki",
-        frozenset(map(links.plain_name, names.values())),
-        links.Syntax(
-            tuple(names[key] for key in _FILE_KEYS if key in names),
-            tuple(names[key] for key in _CATEGORY_KEYS if key in names),
-            wiki_languages.language_of(
-                language[1] if language else "",
-                database[1] if database else "",
-            ),
-        ),
+        syntax.unseen_prefixes
+        | links.namespaces(syntax.language, "template")
+        | frozenset(map(links.plain_name, names.values())),
+        syntax,
     )
 
 
