@@ -119,6 +119,7 @@ ENGLISH_NAMES = ((-2, "Media"), (6, "File"), (14, "Category"))
         ("ko", "kowiki", "[[그림:A.jpg|섬네일|강의 [[다리]]]]T[[분류:강]]"),
         ("he", "hewiki", "[[תמונה:A.jpg|ממוזער|נהר]]T[[קטגוריה:נהרות]]"),
         ("fa", "fawiki", "[[تصویر:A.jpg|رود]]T[[رده:رودها]]"),
+        ("hr", "hrwiki", "[[DT:A.jpg|mini|rijeka]]T[[KT:Rijeke]]"),
         ("th", "thwiki", "[[ภาพ:A.jpg|แม่น้ำ]]T[[หมวดหมู่:แม่น้ำ]]"),
         ("vi", "viwiki", "[[Hình:A.jpg|Sông]]T[[thể_loại:Sông]]"),
         ("sr-el", "srwiki", "[[Слика:A.jpg|r]][[slika:A.jpg|r]]T"),
