@@ -399,6 +399,7 @@ def test_ranges_of_a_multistream_dump_give_each_page_once(
     [
         (lambda text: text.replace("<text ", "<txt ", 1), "<txt ", "mismatch"),
         (lambda text: text.replace("<title>Bach", "<title><Bach"), "<Bach", ""),
+        (lambda text: text.replace("Talk.", "Talk\0."), "Talk", "character"),
         (
             lambda text: text[: text.index("Talk.")],
             "<page>",

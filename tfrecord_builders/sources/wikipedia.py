@@ -26,6 +26,8 @@ _MAX_HEADER_BYTES = 1 << 20
 # Size of the beginning that is kept of a page that is too large. The beginning
 # contains the page id.
 _HEAD_BYTES = 1 << 20
+# Where in a page the parser finds a fault; the line in the file is told.
+_PLACE = re.compile(r"\s*, line \d+, column \d+\Z")
 _PAGE_ID = re.compile(rb"<id>\s*(\d+)")
 _LANGUAGE = re.compile(r'<mediawiki\b[^>]*\sxml:lang="([\w-]*)"')
 _DATABASE = re.compile(r"<dbname>\s*(\w+)\s*</dbname>")
@@ -202,7 +204,8 @@ def _document(
         parser = etree.XMLParser(huge_tree=True, resolve_entities=False)
         root = etree.fromstring(page.content, parser)
     except etree.XMLSyntaxError as error:
-        _raise_broken(span, page.line + error.position[0] - 1, error.msg)
+        problem = _PLACE.sub("", error.msg)
+        _raise_broken(span, page.line + error.position[0] - 1, problem)
     title = root.findtext("title", "")
     name = f"{header.database}:{root.findtext('id', '?')}"
     revision = _newest_revision(root)
