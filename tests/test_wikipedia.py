@@ -441,6 +441,14 @@ def test_a_page_that_is_not_utf8_is_dropped_alone(tmp_path):
     assert found[0].id == "dewiki:1"
 
 
+def test_a_page_whose_damage_hides_the_next_page_is_an_error(tmp_path):
+    """Else one dropped page would stand for two."""
+    content = (HEADER + "".join(PAGES[:3]) + FOOTER).encode("utf-8")
+    damaged = content.replace(b"</page>", b"</p\xe4ge>", 1)
+    with pytest.raises(errors.UserError, match="</page> is missing"):
+        read(f"{tmp_path}/a.xml", damaged)
+
+
 def test_a_page_that_is_too_large_is_skipped_and_not_kept_in_memory(
     tmp_path, monkeypatch
 ):

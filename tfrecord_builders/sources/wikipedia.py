@@ -251,7 +251,11 @@ def _sections(markup: str, language: str) -> dict[str, Any]:
 def _why_unreadable(
     page: _Page, header: _Header, span: streams.Span
 ) -> streams.Dropped | None:
-    """Returns the reason to drop a page before it is parsed, or None."""
+    """Returns the reason to drop a page before it is parsed, or None.
+
+    Raises:
+      UserError: if damaged bytes hide where the next page begins.
+    """
     is_utf8 = True
     try:
         streams.decode(page.content, span.path, 0)
@@ -263,6 +267,8 @@ def _why_unreadable(
     name = f"{header.database}:{int(number[1]) if number else '?'}"
     if not page.is_whole:
         return streams.Dropped("too_long", name)
+    if page.content.count(_PAGE_START) > 1:
+        _raise_broken(span, page.line, "</page> is missing")
     return streams.Dropped(
         "not_utf8",
         name,
