@@ -330,7 +330,8 @@ def test_last_sections_that_are_not_known_are_noted(tmp_path):
         "No section",
         "Intro\n== Historia ==\nA\n== Lähteet ==\nB",
         "Intro\n== Historia ==\nA\n=== Lähteet ===\nB",
-        "Intro\n== Lähteet ==\nA\n== Tekijät ==",
+        "Intro\n== Lähteet ==\nA\n== Tekijät ==&lt;!-- [[A]] --&gt;",
+        "== Lähteet ==",
     ]
     pages = [page(i, "A", text) for i, text in enumerate(markup)]
     content = wiki("fi") + "".join(pages) + FOOTER
@@ -340,11 +341,12 @@ def test_last_sections_that_are_not_known_are_noted(tmp_path):
         "",
         "Historia",
         "Tekijät",
+        "",
     ]
     notes = [dict(item.notes) for item in found]
     known = {"articles_with_sections": 1}
     unknown = known | {"unknown_last_sections": 1}
-    assert notes == [{}, known, unknown, unknown]
+    assert notes == [{}, known, unknown, unknown, known]
 
 
 def test_ranges_of_a_dump_give_each_page_once(tmp_path):

@@ -14,6 +14,8 @@ _HEADING = re.compile(
     r"^(={1,6})[^\S\n]*(\S.*?)[^\S\n]*\1[^\S\n]*$", re.MULTILINE
 )
 
+_COMMENT = re.compile("<!--.*?-->")
+
 
 def cut_end_sections(text: str, language: str) -> str:
     """Cuts out all headings, and whole sections of works, links and notes.
@@ -39,9 +41,12 @@ def cut_end_sections(text: str, language: str) -> str:
 
 def last_title(markup: str) -> str:
     """Returns the title of the last section of the second level, or ''."""
-    end = len(markup)
-    while (end := markup.rfind("\n==", 0, end)) >= 0:
-        heading = _HEADING.match(markup, end + 1)
+    text = f"\n{markup}\n"
+    start = len(text)
+    # From the end on, since few lines of a page are looked at.
+    while (start := text.rfind("\n==", 0, start)) >= 0:
+        line = text[start + 1 : text.index("\n", start + 1)]
+        heading = _HEADING.match(_COMMENT.sub("", line))
         if heading and len(heading[1]) == 2:
             return heading[2]
     return ""
