@@ -147,16 +147,18 @@ def _is_end(text: str, start: int, at: int, end: int, rules: _Rules) -> bool:
         return True
     piece = match[0]
     is_first = space + 1 == start
-    if is_first and not rules.is_english:
-        piece = piece[0].lower() + piece[1:]  # "Vgl." is "vgl."
-    if piece in rules.names:
+    # "Vgl." is "vgl." at the start, and "Nr." is "nr." anywhere. But English
+    # has "Ed" and others as names.
+    small = piece if rules.is_english else piece[0].lower() + piece[1:]
+    if piece in rules.names or (is_first and small in rules.names):
         return False
-    if piece in rules.numbers and _DIGIT.match(text, end):
-        return False
+    if piece in rules.numbers or small in rules.numbers:
+        if _DIGIT.match(text, end):
+            return False
     # A list item, "1. The first", but not "He scored 23. The others".
     if is_first and piece.isdigit() and len(piece) <= 3:
         return False
-    if piece in rules.last or _is_initial(word, match[0], rules):
+    if piece in rules.last or _is_initial(word, piece, rules):
         following = _NEXT_WORD.match(text, end)
         return following is not None and following[1] in rules.starters
     return True
