@@ -46,7 +46,9 @@ def test_a_document_has_the_language_that_its_reader_tells(languages_of):
 
 
 def test_else_the_one_that_is_asked_for(languages_of):
-    short = documents.Document("1", "Haus Nr. 5 am Markt, 3. Stock.")
+    short = documents.Document(
+        "1", "Sitzungssaal im Rathaus Köln, 3. Stock, täglich geöffnet."
+    )
     asked = {"language": ("de",), "min_document_chars": 10}
     assert languages_of(short, **asked) == ["de"]
     # Of several languages, the text says which one it is.
