@@ -21,7 +21,7 @@ def write(prefix, texts, with_signatures):
                 rng.integers(0, 256, minhash.FINGERPRINT_BYTES, np.uint8),
             )
         writer.start_input(i // 8, 100)
-        document = documents.Document(f"id{i}", text)
+        document = documents.Document(f"id{i}", text, LANGUAGES[i % 3])
         writer.add(document, f"file{i // 3}", digest, signature)
         written.append((digest, text, signature))
     writer.flush()
@@ -29,6 +29,7 @@ def write(prefix, texts, with_signatures):
     return written, document_parts.open_parts(folder, writer.parts)
 
 
+LANGUAGES = ["de", "", "zh-min-nan"]
 TEXTS = [f"Text {i}\nwith two lines, “ü” and \u2028 " * 2 for i in range(20)]
 
 
@@ -38,7 +39,10 @@ def test_documents_are_read_as_they_were_written(tmp_path, scheme):
     written, found = write(f"{folder}/0", TEXTS, with_signatures=True)
     assert len(found) > 5
     read = [document for part in found for document in part.read()]
-    assert read == [(digest, text) for digest, text, _ in written]
+    assert read == [
+        (digest, text, LANGUAGES[i % 3])
+        for i, (digest, text, _) in enumerate(written)
+    ]
     signatures = [signature for _, _, signature in written]
     for k in range(3):
         band = np.concatenate([part.read_band(k) for part in found])

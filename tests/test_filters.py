@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bert_pretrain import errors
+from helpers import prose
 from tfrecord_builders.quality import filters, quality_config, word_hashes
 
 CONFIG = quality_config.FiltersConfig(min_document_chars=20)
@@ -39,7 +40,9 @@ def reason(text, config=CONFIG):
     return found
 
 
-@pytest.mark.parametrize("text", [NEWS, CHINESE, JAPANESE, HINDI])
+@pytest.mark.parametrize(
+    "text", [NEWS, CHINESE, JAPANESE, HINDI, *prose.NEWS.values()]
+)
 def test_prose_of_any_script_is_kept(text):
     assert reason(text) is None
 
@@ -56,6 +59,13 @@ def test_each_reason():
     assert reason(" ".join(unlike) + " buy now" * 50) == "repeated_ngrams"
     assert reason(NEWS + phrase * 3) == "repeated_ngrams"
     assert reason(CHINESE + "立即购买" * 30) == "repeated_ngrams"
+    for language in ("th", "lo", "km", "my", "zh", "ja"):
+        text = prose.NEWS[language]
+        assert reason(text + text[20 : len(text) // 2]) == "repeated_ngrams", (
+            language
+        )
+        assert reason(text + text[20:26] * 30) == "repeated_ngrams", language
+        assert reason(text[20] * 400) == "repeated_ngrams", language
     # N-grams of documents below 50 words are not checked.
     assert reason("bye bye love, bye bye happiness, hello") is None
 

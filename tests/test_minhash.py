@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bert_pretrain import errors
+from helpers import prose
 from tfrecord_builders.quality import minhash, quality_config, word_hashes
 
 CONFIG = quality_config.DeduplicationConfig()
@@ -115,6 +116,21 @@ def test_similarity_estimates_jaccard_similarity_of_shingles():
             )
     assert abs(np.mean(deviations)) < 0.02
     assert np.std(deviations) < 0.08
+
+
+@pytest.mark.parametrize("language", ["en", "th", "my", "km", "zh", "ja"])
+def test_near_duplicates_are_found_in_any_script(language):
+    text = prose.NEWS[language]
+    # Other spaces and punctuation, a new ending, one letter.
+    middle = len(text) // 2
+    for other in (
+        text.replace(" " if text.count(" ") < 20 else ",", ""),
+        text + text[40:50],
+        text[:middle] + text[middle + 1 :],
+    ):
+        assert similarity([text, other])[0] > 0.75, other
+    assert similarity([text, text[::-1]])[0] < 0.3
+    assert not is_found([text, text[::-1]])
 
 
 @pytest.mark.parametrize("threshold", [0.65, 0.8, 0.85, 0.9, 0.95])

@@ -1,9 +1,11 @@
 """The build as a library: a call, and the manifest of what it built."""
 
+import re
+
 import pytest
 
-from bert_pretrain import errors
-from bert_pretrain.data import manifests
+from bert_pretrain import errors, files
+from bert_pretrain.data import manifests, vocabulary
 from helpers import builds
 from tfrecord_builders.building import pipeline
 
@@ -33,3 +35,38 @@ def test_a_mistake_is_an_exception_and_ends_no_program(text):
     config = builds.config_of(text, text_field="body")
     with pytest.raises(errors.UserError, match="body"):
         pipeline.build(config)
+
+
+def test_pairs_are_whole_sentences_of_the_text_s_language(tmp_path):
+    names = [word.capitalize() for word in builds.WORDS[:40]]
+    lines = [
+        f"Die Stadt {name} wurde am 3. Oktober gegründet, und niemand weiß, "
+        f"wer das war. Sie liegt z. B. an der Nr. 5. Heute ist es dort ruhig, "
+        f"und viele nennen den Ort {name}."
+        for name in names
+    ]
+    files.write_text(f"{tmp_path}/text.txt", "\n".join(lines))
+    words = sorted(set(re.findall(r"\w+|[.,]", " ".join(lines).lower())))
+    vocabulary.Vocabulary(
+        (*vocabulary.SPECIAL_TOKENS, *words), True, False
+    ).write(f"{tmp_path}/vocab.txt")
+    config = builds.config_of(
+        str(tmp_path),
+        source=("text",),
+        input=(f"{tmp_path}/text.txt",),
+        text_layout="line",
+        pairing="nsp",
+        masking="none",
+        near_duplicate_threshold=0,
+        num_shards=1,
+    )
+    pipeline.build(config)
+    vocab = vocabulary.read(config.dataset.vocab_file)
+    firsts = {
+        vocab.tokens[ids[i + 1]]
+        for example in builds.examples(config.output_dir, "train")
+        for ids in [example["input_ids"].tolist()]
+        for i, token in enumerate(ids[:-1])
+        if token in (vocab.id("[CLS]"), vocab.id("[SEP]"))
+    }
+    assert firsts - {"[PAD]", "[SEP]"} == {"die", "sie", "heute"}

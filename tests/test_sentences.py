@@ -4,6 +4,8 @@ import random
 
 import pytest
 
+from helpers import prose
+from tfrecord_builders import language_tables
 from tfrecord_builders.tokens import sentences
 
 # Each string is one sentence; each list is one paragraph.
@@ -89,6 +91,107 @@ UNSPACED = [
     ["「行きます。」と彼は言った。", "「そうか。」", "彼は帰った。"],
     ["雨が降った｡", "寒い｡"],
 ]
+# By language: abbreviations, ordinals and dates inside of sentences.
+LANGUAGES = {
+    "de": [
+        ["Sie kam am 7. März 1984 in Bonn zur Welt.", "Am 2. Mai zog sie um."],
+        ["Im 18. Jahrhundert war der 1. SC Feucht noch fern.", "Das war so."],
+        ["Er aß z. B. Äpfel, d. h. Obst, u. a. Birnen.", "Dann ging er."],
+        ["Siehe Nr. 8, Abb. 3 und Bd. 2.", "Die Akte fehlt."],
+        ["Vgl. Müller, S. 12.", "Die Herren Dr. Weiß und Prof. Kern nicht."],
+        ["Kaiser Wilhelm II. Ende war nah.", "Ludwig XIV. Erbe blieb."],
+        ["Das Dorf entstand um 300 v. Chr.", "Die Römer kamen später."],
+        ["Er starb 1990.", "Merkel kam 2005.", "Sie blieb bis 3.5.2010."],
+        ["Sie kaufte Brot, Milch usw.", "Dann fuhr sie heim."],
+        ["1. Der erste Punkt einer Liste.", "Es geht weiter."],
+        ["Das Haus gehört Hrn. Beck.", "Der Preis stieg um 3,5.", "Na ja."],
+    ],
+    "cs": [
+        ["Narodil se 5. Května 1920.", "Zemřel v roce 1990."],
+        ["Vlak jede ve 4. Řadě, např. Praha.", "To je vše."],
+        ["Karel IV. Lucemburský byl král.", "Vládl dlouho."],
+    ],
+    "sk": [["Dňa 29. Augusta 1944 vypuklo povstanie.", "Trvalo dlho."]],
+    "pl": [
+        ["Mieszka przy ul. Długiej 5, tj. Śródmieście.", "Ma psa."],
+        ["Prof. dr hab. Jan Nowak i ks. Piotr przyszli.", "To 3. Armia."],
+    ],
+    "da": [["Den 3. Juli kom hr. Jensen, f.eks. Danmark.", "Han gik igen."]],
+    "no": [["Den 17. Mai feires, jf. Grunnloven.", "Det er en fest."]],
+    "sv": [["Han bor t.ex. I Lund, jfr. Malmö.", "Det var bra."]],
+    "is": [["Hún fæddist 3. Maí 1950, þ.e. Vor.", "Hún dó 1999."]],
+    "fi": [
+        ["Hän syntyi 4. Toukokuuta 1950.", "Hän asuu esim. Oulussa."],
+        [
+            "Voitti 2. Divisioonan.",
+            "Se oli vuonna 1999.",
+            "Sen jälkeen loppui.",
+        ],
+    ],
+    "et": [["Ta sündis 1920. Aastal Tartus, nt. Eestis.", "See on kõik."]],
+    "lv": [["Viņa dzimusi 1990. Gada 4. Maijā.", "Tas ir viss."]],
+    "hu": [
+        ["A 3. Osztály 1990. Május 5. Délután indult.", "Ez jó volt."],
+        ["IV. Béla király volt.", "A dr. Nagy pl. Pécsen él."],
+    ],
+    "sl": [["Rodil se je 8. Februarja, npr. Ljubljana.", "To je vse."]],
+    "hr": [
+        ["Rođen je 3. Svibnja 1990. Zagrebačka škola.", "Bio je dobar."],
+        ["Petar II. Petrović i dr. Horvat.", "To je tzv. Zagorje."],
+    ],
+    "sr": [["Рођен је 5. Маја, нпр. Београд.", "То је све."]],
+    "tr": [
+        ["Bu, 2. Dünya Savaşı sırasında oldu.", "Dr. Kaya öldü."],
+        ["II. Abdülhamid tahta çıktı.", "O, M.Ö. Anadolu'da değildi."],
+    ],
+    "eu": [["1990. Urtean jaio zen, 3. Mundu Gerran.", "Hori da."]],
+    "nl": [
+        ["Hij at bijv. Appels, o.a. Elstar, met dhr. Jansen.", "Dat was al."],
+        ["Zie blz. 5, nr. 3.", "J. R. van Dam en dr. De Wit.", "Klaar."],
+    ],
+    "fr": [
+        ["M. Dupont et Mme. Petit virent le Dr. Roux.", "Ils rirent."],
+        ["C'était en 50 av. J.-C. César vint.", "Il vit.", "Cf. Livy."],
+        ["L'art. 3, p. 12 et le vol. 7.", "L'homme partit, etc.", "Il revint."],
+    ],
+    "es": [
+        ["El Sr. López y la Sra. Ruiz viven en EE. UU. Nadie lo sabe."],
+        ["Vive en la Avda. Colón, n. 5.", "La Dra. Sanz, p. ej. Ana, no."],
+    ],
+    "pt": [["O Sr. Silva e a Dra. Reis, na Av. Brasil.", "Ela saiu, etc."]],
+    "it": [["Il sig. Rossi e il dott. Neri, cfr. Eco.", "La S.p.A. Fiat no."]],
+    "ca": [["El Sr. Pla i la Dra. Mas, p. ex. Anna.", "El núm. 5 no."]],
+    "ro": [["Dl. Pop și dr. Ion, str. Florilor nr. 5.", "El a plecat."]],
+    "ru": [
+        [
+            "Он жил на ул. Ленина, д. 5, в г. Пскове.",
+            "Она уехала в 1990 г.",
+            "Он ждал.",
+        ],
+        ["Л. Н. Толстой и А. П. Чехов, т. е. Классики.", "Это всё."],
+        ["Хлеб, соль и т. д. Потом он ушёл.", "В XIX в. Россия росла."],
+    ],
+    "uk": [["Він жив у м. Києві на вул. Франка, ім. Шевченка.", "Це все."]],
+    "bg": [["Живее в гр. София, ул. Шипка, напр. Център.", "Това е."]],
+    "el": [
+        ["Πού πας;", "Δεν ξέρω, π.χ. Αθήνα, σελ. 5.", "Ο κ. Παπάς ήρθε."],
+        ["Έγινε το 300 π.Χ.", "Ο πόλεμος έληξε."],
+    ],
+    "hy": [["Նա եկավ։", "Մենք գնացինք:", "Դուք մնացիք։"]],
+    "ka": [["ის მოვიდა.", "ჩვენ წავედით.", "თბილისი დიდია."]],
+    "id": [["Ia tinggal di Jl. Sudirman No. 5, Kab. Bogor.", "Dr. Ir. Budi."]],
+    "vi": [["GS. TS. Nguyễn Văn An ở TP. Huế.", "Ông là người tốt."]],
+    "hi": [["डॉ. सिंह ने कहा।", "वह घर गया।", "श्री. ए. के. वर्मा आए।"]],
+    "ta": [["எம். ஜி. ராமச்சந்திரன் ஒரு நடிகர்.", "அவர் வாழ்ந்தார்."]],
+    "te": [["డా. రావు, ఎన్. టి. రామారావు వచ్చారు.", "అతను వెళ్ళాడు."]],
+    "ml": [["ഡോ. നായർ, എം. ടി. വാസുദേവൻ വന്നു.", "അദ്ദേഹം പോയി."]],
+    "ar": [["جاء د. محمد إلى مصر.", "هو طبيب.", "هل تعرف؟", "نعم."]],
+    "am": [["እሱ መጣ።", "እኛ ሄድን።", "ማን ነው፧", "እኔ ነኝ።"]],
+    "km": [["គាត់មកដល់ហើយ។", "យើងទិញផ្លែឈើ បន្លែ។ល។", "ល្អ។"]],
+    "my": [["သူလာသည်။", "ငါတို့သွားသည်။"]],
+    # A language without rules has those of English.
+    "xx": [["Mr. Smith went to the U.S. army.", "The end."]],
+}
 SPACED = [
     ["यह एक वाक्य है।", "यह दूसरा है।"],
     ["هل تعرف؟", "نعم أعرف."],
@@ -99,6 +202,49 @@ SPACED = [
 @pytest.mark.parametrize("expected", ENGLISH + SPACED)
 def test_sentences_of_spaced_text_are_found(expected):
     assert sentences.split(" ".join(expected)) == expected
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_sentences_end_by_the_rules_of_their_language(language):
+    for expected in LANGUAGES[language]:
+        assert sentences.split(" ".join(expected), language) == expected
+
+
+@pytest.mark.parametrize("code, like", [("nb", "no"), ("bs", "hr")])
+def test_languages_share_rules(code, like):
+    for expected in LANGUAGES[like]:
+        assert sentences.split(" ".join(expected), code) == expected
+
+
+@pytest.mark.parametrize("language", ["th", "lo"])
+def test_text_without_full_stops_ends_at_spaces(language):
+    text = " ".join([prose.NEWS[language]] * 5)
+    found = sentences.split(text, language)
+    assert " ".join(found) == text
+    # As long as sentences of English, and most of them no fragments.
+    assert 100 <= sorted(map(len, found))[len(found) // 2] < 200
+    # Spaces around numbers and signs of repetition are inside of sentences.
+    clause = prose.NEWS["th"][:90].replace(" ", "")
+    for inside in ("ปี 2560 มี", "เร็วๆ นี้"):
+        assert len(sentences.split(f"{clause}{clause}{inside}", "th")) == 1
+
+
+def test_tibetan_ends_at_a_mark_after_enough_text():
+    phrase = "བོད་ཀྱི་སྐད་ཡིག་ནི་རྒྱལ་ཁབ་ཀྱི་སྐད་ཡིག་ཡིན། "
+    found = sentences.split(phrase * 20, "bo")
+    assert 3 < len(found) < 10
+    assert all(sentence.endswith("།") for sentence in found)
+
+
+def test_every_table_is_complete():
+    table = language_tables.read("sentences")
+    for code, entry in table.items():
+        assert set(entry) <= {
+            *("starters", "words", "names", "numbers", "last", "ordinals"),
+            *("initials", "marks", "letters", "pause", "as"),
+        }, code
+        assert entry.get("as", "en") in table
+        assert sentences.split("A b. C d.", code)
 
 
 @pytest.mark.parametrize("expected", UNSPACED)
@@ -146,10 +292,14 @@ def test_no_character_is_lost():
         "\u200d",
         "J",
         "iPod",
+        "XIV",
+        "z",
+        "12",
+        "ก" * 120,
     ]
     for _ in range(3000):
         text = "".join(rng.choices(pieces, k=rng.randrange(40)))
-        found = sentences.split(text)
+        found = sentences.split(text, rng.choice(["", "de", "el", "th", "hr"]))
         assert "".join("".join(found).split()) == "".join(text.split())
         assert all(s and s == s.strip() for s in found), repr(text)
 

@@ -3,7 +3,9 @@
 import unicodedata
 
 import numpy as np
+import pytest
 
+from helpers import prose
 from tfrecord_builders.quality import word_hashes
 
 TEXTS = [
@@ -27,10 +29,40 @@ def hashes_of(text, among=()):
 
 def test_words_are_runs_of_letters_marks_and_digits():
     found = word_hashes.Words(TEXTS)
-    # Thai has no spaces, so each character is a word; Hindi has spaces.
-    assert found.num_words_N.tolist() == [5, 5, 0, 6, 4, 2, 0]
+    # Thai has no spaces: its three letters and their marks are one group.
+    assert found.num_words_N.tolist() == [5, 4, 0, 1, 4, 2, 0]
     assert found.num_letters_N.tolist() == [15, 6, 0, 6, 18, 9, 0]
     assert found.num_visible_N.tolist() == [17, 7, 0, 6, 18, 9, 3]
+
+
+def test_the_same_text_has_about_as_many_words_in_every_script():
+    num_words = word_hashes.Words(list(prose.NEWS.values())).num_words_N
+    shares = dict(zip(prose.NEWS, num_words / num_words[0], strict=True))
+    assert min(shares.values()) > 0.5, shares
+    assert max(shares.values()) < 1.5, shares
+
+
+@pytest.mark.parametrize("language", ["th", "lo", "km", "my", "zh", "ja"])
+def test_a_passage_has_the_same_words_wherever_it_stands(language):
+    text = prose.NEWS[language]
+    words = hashes_of(text)
+    # Only the words at its ends depend on what is around it.
+    again = hashes_of(
+        f"{prose.NEWS['th'][7:30]}{text}{prose.NEWS['km'][:9]}{text[5:25]}"
+    )
+    assert len(set(words) - set(again)) <= 2
+    # Spaces and punctuation do not matter.
+    assert hashes_of("".join(c for c in text if c not in " 。，、။។")) == words
+    # One other letter changes at most the words around it.
+    middle = len(text) // 2
+    other = hashes_of(text[:middle] + text[3] * 2 + text[middle + 1 :])
+    assert len(set(words) - set(other)) <= 4
+
+
+def test_a_letter_on_and_on_is_many_words():
+    # Otherwise such text would be too short for the filters.
+    for text in ("哈" * 400, "ก็" * 400, "にゃ" * 400, "5" * 400):
+        assert len(hashes_of(text)) >= (1 if text[0] == "5" else 100), text
 
 
 def test_characters_are_those_of_words_only():
@@ -59,7 +91,7 @@ def test_hash_of_a_word_ignores_case_and_other_words():
     assert (again, len({the, cat, sat})) == (cat, 3)
     for among in ([], ["x"], ["今天", "a b"], ["word " * 999, "ö"]):
         assert hashes_of("cat", among) == [cat]
-    assert hashes_of("今天今") == hashes_of("今") + hashes_of("天今")
+        assert hashes_of("हिन्दी में", among) == hashes_of("हिन्दी में")
     # Words differ by order of letters, by length, by a leading zero.
     assert len({*hashes_of("ab ba aba abab a aa \x00a aab")}) == 7
 

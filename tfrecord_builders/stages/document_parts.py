@@ -5,6 +5,7 @@ The files of a part hold the same documents in the same order:
     <path>.text        their texts; the byte _DIVIDER, which no text contains,
                        is between them
     <path>.ids         their ids, as a list in JSON
+    <path>.languages   the codes of their languages, as a list in JSON
     <path>.hashes      their digests
     <path>.signatures  the bands of their signatures, one band after another,
                        then their fingerprints; only if near duplicates are
@@ -58,12 +59,15 @@ class DocumentPart:
     sources: tuple[Source, ...]
     weight: float = 1.0
 
-    def read(self) -> Iterator[tuple[bytes, str]]:
-        """Yields (digest, text) of each document."""
+    def read(self) -> Iterator[tuple[bytes, str, str]]:
+        """Yields (digest, text, language) of each document."""
         digests = self.read_digests()
         texts = self._encoded_texts()
-        for digest, text in zip(digests, texts, strict=True):
-            yield digest.tobytes(), text.decode()
+        languages = files.read_json(self.path + ".languages")
+        for digest, text, language in zip(
+            digests, texts, languages, strict=True
+        ):
+            yield digest.tobytes(), text.decode(), language
 
     def read_documents(
         self, numbers: Iterable[int]
@@ -171,6 +175,7 @@ class PartWriter:
         """
         text = document.text.encode("utf-8")
         self._ids.append(document.id)
+        self._languages.append(document.language)
         self._texts.append(text)
         self._num_bytes += len(text)
         self._digests.append(digest)
@@ -191,6 +196,7 @@ class PartWriter:
         path = f"{self._prefix}-{len(self.parts):05d}"
         files.write_bytes(path + ".text", _DIVIDER.join(self._texts))
         files.write_text(path + ".ids", json.dumps(self._ids))
+        files.write_text(path + ".languages", json.dumps(self._languages))
         files.write_bytes(path + ".hashes", b"".join(self._digests))
         if self._signatures:
             bands, fingerprints = zip(*self._signatures, strict=True)
@@ -212,6 +218,7 @@ class PartWriter:
 
     def _start_part(self) -> None:
         self._ids: list[str] = []
+        self._languages: list[str] = []
         self._texts: list[bytes] = []
         self._num_bytes = 0
         self._digests: list[bytes] = []

@@ -6,7 +6,13 @@ import math
 from collections.abc import Iterable, Sequence
 
 from tfrecord_builders.engines import work_units
-from tfrecord_builders.quality import boilerplate, filters, minhash, word_hashes
+from tfrecord_builders.quality import (
+    boilerplate,
+    filters,
+    language_guess,
+    minhash,
+    word_hashes,
+)
 from tfrecord_builders.sources import documents
 from tfrecord_builders.stages import build_config, document_parts
 
@@ -148,12 +154,35 @@ class _Batch:
             signatures = zip(
                 *minhash.sign(words, config.deduplication), strict=True
             )
-        for document, reason, signature in zip(
-            self._documents, reasons, signatures, strict=True
+        for document, language, reason, signature in zip(
+            self._documents,
+            self._languages(texts, words),
+            reasons,
+            signatures,
+            strict=True,
         ):
             if reason:
                 self._counts[reason] += 1
             else:
+                document = document._replace(language=language)
                 digest = minhash.digest(document.text)
                 self._writer.add(document, self._path, digest, signature)
         self._documents, self._num_chars = [], 0
+
+    def _languages(
+        self, texts: Sequence[str], words: word_hashes.Words
+    ) -> list[str]:
+        """The language of each document: told, asked for, or guessed."""
+        languages = [document.language for document in self._documents]
+        if "" not in languages:
+            return languages
+        asked = self._config.filters.language
+        others = (
+            list(asked) * len(texts)
+            if len(asked) == 1
+            else language_guess.guess(texts, words)
+        )
+        return [
+            language or other
+            for language, other in zip(languages, others, strict=True)
+        ]

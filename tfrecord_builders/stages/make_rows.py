@@ -123,34 +123,35 @@ def _tokenize(
     }
     repeated = []
     for part in parts:
-        for path, split, copies, text in _kept_documents(work, part):
+        for path, split, copies, text, language in _kept_documents(work, part):
             progress.add(len(text), 1)
             if not copies:
                 not_sampled[path] += 1
                 continue
-            buffers[split].add(text)
+            buffers[split].add(text, language)
             if copies > 1:
-                repeated.append((copies, text))
+                repeated.append((copies, text, language))
     # Copies come after all first occurrences, so that no row holds a text and
     # its copy.
-    for i in range(1, max((copies for copies, _ in repeated), default=1)):
-        for copies, text in repeated:
+    for i in range(1, max((copies for copies, *_ in repeated), default=1)):
+        for copies, text, language in repeated:
             if copies > i:
-                buffers[records.TRAIN].add(text)
+                buffers[records.TRAIN].add(text, language)
     return {split: buffer.tokens() for split, buffer in buffers.items()}
 
 
 def _kept_documents(
     work: build_config.Work, part: document_parts.DocumentPart
-) -> Iterator[tuple[str, str, int, str]]:
-    """Yields (file, split, copies, text) of the documents to keep."""
+) -> Iterator[tuple[str, str, int, str, str]]:
+    """Yields (file, split, copies, text, language) of documents to keep."""
     dropped = duplicates.read_dropped(f"{work.dir}/resolve/00000.dropped", part)
     sources = part.source_numbers().tolist()
-    for i, (digest, text) in enumerate(part.read()):
+    for i, (digest, text, language) in enumerate(part.read()):
         if i not in dropped:
             split = sampling.split_of(digest, work.config)
             copies = sampling.num_copies(digest, split, part.weight)
-            yield part.sources[sources[i]].path, split, copies, text
+            path = part.sources[sources[i]].path
+            yield path, split, copies, text, language
 
 
 @functools.lru_cache(maxsize=1)
@@ -167,12 +168,12 @@ class _TokenBuffer:
         split_words: Callable[[str], list[str]] | None,
     ) -> None:
         self._tokenizer, self._split_words = tokenizer, split_words
-        self._texts: list[str] = []
+        self._texts: list[tuple[str, str]] = []  # with their languages
         self._num_chars = 0
         self._done: list[rows.Tokens] = []
 
-    def add(self, text: str) -> None:
-        self._texts.append(text)
+    def add(self, text: str, language: str) -> None:
+        self._texts.append((text, language))
         self._num_chars += len(text)
         if self._num_chars >= _CHARS_AT_ONCE:
             self._flush()
@@ -184,7 +185,9 @@ class _TokenBuffer:
         return rows.concatenate_tokens(self._done)
 
     def _flush(self) -> None:
-        split_texts = [sentences.split(text) for text in self._texts]
+        split_texts = [
+            sentences.split(text, language) for text, language in self._texts
+        ]
         all_sentences = [sentence for text in split_texts for sentence in text]
         is_continuation = None
         if self._split_words:

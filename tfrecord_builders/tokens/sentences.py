@@ -1,17 +1,30 @@
 """Splits text into sentences.
 
 One regular expression finds the places where a sentence may end. The words
-before and after the place decide whether it ends there:
+before and after the place decide whether it ends there, by the rules of the
+text's language (`languages/sentences.yaml`):
 
 *   An abbreviation that is always followed by a name ("Mr.") ends no sentence.
 *   An abbreviation that may be the last word ("U.S.", "Inc.", "p.m.") ends a
-    sentence if the next word usually begins one ("The", "He").
+    sentence if the next word usually begins one ("The", "He"). So does a number
+    where it may be an ordinal ("3. Oktober").
 *   A line feed always ends a sentence.
 *   The full stops of Chinese, Japanese, Hindi, Arabic and other scripts have no
     other use, so they always end a sentence.
+*   Thai and Lao have no full stop, and Tibetan has the same mark after each
+    phrase. There a sentence ends at the first pause, which is a space in Thai,
+    after about as much text as an English sentence has.
+
+A language that has no rules gets those of English.
 """
 
+import functools
 import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from tfrecord_builders import language_tables
 
 # Rows consist of whole sentences, so a wrong decision here moves the border of
 # a row by one sentence. A missing split does less harm than a wrong one, so
@@ -20,89 +33,98 @@ import re
 _CLOSERS = "\"')\\]}”’»›」』）】》〉〕］｣＂＇"
 _OPENERS = "\"'(\\[{“‘«‹「『（【《〈¿¡„‚"
 # Always end a sentence: ideographic, Devanagari, Arabic, Urdu, Armenian,
-# Ethiopic, Khmer and Burmese full stops and question marks.
-_SURE = "。！？｡।॥؟۔։።៕။"
+# Ethiopic, Khmer, Burmese, Mongolian, Syriac, Javanese, Balinese, Tai Tham,
+# Ol Chiki, Meetei, Lisu, Vai, Bamum, Limbu and Tibetan full stops and question
+# marks, from Unicode's Sentence_Terminal.
+_SURE = "。！？｡।॥؟۔։።፧፨៕។။᠃᠉܀܁܂꧉᭟᪨᪩᱾᱿꯫꓿꘎꛳᥄᥅༎"
 _CASED = ".!?…"
-_LOWER = "a-zß-öø-ÿ\u03ac-\u03ce\u0430-\u045f"
 _SPACE = r"[^\S\n]"  # white space within a line
-_CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 
-# Repetitions are bounded, so that time is linear even for malicious text.
-_CANDIDATE = re.compile(
-    f"[{_CASED}{_SURE}]"
-    f"(?:(?<=[{_SURE}])"
-    f"(?:[{_SURE}{_CASED}]{{0,20}}(?![{_SURE}{_CASED}{_CLOSERS}])"
-    # The sentence may continue after a closing quote: 「…。」と言う.
-    f"|[{_SURE}{_CASED}{_CLOSERS}]{{1,20}}(?!と|って|[，、；：,;:]))\\s*"
-    f"|[{_CASED}{_CLOSERS}]{{0,20}}"
-    # White space, then no small letter; but "iPhone" may begin a sentence.
-    f"(?:{_SPACE}+(?=[{_OPENERS}]{{0,5}}(?:[^\\s{_LOWER},;:]|[a-z][A-Z]))"
-    # Text with spaces around its tokens: "end . "
-    f"|(?<={_SPACE}[.!?]){_SPACE}+(?![\n.,;:])"
-    f"|(?<=[!?])(?=[{_OPENERS}]{{0,5}}[{_CJK}])"
-    f"|(?<=……)[{_CLOSERS}]{{0,5}}(?![{_CLOSERS}，。、；：,])))"
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character)[0] == "M"
+
+
+def _ranges(is_member: Callable[[str], bool]) -> str:
+    """The members of a character class in the first plane, as ranges."""
+    ranges: list[str] = []
+    last = -2
+    for code in filter(lambda i: is_member(chr(i)), range(0x10000)):
+        if code == last + 1:
+            ranges.pop()
+        else:
+            first = code
+        ranges.append(f"\\u{first:04x}-\\u{code:04x}")
+        last = code
+    return "".join(ranges)
+
+
+# Georgian has small letters only, so they begin sentences too.
+_LOWER = _ranges(
+    lambda c: unicodedata.category(c) == "Ll" and not "ა" <= c <= "ჿ"
 )
+_WORD = (
+    f"[{_ranges(lambda c: c.isalnum() or _is_mark(c))}\U00010000-\U0010ffff]+"
+)
+_CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 
 # Before and after a full stop that may be part of an abbreviation.
 _LONGEST_ABBREVIATION = 12  # characters
-_LAST_PIECE = re.compile(r"[^\W_]+(?:[.&][^\W_]+)*$")
-_NEXT_WORD = re.compile(f"[{_OPENERS}]{{0,5}}([^\\W_]+)(?={_SPACE}|[,'’])")
+_LAST_PIECE = re.compile(f"{_WORD}(?:[.&]{_WORD})*$")
+_NEXT_WORD = re.compile(f"[{_OPENERS}]{{0,5}}({_WORD})(?={_SPACE}|[,'’])")
 _DIGIT = re.compile(r"[#$£€]?\d")
+_ROMAN = re.compile(r"[IVXLCDM]{2,}")
 _I = re.compile(r"I\b")
 
-_BEFORE_A_NAME = frozenset(
-    "Mr Mrs Ms Mx Dr Drs Prof Gen Sen Sens Rep Reps Gov Govs Lt Col Capt Cpt "
-    "Cpl Sgt Maj Brig Adm Cmdr Cdr Comdr Pvt Rev Revd Fr Hon Pres Supt Det "
-    "Insp Amb Atty Msgr Messrs Mme Mmes Mlle Mt Ft vs v viz cf e.g i.e "
-    "E.g I.e eg ie approx ca esp incl var subsp ed eds MR MRS MS "
-    "DR PROF GEN SEN REP GOV VS dr mr mrs ms prof Dept Assn Asst "
-    "Assoc".split()
-)
-_BEFORE_A_NUMBER = frozenset(
-    "No Nos NO no nos Vol Vols vol vols Fig Figs fig figs p pp Ch ch "
-    "Sec sec Art art Eq eq Tab Op op Ver ver para Para Ex c b d r q m".split()
-)
-_MAYBE_LAST = frozenset(
-    "Inc Corp Co Cos Ltd Plc LLC Bros Jr Sr Esq etc al Ave Blvd Rd St Sts Ln "
-    "Hwy Pl Sq Bldg Univ Dist Ext Tel INC CORP CO LTD JR SR ST "
-    "Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec "
-    "Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun "
-    "Ala Ariz Ark Calif Cal Colo Conn Del Fla Ga Ill Ind Kan Kans Ky La Mass "
-    "Md Mich Minn Miss Mo Mont Neb Nebr Nev Okla Ont Ore Penn Pa Que Tenn Tex "
-    "Va Vt Wash Wis Wyo B.C "
-    "hr hrs min mins sec secs mph ft lb lbs oz kg km cm mm sq dept est".split()
-)
-_STARTERS = frozenset(
-    "The A An He She It They We You I This That These Those There Here His "
-    "Her Its Their Our My But And So Yet If When While After Before Since "
-    "Although Though Because As At By For From In On With Without Under Now "
-    "Then Also However Meanwhile Still What Who Why How Where Some Many Most "
-    "Both Once Earlier Later Despite During According Among Another Asked "
-    "Not Nor One Two Three Until Unlike Instead Such Even Only Just "
-    "Today Yesterday".split()
-)
+_ENGLISH = "en"
+# English prose has about as many characters in a sentence.
+_MIN_CHARS_BEFORE_PAUSE = 100
 
 
-def split(text: str) -> list[str]:
+class _Rules(NamedTuple):
+    """The rules of a language: see `languages/sentences.yaml`."""
+
+    candidate: re.Pattern[str]
+    pause: re.Pattern[str] | None
+    starters: frozenset[str]
+    names: frozenset[str]
+    numbers: frozenset[str]
+    last: frozenset[str]
+    ordinal_digits: int
+    initial_letters: int
+    is_english: bool
+
+
+def split(text: str, language: str = "") -> list[str]:
     """Splits text into sentences without white space around them.
 
     Only white space is lost.
+
+    Args:
+      language: the code of its language; empty if it is not known.
     """
+    rules = _rules(language)
     sentences: list[str] = []
     start = 0
-    for match in _CANDIDATE.finditer(text):
+    for match in rules.candidate.finditer(text):
         at, end = match.span()
-        if text[at] == "." and not _is_end(text, start, at, end):
+        if text[at] == "." and not _is_end(text, start, at, end, rules):
             continue
         sentences += text[start:end].split("\n")
         start = end
     sentences += text[start:].split("\n")
+    if rules.pause:
+        sentences = [
+            part
+            for sentence in sentences
+            for part in _at_pauses(sentence, rules.pause)
+        ]
     return [
         stripped for sentence in sentences if (stripped := sentence.strip())
     ]
 
 
-def _is_end(text: str, start: int, at: int, end: int) -> bool:
+def _is_end(text: str, start: int, at: int, end: int, rules: _Rules) -> bool:
     """Whether the full stop at `at` ends a sentence.
 
     Args:
@@ -124,21 +146,99 @@ def _is_end(text: str, start: int, at: int, end: int) -> bool:
     if match is None:
         return True
     piece = match[0]
-    if piece in _BEFORE_A_NAME:
+    is_first = space + 1 == start
+    # "Vgl." is "vgl." at the start, and "Nr." is "nr." anywhere. But English
+    # has "Ed" and others as names.
+    small = piece if rules.is_english else piece[0].lower() + piece[1:]
+    if piece in rules.names or (is_first and small in rules.names):
         return False
-    if piece in _BEFORE_A_NUMBER:
-        return not _DIGIT.match(text, end)
-    if piece.isdigit():
-        # A list item, "1. The first", but not "He scored 23. The others".
-        return space + 1 > start or len(piece) > 3
-    if (
-        piece in _MAYBE_LAST
-        or len(piece) == 1
-        and piece.isupper()
-        or piece.rfind(".") >= len(piece) - 3
-        and "." in piece
-        and piece[-1].isalpha()
-    ):
+    if piece in rules.numbers or small in rules.numbers:
+        if _DIGIT.match(text, end):
+            return False
+    # A list item, "1. The first", but not "He scored 23. The others".
+    if is_first and piece.isdigit() and len(piece) <= 3:
+        return False
+    if piece in rules.last or _is_initial(word, piece, rules):
         following = _NEXT_WORD.match(text, end)
-        return following is not None and following[1] in _STARTERS
+        return following is not None and following[1] in rules.starters
     return True
+
+
+def _is_initial(word: str, piece: str, rules: _Rules) -> bool:
+    """Whether a piece at the end of a word is "J", "U.S" or an ordinal."""
+    if piece.isdigit() or piece.replace(".", "").isdigit():
+        # Not "3,5".
+        is_decimal = word[: -len(piece)].endswith(",")
+        num_digits = len(piece.rpartition(".")[2])
+        return num_digits <= rules.ordinal_digits and not is_decimal
+    if "." in piece and piece[-1].isalpha():
+        return piece.rfind(".") >= len(piece) - 3
+    if rules.is_english:
+        return len(piece) == 1 and piece.isupper()
+    return sum(map(str.isalpha, piece)) <= rules.initial_letters or bool(
+        rules.ordinal_digits and _ROMAN.fullmatch(piece)
+    )
+
+
+def _at_pauses(text: str, pause: re.Pattern[str]) -> Iterator[str]:
+    """Divides a text at pauses, but not into parts that are too short."""
+    start = 0
+    for match in pause.finditer(text):
+        if match.end() - start >= _MIN_CHARS_BEFORE_PAUSE:
+            yield text[start : match.end()]
+            start = match.end()
+    yield text[start:]
+
+
+@functools.cache
+def _rules(language: str) -> _Rules:
+    table = language_tables.read("sentences")
+    if language not in table:
+        return _rules(_ENGLISH)
+    entry = table[language]
+    if "as" in entry:
+        return _rules(entry["as"])
+
+    def words(key: str) -> frozenset[str]:
+        return frozenset(entry.get(key, "").split())
+
+    pause = None
+    if "pause" in entry:
+        letters = entry["letters"]
+        pause = re.compile(f"(?<=[{letters}]){entry['pause']}(?=[{letters}])")
+    return _Rules(
+        candidate=_candidate(entry.get("marks", "")),
+        pause=pause,
+        starters=words("starters"),
+        names=words("names"),
+        numbers=words("numbers"),
+        last=words("last"),
+        ordinal_digits=entry.get("ordinals", 0),
+        initial_letters=entry.get("initials", 1),
+        is_english=language == _ENGLISH,
+    )
+
+
+@functools.cache
+def _candidate(marks: str) -> re.Pattern[str]:
+    """Finds where a sentence may end: after a mark, up to the next sentence.
+
+    Args:
+      marks: characters that end a sentence in one language only.
+    """
+    marks = _CASED + marks
+    # Repetitions are bounded, so that time is linear even for malicious text.
+    return re.compile(
+        f"[{marks}{_SURE}]"
+        f"(?:(?<=[{_SURE}])(?!ល។)"  # "។ល។" is "etc." in Khmer.
+        f"(?:[{_SURE}{marks}]{{0,20}}(?![{_SURE}{marks}{_CLOSERS}])"
+        # The sentence may continue after a closing quote: 「…。」と言う.
+        f"|[{_SURE}{marks}{_CLOSERS}]{{1,20}}(?!と|って|[，、；：,;:]))\\s*"
+        f"|[{marks}{_CLOSERS}]{{0,20}}"
+        # White space, then no small letter; but "iPhone" may begin a sentence.
+        f"(?:{_SPACE}+(?=[{_OPENERS}]{{0,5}}(?:[^\\s{_LOWER},;:]|[a-z][A-Z]))"
+        # Text with spaces around its tokens: "end . "
+        f"|(?<={_SPACE}[.!?]){_SPACE}+(?![\n.,;:])"
+        f"|(?<=[!?])(?=[{_OPENERS}]{{0,5}}[{_CJK}])"
+        f"|(?<=……)[{_CLOSERS}]{{0,5}}(?![{_CLOSERS}，。、；：,])))"
+    )
