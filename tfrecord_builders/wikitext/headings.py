@@ -13,7 +13,6 @@ from tfrecord_builders import wiki_languages
 _HEADING = re.compile(
     r"^(={1,6})[^\S\n]*(\S.*?)[^\S\n]*\1[^\S\n]*$", re.MULTILINE
 )
-
 _COMMENT = re.compile("<!--.*?-->")
 
 
