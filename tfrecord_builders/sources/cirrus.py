@@ -67,8 +67,8 @@ def _parse(
     return streams.Dropped(
         "not_json",
         name,
-        f"{path}: no JSON object at byte {position}{cause}; a CirrusSearch dump "
-        "has one in each line, so check the path and the source.",
+        f"{path}: no JSON object at byte {position}{cause}; a dump of "
+        "CirrusSearch has one in each line, so check the path and the source.",
     )
 
 
