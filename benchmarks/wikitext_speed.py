@@ -26,7 +26,7 @@ import mwparserfromhell
 
 from bert_pretrain import command_line, options
 from tfrecord_builders.sources import documents, sample
-from tfrecord_builders.wikitext import article, blocks, links
+from tfrecord_builders.wikitext import article, blocks, headings, links
 
 _MARKS = "{{", "}}", "[[", "|", "<ref", "thumb|"
 _WORD = re.compile(r"\w+")
@@ -118,7 +118,7 @@ def _cut(markup, syntax):
     galleries, formulas, tables, and images with their captions.
     """
     text = blocks.cut_comments(markup)
-    text = blocks.cut_sections(text)
+    text = headings.cut_end_sections(text, syntax.language)
     text = blocks.cut_elements(text)
     text = blocks.cut_tables(text)
     return links.cut_unseen_links(text, syntax)
