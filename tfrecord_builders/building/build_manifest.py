@@ -10,6 +10,7 @@ from tfrecord_builders.building import origin
 from tfrecord_builders.engines import work_units
 from tfrecord_builders.quality import filters, quality_config
 from tfrecord_builders.stages import build_config, document_parts
+from tfrecord_builders.tokens import language_counts
 
 # Counts that are not documents dropped for this reason.
 NOTES = (
@@ -63,6 +64,11 @@ def make(
             name: sum(row_counts[f"{split}_{name}"] for split in records.SPLITS)
             for name in ("num_tokens_cut", "num_documents_unpaired")
         },
+        languages=language_counts.add(
+            summary["languages"]
+            for summary in (*document_summaries, *row_summaries)
+            if "languages" in summary
+        ),
     )
 
 

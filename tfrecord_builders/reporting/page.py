@@ -8,11 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from bert_pretrain.data import manifests, records
-from tfrecord_builders.reporting import charts, inputs, statistics, style
+from bert_pretrain.data import manifests, records, vocabulary
+from tfrecord_builders.reporting import (
+    charts,
+    inputs,
+    language_shares,
+    statistics,
+    style,
+)
 
 _NUM_BINS = 32
 _NUM_INPUTS_SHOWN = 20
+_NUM_LANGUAGES_SHOWN = 20
 # In the diagram: more inputs have too many bands to tell them apart.
 _NUM_INPUTS_DRAWN = 8
 _NAME_CHARS = 35  # of an input's name in the diagram
@@ -37,6 +44,7 @@ def render(
     sections = [
         ("Where the documents went", _flow(manifest)),
         ("Sources", _sources(manifest)),
+        *([("Languages", _languages(manifest))] if manifest.languages else []),
         ("Splits", _splits(manifest)),
         ("Lengths", _lengths(manifest, sample)),
         ("Masks: asked and found", _masks(manifest, split, samples[split])),
@@ -201,6 +209,23 @@ def _describe(entry: inputs.Input) -> str:
         f"({kept.count / max(1, num_read):.1%})"
         + (", dropped: " if dropped else "")
         + ", ".join(f"{reason.name} {reason.count:,}" for reason in dropped)
+    )
+
+
+def _languages(manifest: manifests.Manifest) -> str:
+    """What became of the text in each language."""
+    rows = [
+        [language or "not known", *language_shares.describe(counts)]
+        for language, counts in sorted(
+            manifest.languages.items(), key=lambda entry: -entry[1]["read"]
+        )[:_NUM_LANGUAGES_SHOWN]
+    ]
+    return _table(["language", *language_shares.TITLES], rows) + (
+        "<p>The language is the one of the wiki, that of --language, or a "
+        "guess from the words. Kept: by the filters, before duplicates are "
+        "dropped. Marks: brackets, braces, quotes and tags that may be left of "
+        "markup. A language with few documents kept, many tokens per word or "
+        f"many {vocabulary.UNK} needs other filters or another vocabulary.</p>"
     )
 
 

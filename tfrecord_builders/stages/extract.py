@@ -15,6 +15,7 @@ from tfrecord_builders.quality import (
 )
 from tfrecord_builders.sources import documents
 from tfrecord_builders.stages import build_config, document_parts
+from tfrecord_builders.tokens import language_counts
 
 # Text that is filtered and signed at once; most of it fits into the cache.
 _CHARS_AT_ONCE = 1 << 18
@@ -25,9 +26,10 @@ _NUM_HEADINGS = 100
 def stage(work: build_config.Work) -> work_units.Stage[list[documents.Span]]:
     """The stage; a unit is spans of files.
 
-    The summary of a unit has `counts` of documents by file, the `parts` that
-    it wrote, its most frequent `unknown_headings`, the first `fault` that the
-    user can correct, and its `spans`.
+    The summary of a unit has `counts` of documents by file, those of
+    `languages`, the `parts` that it wrote, its most frequent
+    `unknown_headings`, the first `fault` that the user can correct, and its
+    `spans`.
     """
     units = documents.plan(work.config.source, work.config.unit_bytes)
     return work_units.Stage(
@@ -76,6 +78,7 @@ def _extract(
         collections.Counter
     )
     headings: collections.Counter[str] = collections.Counter()
+    languages: list[language_counts.LanguageCounts] = []
     first_fault = ""
     for span in unit:
         progress.place = span.path
@@ -85,7 +88,7 @@ def _extract(
         writer.start_input(
             span.input, config.unit_bytes // max(1, math.ceil(weight))
         )
-        batch = _Batch(config, span.path, counts[span.path], writer)
+        batch = _Batch(config, span.path, counts[span.path], languages, writer)
         consumed = 0
         for item, position in documents.read(span, config.source):
             progress.add(position - consumed, 1)
@@ -104,6 +107,7 @@ def _extract(
     writer.flush()
     return {
         "counts": counts,
+        "languages": language_counts.add(languages),
         "parts": writer.parts,
         "unknown_headings": dict(headings.most_common(_NUM_HEADINGS)),
         "fault": first_fault,
@@ -120,10 +124,12 @@ class _Batch:
         config: build_config.DatasetConfig,
         path: str,
         counts: collections.Counter[str],
+        by_language: list[language_counts.LanguageCounts],
         writer: document_parts.PartWriter,
     ) -> None:
         self._config, self._path = config, path
-        self._counts, self._writer = counts, writer
+        self._counts, self._by_language = counts, by_language
+        self._writer = writer
         self._documents: list[documents.Document] = []
         self._num_chars = 0
 
@@ -154,9 +160,13 @@ class _Batch:
             signatures = zip(
                 *minhash.sign(words, config.deduplication), strict=True
             )
+        languages = self._languages(texts, words)
+        self._by_language.append(
+            language_counts.count_judged(languages, reasons)
+        )
         for document, language, reason, signature in zip(
             self._documents,
-            self._languages(texts, words),
+            languages,
             reasons,
             signatures,
             strict=True,

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -18,7 +19,12 @@ from tfrecord_builders.stages import (
     sampling,
     shard_plan,
 )
-from tfrecord_builders.tokens import segmentation, sentences, tokenization
+from tfrecord_builders.tokens import (
+    language_counts,
+    segmentation,
+    sentences,
+    tokenization,
+)
 
 # Text that is split and tokenized at once.
 _CHARS_AT_ONCE = 1 << 20
@@ -34,8 +40,8 @@ def stage(
 ) -> work_units.Stage[_Unit]:
     """The stage; a unit is one document part, or several small ones.
 
-    The summary of a unit has `counts` by split, and in `sampling` the `counts`
-    of documents by file that a weight leaves out.
+    The summary of a unit has `counts` by split, those of `languages`, and in
+    `sampling` the `counts` of documents by file that a weight leaves out.
     """
     units: list[list[document_parts.DocumentPart]] = [[]]
     num_bytes = 0.0
@@ -73,7 +79,7 @@ def _make_rows(
     """Writes the rows of some documents: an index, then each shard's rows."""
     number, parts = unit
     not_sampled: collections.Counter[str] = collections.Counter()
-    tokens_of = _tokenize(work, parts, not_sampled, progress)
+    tokens_of, languages = _tokenize(work, parts, not_sampled, progress)
     blobs = [b""] * plan.total
     counts = collections.Counter(
         {
@@ -102,7 +108,11 @@ def _make_rows(
         prefix + ".rows", offsets.astype("<i8").tobytes() + b"".join(blobs)
     )
     by_file = {path: {"not_sampled": n} for path, n in not_sampled.items()}
-    return {"counts": counts, "sampling": {"counts": by_file}}
+    return {
+        "counts": counts,
+        "languages": languages,
+        "sampling": {"counts": by_file},
+    }
 
 
 def _tokenize(
@@ -110,8 +120,8 @@ def _tokenize(
     parts: Sequence[document_parts.DocumentPart],
     not_sampled: collections.Counter[str],
     progress: work_units.UnitProgress,
-) -> dict[str, rows.Tokens]:
-    """Returns the tokens of the documents of each split.
+) -> tuple[dict[str, rows.Tokens], language_counts.LanguageCounts]:
+    """Returns the tokens of each split's documents, and counts by language.
 
     Args:
       not_sampled: counts by file the documents that a weight leaves out.
@@ -137,7 +147,9 @@ def _tokenize(
         for copies, text, language in repeated:
             if copies > i:
                 buffers[records.TRAIN].add(text, language)
-    return {split: buffer.tokens() for split, buffer in buffers.items()}
+    tokens_of = {split: buffer.tokens() for split, buffer in buffers.items()}
+    counts = [buffer.counts for buffer in buffers.values()]
+    return tokens_of, language_counts.add(itertools.chain(*counts))
 
 
 def _kept_documents(
@@ -160,7 +172,11 @@ def _tokenizer(vocab_file: str) -> tokenization.Tokenizer:
 
 
 class _TokenBuffer:
-    """Collects documents and turns them into tokens, many at a time."""
+    """Collects documents and turns them into tokens, many at a time.
+
+    Attributes:
+      counts: of the text in each language, in the order of the documents.
+    """
 
     def __init__(
         self,
@@ -171,6 +187,7 @@ class _TokenBuffer:
         self._texts: list[tuple[str, str]] = []  # with their languages
         self._num_chars = 0
         self._done: list[rows.Tokens] = []
+        self.counts: list[language_counts.LanguageCounts] = []
 
     def add(self, text: str, language: str) -> None:
         self._texts.append((text, language))
@@ -196,6 +213,15 @@ class _TokenBuffer:
             )
         else:
             ids, sentence_splits = self._tokenizer.tokenize(all_sentences)
+        self.counts.append(
+            language_counts.count_text(
+                self._texts,
+                split_texts,
+                ids,
+                sentence_splits,
+                self._tokenizer.vocab,
+            )
+        )
         num_sentences = np.cumsum([len(text) for text in split_texts])
         # Unique and not 0: a sentence or document without tokens is left out.
         sentence_ends = np.unique(sentence_splits)

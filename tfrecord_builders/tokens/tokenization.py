@@ -61,6 +61,7 @@ class Tokenizer:
     """
 
     def __init__(self, vocab: vocabulary.Vocabulary) -> None:
+        self.vocab = vocab
         self._casing = vocab.is_lower_case, vocab.strips_accents
         self._wordpiece = wordpiece.WordPiece(vocab)
         self._tokenizer = tensorflow_text.FastBertTokenizer(
