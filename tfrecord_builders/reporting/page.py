@@ -43,7 +43,7 @@ def render(
     decoded = samples[split].decoded
     sections = [
         ("Where the documents went", _flow(manifest)),
-        ("Sources", _sources(manifest)),
+        ("Sources", _sources(manifest) + _last_sections(manifest)),
         *([("Languages", _languages(manifest))] if manifest.languages else []),
         ("Splits", _splits(manifest)),
         ("Lengths", _lengths(manifest, sample)),
@@ -197,6 +197,23 @@ def _sources(manifest: manifests.Manifest) -> str:
             for entry in inputs.largest(manifest, _NUM_INPUTS_SHOWN)
         )
         or "<p>Not known: another builder made the records.</p>"
+    )
+
+
+def _last_sections(manifest: manifests.Manifest) -> str:
+    """How many articles end with a section that no table knows, and which."""
+    counts = manifest.documents
+    num_articles = counts.get("articles_with_sections", 0)
+    if not num_articles:
+        return ""
+    titles = ", ".join(
+        f"{html.escape(title)} ({count:,})"
+        for title, count in counts["unknown_headings"].items()
+    )
+    return (
+        f"<p>{counts['unknown_last_sections'] / num_articles:.1%} of "
+        f"{num_articles:,} articles with sections do not end with a known list "
+        f"of works or links{': ' if titles else ''}{titles}.</p>"
     )
 
 
