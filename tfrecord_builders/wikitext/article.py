@@ -15,9 +15,9 @@ from mwparserfromhell.parser import ParserError
 
 from tfrecord_builders.wikitext import (
     blocks,
-    expansions,
     headings,
     links,
+    quantities,
     templates,
 )
 
@@ -26,12 +26,24 @@ from tfrecord_builders.wikitext import (
 _MAX_OPEN_BRACKETS = 1000
 
 
+_ANY_WIKI = templates.Wiki()
+
+
 class UnparsableError(ValueError):
     """Markup on which the parser fails, or would take too long."""
 
 
-def to_text(markup: str, syntax: links.Syntax) -> str:
+def to_text(
+    markup: str,
+    syntax: links.Syntax,
+    wiki: templates.Wiki = _ANY_WIKI,
+    title: str = "",
+) -> str:
     """Returns the text of an article without headings and end sections.
+
+    Args:
+      wiki: what its templates depend on.
+      title: the article's title, which its text may show.
 
     Raises:
       UnparsableError: if the page is too broken.
@@ -39,7 +51,7 @@ def to_text(markup: str, syntax: links.Syntax) -> str:
     text = blocks.cut_comments(markup)
     text = headings.cut_end_sections(text, syntax.language)
     text = blocks.cut_elements(text)
-    text = templates.expand(text)
+    text = templates.expand(text, wiki, title)
     text = blocks.choose_variants(text)
     text = blocks.cut_tables(text)
     text = links.cut_unseen_links(text, syntax)
@@ -50,7 +62,6 @@ def to_text(markup: str, syntax: links.Syntax) -> str:
     return blocks.restore_nowiki(text)
 
 
-_SUP = re.compile(r"<sup>\s*([-+−]?\d{1,4}[-+−]?)\s*</sup\s*>", re.IGNORECASE)
 _BREAK = re.compile(
     r"</?(?:br|hr|p|div|li|ul|ol|dl|dt|dd|center|blockquote|"
     r"poem|h[1-6])\b[^<>]*/?>|</br\s*>",
@@ -71,7 +82,7 @@ def _remove_tags(text: str) -> str:
     """Removes tags, and keeps the text between them."""
     if "<" not in text:
         return text
-    text = _SUP.sub(lambda match: expansions.superscript(match[1]), text)
+    text = exponents.replace_tags(text)
     text = _CODE_BLOCK.sub("", text)
     return _INLINE_TAG.sub("", _BREAK.sub("\n", text))
 
