@@ -51,6 +51,7 @@ def to_text(
     text = blocks.cut_comments(markup)
     text = headings.cut_end_sections(text, syntax.language)
     text = blocks.cut_elements(text)
+    text = blocks.mark_variants(text)
     text = templates.expand(text, wiki, title)
     text = blocks.choose_variants(text)
     text = blocks.cut_tables(text)

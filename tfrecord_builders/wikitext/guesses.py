@@ -14,7 +14,18 @@ from tfrecord_builders.wikitext import dates
 # A guess stands between these until `keep_inside_sentences` has seen its line.
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
 _GUESS = re.compile(f"{_OPEN}([^{_OPEN}{_CLOSE}]*){_CLOSE}")
-_MARKS = re.compile(f"[{_OPEN}{_CLOSE}]")
+# Where a template was that shows nothing, and one whose number is not known.
+_NOTHING, _NO_NUMBER = "\ue0f4", "\ue0f5"
+_GONE = re.compile(f"[{_NOTHING}{_NO_NUMBER}]")
+_MARKS = re.compile(f"[{_OPEN}{_CLOSE}{_NOTHING}{_NO_NUMBER}]")
+_OF_NUMBER = re.compile(r"[^|]*\|\s*\d")
+# "(born )": what the word in brackets was about is gone.
+_EMPTIED = re.compile(
+    r" ?\([^\W\d_][^\W\d_]*\.?(?:[ \u00a0][^\W\d_]+)?[ \u00a0]"
+    rf"{_NO_NUMBER}\s*\)"
+)
+# Quotes around nothing would become apostrophes.
+_QUOTED = re.compile(rf"('{{2,5}}) *{_GONE.pattern}+ *\1")
 # A template with more named arguments is a table of facts or a reference.
 _MAX_NAMED = 3
 _MAX_CHARS = 1000
@@ -51,7 +62,7 @@ _SETTING = re.compile(
     r"midi?|flac|opus)|"
     r"[\d.]+(?:px|em|ex|rem|pt)|\d*x\d+px|"
     r"#[0-9a-fA-F]{3,8}|[a-z]+(?:-[a-z]+)*\s*:\s*[^\s;]+;?|"
-    r"[A-Z]{2,3}(?:-[A-Z0-9]{1,6})+|[QP]\d+)\Z"
+    r"[A-Z]{2,3}(?:-[A-Z0-9]{1,6})+|[QP]\d+|/[^/]*/|\[[^\[\]]*\])\Z"
 )
 # Words of style sheets and switches, which are settings beside other words.
 _STYLE_WORDS = frozenset(
@@ -64,6 +75,9 @@ darkred darkgreen darkblue lightblue lightgreen lightgrey lightgray auto yes no
 on off true false default collapsed expanded
 """.split()
 )
+# Numbers of records, which count nothing.
+_IDENTIFIER = re.compile(r"\d{8,}\Z|0\d+\Z|\d+-\d+-[\d-]+X?\Z")
+_REGION = re.compile(r"[A-Z]{2,3}\Z")
 _MAX_SYMBOL = 5  # Of a unit's symbol, in characters.
 _UNIT = re.compile(r"[^\W\d_][^\d\n]{0,23}\Z|[%‰°′″$€£¥₽₴₺₩₹][^\d\n]{0,8}\Z")
 _VERSE = re.compile(r"\d+[:,]\s?\d+(?:[-–]\d+)?\Z")
@@ -72,7 +86,7 @@ _PHONETIC = re.compile("[ˈˌːɹʁɾʀɫɬɐɑɒɜɤɯʊʌʏɪʃʒʑɕʂʐθð�
 _DIGIT = re.compile(r"\d")
 _LETTER = re.compile(r"[^\W\d_]")
 _WORD = re.compile(r"\w")
-_LIST = re.compile(r"[*#]\s*[\w\[']")
+_LIST = re.compile(r"[*#][ \t]+\S|([*#])[^\n]*\n\s*\1")
 _PARAMETER = re.compile(r"\|\s*[\w -]+=")
 _MARKUP = re.compile(r"\[\[(?:[^\[\]|]*\|)?|\]\]|'{2,}|<[^<>]*>")
 
@@ -110,9 +124,14 @@ def has_many_parameters(content: str) -> bool:
     return len(_PARAMETER.findall(content)) > _MAX_NAMED
 
 
+def nothing_of(content: str) -> str:
+    """Returns the mark of a template that shows nothing."""
+    return _NO_NUMBER if _OF_NUMBER.match(content) else _NOTHING
+
+
 def unmark(text: str) -> str:
-    """Removes the marks of guesses inside a template that is expanded."""
-    return _MARKS.sub("", text) if _OPEN in text else text
+    """Removes the marks inside a template that is expanded."""
+    return _MARKS.sub("", text)
 
 
 def keep_inside_sentences(text: str) -> str:
@@ -121,12 +140,15 @@ def keep_inside_sentences(text: str) -> str:
     A template that is alone on its line is a table of facts, a navigation box
     or a note to the reader.
     """
-    if _OPEN not in text:
-        return text
-    return "\n".join(
-        _keep_in_line(line) if _OPEN in line else line
-        for line in text.split("\n")
-    )
+    if _OPEN in text:
+        text = "\n".join(
+            _keep_in_line(line) if _OPEN in line else line
+            for line in text.split("\n")
+        )
+    if _GONE.search(text):
+        text = _EMPTIED.sub("", text)
+        text = _GONE.sub("", _QUOTED.sub("", text))
+    return text
 
 
 def _mark(text: str) -> str:
@@ -135,33 +157,56 @@ def _mark(text: str) -> str:
 
 # What shows no text on a line: tags, files and categories.
 _UNSEEN = re.compile(r"<[^<>]*>|\[\[[^\[\]|]*:[^\[\]]*\]\]")
+# Alphabets that put a space before each word, and have capital letters.
+_CASED = "A-Za-zÀ-ɏͰ-ϿЀ-ӿ"
+# The place of a reference: after a word or its punctuation, without a space.
+_AFTER_WORD = re.compile(rf"(?:[{_CASED}.,;:!?)»”\]]|[\w.,;:!?]\")\Z")
+_AFTER_SENTENCE = re.compile(r"\w{4}[.!?][\"»”)]*\s+\Z")
+_LINE_START = re.compile(r"[\s*#:;'\"]*\Z")
+_NUM_BEFORE = 40  # Characters before a guess that are looked at.
 
 
 def _keep_in_line(line: str) -> str:
-    outside = _GUESS.sub("", line)
-    if not _WORD.search(_UNSEEN.sub("", outside)):
+    if not _WORD.search(_UNSEEN.sub("", _GUESS.sub("", line))):
         return _GUESS.sub("", line)
-    return unmark(_GUESS.sub(_kept, line))
+    kept: list[str] = []
+    before = ""
+    position = 0
+    for found in _GUESS.finditer(line):
+        text = line[position : found.start()]
+        before = (before + text)[-_NUM_BEFORE:]
+        position = found.end()
+        is_kept = _is_kept(found[1], before, line, position)
+        shown = found[1] if is_kept else _NOTHING
+        kept += [text, shown]
+        before += shown
+    return "".join([*kept, line[position:]])
 
 
-# A reference follows a word or a sentence without a space. Scripts without
-# spaces, and those that write particles before a word, are not in these.
-_BEFORE_REFERENCE = re.compile(r"[A-Za-zÀ-ɏͰ-ϿЀ-ӿ.,;:!?)»”\]]\Z")
-
-
-def _kept(match: re.Match[str]) -> str:
-    line, shown = match.string, match[1]
-    start, end = match.span()
-    before = line[start - 1 : start]
-    if _BEFORE_REFERENCE.match(before) and _WORD.match(shown):
-        return ""
-    # "5" + "2000" would be one number.
-    if before.isdigit() and shown[0].isdigit():
-        return ""
-    # A flag's template stands before the same name.
-    if line[end : end + len(shown) + 4].strip(" [\u00a0'").startswith(shown):
-        return ""
-    return shown
+def _is_kept(shown: str, before: str, line: str, end: int) -> bool:
+    """Whether a guess is text of the sentence, by what stands around it."""
+    before = _GONE.sub("", before.replace("''", ""))
+    plain = _MARKUP.sub("", shown)
+    following = line[end : end + _NUM_BEFORE].replace("''", "")
+    following = _GONE.sub("", following)
+    next_word = following.lstrip(" \u00a0[")
+    if _AFTER_WORD.search(before) and not plain.startswith(("-", "’", "'")):
+        return False
+    # Two guesses side by side are notes, and two numbers would be one.
+    if following.startswith(_OPEN) or (
+        before[-1:].isdigit() and plain[:1].isdigit()
+    ):
+        return False
+    is_capital = next_word[:1].isupper()
+    if _AFTER_SENTENCE.search(before) and (is_capital or not next_word):
+        return plain[-1:] in ".!?"  # A sentence, and no note between two.
+    if _LINE_START.match(before):
+        # A note to the reader before the text, or a flag before a name.
+        return not is_capital and plain not in line[end:]
+    # The text goes on without a space, with a new sentence.
+    if plain[-1:].isalpha() and following[:1].isupper():
+        return False
+    return not next_word.startswith(plain)
 
 
 def _is_address(value: str) -> bool:
@@ -178,7 +223,7 @@ def _kind(value: str) -> str:
     code = _CODE.match(plain)
     if code and code[1] in _LANGUAGE_CODES:
         return "code"
-    if _SETTING.match(plain) or "://" in plain or _PHONETIC.search(plain):
+    if _SETTING.match(plain) or "://" in plain:
         return "setting"
     return "word" if _LETTER.search(plain) else "setting"
 
@@ -187,6 +232,8 @@ def _choose(
     values: list[str], has_named: bool, language: str, is_latin: bool
 ) -> str:
     kinds = [_kind(value) for value in values]
+    if any(map(_PHONETIC.search, values)):
+        return ""
     if len(values) > 1 and "word" in kinds:
         kinds = [
             "setting" if value.lower() in _STYLE_WORDS else kind
@@ -200,7 +247,8 @@ def _choose(
     if not kinds:
         return ""
     if len(kinds) == 1:
-        return values[0] if kinds[0] != "setting" else ""
+        is_shown = kinds[0] != "setting" and not _IDENTIFIER.match(values[0])
+        return values[0] if is_shown else ""
     if kinds[0] == "number":
         return _of_number(values, kinds, language)
     if kinds[0] == "code":
@@ -289,6 +337,8 @@ def _of_word(
             # A month and its year; with a capital it may be an author, whose
             # name is shown with the year too.
             return f"{first} {second}"
+    if kinds[1] == "number" and _REGION.match(first):
+        return ""
     if num_words < len(kinds) and kinds[num_words] == "number":
         year = values[num_words]
         if _is_year(year) and (has_named or first[:1].isupper()):

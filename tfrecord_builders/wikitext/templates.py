@@ -69,7 +69,9 @@ def expand(text: str, wiki: Wiki = _ANY_WIKI, title: str = "") -> str:
             num_open, pieces = stack.pop()
             num_closed = min(num_open, count, 3)
             # Three braces are a parameter of a template, which has no value.
-            expanded = "" if num_closed == 3 else page.expand("".join(pieces))
+            content = "".join(pieces)
+            expanded = "" if num_closed == 3 else page.expand(content)
+            expanded = expanded or guesses.nothing_of(content)
             count -= num_closed
             if num_open - num_closed >= 2:
                 stack.append((num_open - num_closed, [expanded]))
