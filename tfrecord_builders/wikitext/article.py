@@ -13,6 +13,7 @@ import re
 import mwparserfromhell
 from mwparserfromhell.parser import ParserError
 
+<<<<<<< HEAD
 from tfrecord_builders.wikitext import (
     blocks,
     headings,
@@ -20,6 +21,9 @@ from tfrecord_builders.wikitext import (
     quantities,
     templates,
 )
+=======
+from tfrecord_builders.wikitext import blocks, links, quantities, templates
+>>>>>>> 4fc20b0 (One file of quantities)
 
 # A line with more brackets is not parsed, because the parser's time may grow
 # with the square of the open brackets. No article needs such a line.
@@ -83,7 +87,7 @@ def _remove_tags(text: str) -> str:
     """Removes tags, and keeps the text between them."""
     if "<" not in text:
         return text
-    text = exponents.replace_tags(text)
+    text = quantities.replace_tags(text)
     text = _CODE_BLOCK.sub("", text)
     return _INLINE_TAG.sub("", _BREAK.sub("\n", text))
 

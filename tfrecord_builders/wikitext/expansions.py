@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tfrecord_builders import language_tables
-from tfrecord_builders.wikitext import dates, exponents, measures
+from tfrecord_builders.wikitext import dates, quantities
 
 # Gets the positional and the named arguments of a template.
 Expansion = Callable[[list[str], dict[str, str]], str]
@@ -177,11 +177,11 @@ def _fraction(positional: list[str], named: dict[str, str]) -> str:
 def _power(positional: list[str], named: dict[str, str]) -> str:
     base, exponent = [*positional, "", ""][:2]
     del named
-    return base + exponents.power(exponent)
+    return base + quantities.power(exponent)
 
 
 def _power_of(base: str) -> Expansion:
-    return lambda positional, named: base + exponents.power(
+    return lambda positional, named: base + quantities.power(
         first(positional, named)
     )
 
@@ -306,10 +306,10 @@ _KINDS: dict[str, Expansion] = {
     "text": _text,
     "local_link": _local_link,
     "fraction": _fraction,
-    "convert": measures.convert,
-    "value": measures.value,
-    "quantity": measures.quantity,
-    "power_of_ten": measures.power_of_ten,
+    "convert": quantities.convert,
+    "value": quantities.value,
+    "quantity": quantities.quantity,
+    "power_of_ten": quantities.power_of_ten,
     "power_of_10": _power_of("10"),
     "power": _power,
     "century": _century,
