@@ -13,7 +13,6 @@ import re
 import mwparserfromhell
 from mwparserfromhell.parser import ParserError
 
-<<<<<<< HEAD
 from tfrecord_builders.wikitext import (
     blocks,
     headings,
@@ -21,16 +20,10 @@ from tfrecord_builders.wikitext import (
     quantities,
     templates,
 )
-=======
-from tfrecord_builders.wikitext import blocks, links, quantities, templates
->>>>>>> 4fc20b0 (One file of quantities)
 
 # A line with more brackets is not parsed, because the parser's time may grow
 # with the square of the open brackets. No article needs such a line.
 _MAX_OPEN_BRACKETS = 1000
-
-
-_ANY_WIKI = templates.Wiki()
 
 
 class UnparsableError(ValueError):
@@ -40,18 +33,19 @@ class UnparsableError(ValueError):
 def to_text(
     markup: str,
     syntax: links.Syntax,
-    wiki: templates.Wiki = _ANY_WIKI,
+    wiki: templates.Wiki | None = None,
     title: str = "",
 ) -> str:
     """Returns the text of an article without headings and end sections.
 
     Args:
-      wiki: what its templates depend on.
+      wiki: what its templates depend on; by default only the language.
       title: the article's title, which its text may show.
 
     Raises:
       UnparsableError: if the page is too broken.
     """
+    wiki = wiki or templates.Wiki(syntax.language)
     text = blocks.cut_comments(markup)
     text = headings.cut_end_sections(text, syntax.language)
     text = blocks.cut_elements(text)

@@ -18,7 +18,7 @@ BAR = "\ue0ff"
 # Templates that stand for characters with a meaning in wikitext.
 _MARKUP = {"!": BAR, "(": "{", ")": "}", "=": "="}
 # The names that all wikis share, in the table "templates".
-_SHARED = "mul"
+_SHARED = "any"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -135,7 +135,7 @@ def _times(word: str | None, unit: str) -> str:
 @functools.cache
 def _units() -> dict[str, str]:
     tables = language_tables.read("units")
-    same = tables["mul"]["same"]
+    same = tables["any"]["same"]
     units = dict(zip(same, same, strict=True))
     for table in tables.values():
         units |= {code: text for code, text in table.items() if code != "same"}
