@@ -50,6 +50,12 @@ class SourceConfig(options.Options):
         "or a file.",
         "blocks",
     )
+    template_redirects: bool = options.option(
+        "Read each Wikipedia dump twice: first to find the other names of "
+        "templates, so that {{IPA-de}} is known as what it leads to. It takes "
+        "about as long as to decompress the dump.",
+        True,
+    )
     weight: tuple[float, ...] = options.option(
         "Number of copies of each training document of an input in the "
         "dataset. 2: each document twice. 0.5: half of the documents, chosen "

@@ -8,7 +8,11 @@ from collections.abc import Iterable, Sequence
 from tfrecord_builders.engines import work_units
 from tfrecord_builders.quality import boilerplate, filters, minhash, word_hashes
 from tfrecord_builders.sources import documents
-from tfrecord_builders.stages import build_config, document_parts
+from tfrecord_builders.stages import (
+    build_config,
+    document_parts,
+    template_redirects,
+)
 
 # Text that is filtered and signed at once; most of it fits into the cache.
 _CHARS_AT_ONCE = 1 << 18
@@ -28,7 +32,9 @@ def stage(work: build_config.Work) -> work_units.Stage[list[documents.Span]]:
         name="extract",
         item="documents",
         units=units,
-        run=functools.partial(_extract, work.config),
+        run=functools.partial(
+            _extract, work.config, template_redirects.path_of(work)
+        ),
         describe=_describe_spans,
         num_bytes=sum(span.num_bytes for unit in units for span in unit),
     )
@@ -61,6 +67,7 @@ def _describe_spans(unit: Sequence[documents.Span]) -> str:
 
 def _extract(
     config: build_config.DatasetConfig,
+    redirects_path: str,
     unit: Sequence[documents.Span],
     prefix: str,
     progress: work_units.UnitProgress,
@@ -81,7 +88,8 @@ def _extract(
         )
         batch = _Batch(config, span.path, counts[span.path], writer)
         consumed = 0
-        for item, position in documents.read(span, config.source):
+        redirects = template_redirects.read(redirects_path)
+        for item, position in documents.read(span, config.source, redirects):
             progress.add(position - consumed, 1)
             consumed = position
             counts[span.path]["read"] += 1

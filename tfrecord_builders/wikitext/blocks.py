@@ -109,9 +109,7 @@ def _tags_of(name: str) -> re.Pattern[str]:
 # are expanded. -{{a}} is a template after a hyphen, and -{{{a}}}- is a block
 # with a template in it.
 _VARIANTS_START, _VARIANTS_END = "\ue0f2", "\ue0f3"
-_VARIANTS_MARK = re.compile(
-    r"(-\{(?!\{(?!\{)))|(?:(?<=\}\})|(?<!\}))\}-"
-)
+_VARIANTS_MARK = re.compile(r"(-\{(?!\{(?!\{)))|(?:(?<=\}\})|(?<!\}))\}-")
 _VARIANTS = re.compile(f"[{_VARIANTS_START}{_VARIANTS_END}]")
 # Flags of rules that show no text.
 _UNSEEN_FLAGS = frozenset("HTDN-")
@@ -201,9 +199,7 @@ def _variant_patterns() -> _VariantPatterns:
         re.compile(
             rf"\s*((?:{flag})(?:\s*;\s*(?:{flag}))*)?\s*;?\s*\|", re.IGNORECASE
         ),
-        re.compile(
-            rf"(?:^|;)\s*(?:[^;:]*=>\s*)?({code})\s*:", re.IGNORECASE
-        ),
+        re.compile(rf"(?:^|;)\s*(?:[^;:]*=>\s*)?({code})\s*:", re.IGNORECASE),
     )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfrecord_builders import language_tables
+from tfrecord_builders import language_tables, wiki_languages
 from tfrecord_builders.wikitext import dates, quantities
 
 # Gets the positional and the named arguments of a template.
@@ -49,8 +49,9 @@ class Table:
 @functools.cache
 def of_language(language: str) -> Table:
     """The templates of a wiki in a language; "" is any language."""
-    entries = language_tables.read("templates")
-    own = [entries[_SHARED], entries.get(language, {})]
+    table = language_tables.read("templates")
+    codes = [*wiki_languages.fallbacks(language)[::-1], language]
+    own = [table[code] for code in (_SHARED, *codes) if code in table]
     by_name: dict[str, str | Expansion] = dict(_MARKUP)
     beginnings = []
     for entry in own:
@@ -147,9 +148,7 @@ _TEXT_NAMES = (
 
 
 def _text_of(named: Mapping[str, str]) -> str:
-    return next(
-        (named[name] for name in _TEXT_NAMES if named.get(name)), ""
-    )
+    return next((named[name] for name in _TEXT_NAMES if named.get(name)), "")
 
 
 def _text(positional: list[str], named: dict[str, str]) -> str:
@@ -181,8 +180,8 @@ def _power(positional: list[str], named: dict[str, str]) -> str:
 
 
 def _power_of(base: str) -> Expansion:
-    return lambda positional, named: base + quantities.power(
-        first(positional, named)
+    return lambda positional, named: (
+        base + quantities.power(first(positional, named))
     )
 
 
@@ -202,9 +201,7 @@ def _century(positional: list[str], named: dict[str, str]) -> str:
     return f"{ordinals[0]} {between} {ordinals[1]} siècle"
 
 
-def _date(
-    language: str, positional: list[str], named: dict[str, str]
-) -> str:
+def _date(language: str, positional: list[str], named: dict[str, str]) -> str:
     """Gives a date: {{birth date|1950|1|2}}, {{date|3|mai|2001}}."""
     numbers = [value for value in positional if _is_number(value)]
     if positional[:3] == numbers[:3] or positional[:2] == numbers == positional:
@@ -254,9 +251,7 @@ def _ship_class(positional: list[str], named: dict[str, str]) -> str:
     return f"{name}-class {kind}".rstrip() if name else ""
 
 
-def _as_of(
-    language: str, positional: list[str], named: dict[str, str]
-) -> str:
+def _as_of(language: str, positional: list[str], named: dict[str, str]) -> str:
     if "alt" in named:
         return named["alt"]
     date = dates.find(positional[:3])

@@ -231,35 +231,39 @@ def _kind(value: str) -> str:
 def _choose(
     values: list[str], has_named: bool, language: str, is_latin: bool
 ) -> str:
-    kinds = [_kind(value) for value in values]
     if any(map(_PHONETIC.search, values)):
         return ""
-    if len(values) > 1 and "word" in kinds:
-        kinds = [
-            "setting" if value.lower() in _STYLE_WORDS else kind
-            for value, kind in zip(values, kinds, strict=True)
-        ]
-        if "word" not in kinds:  # All were words of style.
-            kinds = [_kind(value) for value in values]
-    while kinds and not kinds[-1]:
-        kinds.pop()
+    while not _kind(values[0]):
+        values = values[1:]
+        if not values:
+            return ""
+    kinds = _kinds(values)
     values = values[: len(kinds)]
-    if not kinds:
-        return ""
+    first = kinds[0]
     if len(kinds) == 1:
-        is_shown = kinds[0] != "setting" and not _IDENTIFIER.match(values[0])
+        is_shown = first != "setting" and not _IDENTIFIER.match(values[0])
         return values[0] if is_shown else ""
-    if kinds[0] == "number":
+    if first == "number":
         return _of_number(values, kinds, language)
-    if kinds[0] == "code":
-        return _of_language(values[1:], kinds[1:], is_latin)
-    if kinds[0] == "word":
+    if first == "word":
         return _of_word(values, kinds, has_named, is_latin)
-    if kinds[0] == "setting" and (
-        "number" in kinds or _is_media(values[0])
-    ):
+    if first == "setting" and ("number" in kinds or _is_media(values[0])):
         return ""
     return _of_language(values[1:], kinds[1:], is_latin)
+
+
+def _kinds(values: list[str]) -> list[str]:
+    """The kinds of the values, up to the last one that is not empty."""
+    kinds = [_kind(value) for value in values]
+    is_style = [value.lower() in _STYLE_WORDS for value in values]
+    if kinds.count("word") > sum(is_style):
+        kinds = [
+            "setting" if style else kind
+            for style, kind in zip(is_style, kinds, strict=True)
+        ]
+    while kinds and not kinds[-1]:
+        kinds.pop()
+    return kinds
 
 
 def _of_number(values: list[str], kinds: list[str], language: str) -> str:
@@ -308,9 +312,7 @@ def _of_two_numbers(first: str, second: str) -> str:
     return ""
 
 
-def _of_language(
-    values: list[str], kinds: list[str], is_latin: bool
-) -> str:
+def _of_language(values: list[str], kinds: list[str], is_latin: bool) -> str:
     """The text after the code of its language, or after a setting."""
     words = [
         value

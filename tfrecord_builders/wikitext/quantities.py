@@ -154,12 +154,8 @@ _FRACTION = re.compile(
     r"<sup>\s*(\d+)\s*</sup\s*>\s*[/⁄]\s*<sub>\s*(\d+)\s*</sub\s*>",
     re.IGNORECASE,
 )
-_SUB = re.compile(
-    r"<sub\b[^<>]*>\s*(\d+)\s*</sub\s*>(?=(.?))", re.IGNORECASE
-)
-_SUP = re.compile(
-    r"<sup\b[^<>]*>([^<>\n]*)</sup\s*>(?=(.?))", re.IGNORECASE
-)
+_SUB = re.compile(r"<sub\b[^<>]*>\s*(\d+)\s*</sub\s*>(?=(.?))", re.IGNORECASE)
+_SUP = re.compile(r"<sup\b[^<>]*>([^<>\n]*)</sup\s*>(?=(.?))", re.IGNORECASE)
 
 
 def power(exponent: str) -> str:

@@ -5,7 +5,7 @@ import functools
 import re
 from collections.abc import Mapping
 
-from tfrecord_builders.wikitext import expansions, guesses
+from tfrecord_builders.wikitext import expansions, guesses, links
 
 _BRACES = re.compile(r"\{{2,}|\}{2,}")
 _ARGUMENT_BAR = re.compile(r"\|(?![^\[\]]*\]\])")
@@ -25,20 +25,21 @@ class Wiki:
 
     Attributes:
       language: its code, for example "de".
-      prefixes: the wiki's own names of the namespace of templates, in lower
-        case. The English name is always valid too.
+      namespace: the wiki's own name of the namespace of templates. Those of
+        its language and the English one are always valid too.
       redirects: for other names of templates: the name of the template that
-        they stand for. Names are as `normal_name` returns them.
+        they stand for. Names are as `links.plain_name` returns them.
     """
 
     language: str = ""
-    prefixes: tuple[str, ...] = ()
+    namespace: str = ""
     redirects: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-
-def normal_name(name: str) -> str:
-    """Returns the name of a template in lower case, without its namespace."""
-    return " ".join(name.lower().replace("_", " ").split())
+    @functools.cached_property
+    def namespaces(self) -> frozenset[str]:
+        """Plain names of the namespace of templates."""
+        own = links.plain_name(self.namespace)
+        return links.namespaces(self.language, "template") | {own}
 
 
 _ANY_WIKI = Wiki()
@@ -105,7 +106,7 @@ class _Page:
           content: the text between its braces.
         """
         name = content.partition("|")[0].strip()
-        key = normal_name(name)
+        key = links.plain_name(name)
         expansion = self._table.find(key)
         if expansion is None:
             head, colon, _ = key.partition(":")
@@ -124,7 +125,7 @@ class _Page:
         rest = content.partition(":")[2]
         if head in _FUNCTIONS:
             return rest.partition("|")[0].strip()
-        if head == "template" or head in self._wiki.prefixes:
+        if head in self._wiki.namespaces:
             return self.expand(rest)
         return ""  # Magic words, and functions such as #if.
 
