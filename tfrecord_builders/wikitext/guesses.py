@@ -25,7 +25,7 @@ _EMPTIED = re.compile(
     rf"{_NO_NUMBER}\s*\)"
 )
 # Quotes around nothing would become apostrophes.
-_QUOTED = re.compile(rf"('{{2,5}}) *{_GONE.pattern}+ *\1")
+_QUOTED = re.compile(rf"('{{2,5}}){_NOTHING}+\1")
 # A template with more named arguments is a table of facts or a reference.
 _MAX_NAMED = 3
 _MAX_CHARS = 1000
@@ -145,9 +145,13 @@ def keep_inside_sentences(text: str) -> str:
             _keep_in_line(line) if _OPEN in line else line
             for line in text.split("\n")
         )
-    if _GONE.search(text):
-        text = _EMPTIED.sub("", text)
-        text = _GONE.sub("", _QUOTED.sub("", text))
+    # `in` takes a tenth of the time of a pattern.
+    if _NO_NUMBER in text:
+        text = _EMPTIED.sub("", text).replace(_NO_NUMBER, "")
+    if _NOTHING in text:
+        if f"''{_NOTHING}" in text:
+            text = _QUOTED.sub("", text)
+        text = text.replace(_NOTHING, "")
     return text
 
 
