@@ -66,6 +66,10 @@ _BREAK = re.compile(
     r"poem|h[1-6])\b[^<>]*/?>|</br\s*>",
     re.IGNORECASE,
 )
+# How characters are read, above them; the text would name them twice.
+_READING = re.compile(
+    r"<r[pt]c?\b[^<>]*>[^<>]*(?:</r[pt]c?\s*>)?", re.IGNORECASE
+)
 _CODE_BLOCK = re.compile(r"<code>[^<]*\n[^<]*</code\s*>", re.IGNORECASE)
 _INLINE_TAG = re.compile(
     r"</?(?:abbr|b|bdi|bdo|big|cite|code|data|del|dfn|em|font|i|ins|kbd|"
@@ -82,6 +86,7 @@ def _remove_tags(text: str) -> str:
     if "<" not in text:
         return text
     text = quantities.replace_tags(text)
+    text = _READING.sub("", text)
     text = _CODE_BLOCK.sub("", text)
     return _INLINE_TAG.sub("", _BREAK.sub("\n", text))
 

@@ -15,6 +15,9 @@ Expansion = Callable[[list[str], dict[str, str]], str]
 
 # Stands for the bar of {{!}}, which does not separate arguments.
 BAR = "\ue0ff"
+# Stand around a quotation, which is a paragraph of its own unless the sentence
+# goes on after it.
+BLOCK_START, BLOCK_END = "\ue0f6", "\ue0f7"
 # Templates that stand for characters with a meaning in wikitext.
 _MARKUP = {"!": BAR, "(": "{", ")": "}", "=": "="}
 # The names that all wikis share, in the table "templates".
@@ -134,7 +137,7 @@ def _quotation(index: int) -> Expansion:
         text = _text_of(named)
         if not text and len(positional) > index:
             text = positional[index]
-        return f"\n{text}\n" if text else ""
+        return f"{BLOCK_START}{text}{BLOCK_END}" if text else ""
 
     return expansion
 

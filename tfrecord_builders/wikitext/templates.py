@@ -85,7 +85,24 @@ def expand(text: str, wiki: Wiki = _ANY_WIKI, title: str = "") -> str:
         "{" * num_open + _without_arguments("".join(pieces), num_open)
         for num_open, pieces in stack
     )
-    return guesses.keep_inside_sentences(whole).replace(expansions.BAR, "|")
+    whole = guesses.keep_inside_sentences(whole)
+    whole = _BLOCK.sub(_place_block, whole)
+    return whole.replace(expansions.BAR, "|")
+
+
+_BLOCK = re.compile(
+    f"{expansions.BLOCK_START}(.*?){expansions.BLOCK_END}", re.DOTALL
+)
+
+
+def _place_block(block: re.Match[str]) -> str:
+    """Puts a quotation on a line of its own, or into its sentence."""
+    text, end = block.string, block.end()
+    before = text[max(0, block.start() - 1) : block.start()]
+    following = text[end : end + 2].lstrip(" ")[:1]
+    goes_on = following.islower() or following in tuple(",.;)»")
+    is_inside = goes_on and before not in ("", "\n")
+    return block[1] if is_inside else f"\n{block[1]}\n"
 
 
 def _without_arguments(text: str, num_open: int) -> str:
