@@ -191,13 +191,13 @@ def _power_of(base: str) -> Expansion:
 def _century(positional: list[str], named: dict[str, str]) -> str:
     """Gives {{s|XIX|e}} as XIXe siècle, and {{sp|V|e|au|VI|e}} likewise."""
     del named
-    if not positional:
-        return ""
     ordinals = [
         number + ("er" if number == "I" else "e")
         for number in positional[::3]
         if number
     ]
+    if not ordinals:
+        return ""
     if len(ordinals) == 1:
         return f"{ordinals[0]} siècle"
     between = positional[2] or "–"

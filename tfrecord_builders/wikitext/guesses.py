@@ -172,7 +172,7 @@ _NUM_BEFORE = 40  # Characters before a guess that are looked at.
 
 def _keep_in_line(line: str) -> str:
     if not _WORD.search(_UNSEEN.sub("", _GUESS.sub("", line))):
-        return _GUESS.sub("", line)
+        return _GUESS.sub(_NOTHING, line)
     kept: list[str] = []
     before = ""
     position = 0
@@ -351,7 +351,8 @@ def _of_word(
             return ""  # An author and a year: a reference.
     # A page, the word to show or nothing, the language and its page.
     if kinds[2:3] == ["code"] and kinds[1] in ("word", ""):
-        return second or first
+        is_label = len(kinds) > 3 or second[:3] == first[:3]
+        return second if second and is_label else first
     if kinds[1] == "word" and _is_sort_key(first, second):
         return second
     words = values[:num_words]

@@ -161,10 +161,10 @@ class _Page:
 
     @functools.cached_property
     def _is_latin(self) -> bool:
+        # Names in templates and links are in Latin letters in every language.
         beginning = self._text[:5000]
-        return len(_OTHER_LETTER.findall(beginning)) <= len(
-            _LATIN.findall(beginning)
-        )
+        num_latin = len(_LATIN.findall(beginning))
+        return 4 * len(_OTHER_LETTER.findall(beginning)) < num_latin
 
 
 def _arguments(content: str) -> tuple[list[str], dict[str, str]]:
