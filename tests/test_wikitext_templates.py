@@ -332,7 +332,9 @@ def test_names_of_templates_may_have_their_namespace():
 
 
 def test_other_names_of_a_template_are_resolved():
-    wiki = templates.Wiki("de", redirects={"fremdwort": "lang", "bel": "belege"})
+    wiki = templates.Wiki(
+        "de", redirects={"fremdwort": "lang", "bel": "belege"}
+    )
     markup = "das {{Fremdwort|xx|mot}} hat {{Bel|Grund}} x"
     assert templates.expand(markup, wiki) == "das mot hat  x"
     assert expand(markup, "de") != "das mot hat  x"
