@@ -51,9 +51,9 @@ class SourceConfig(options.Options):
         "blocks",
     )
     template_redirects: bool = options.option(
-        "Read each Wikipedia dump twice: first to find the other names of "
-        "templates, so that {{IPA-de}} is known as what it leads to. It takes "
-        "about as long as to decompress the dump.",
+        "Search each Wikipedia dump for other names of templates before it is "
+        "read. It takes as long as to decompress the dump: for .bz2 an eighth "
+        "of the build's time, without compression a hundredth.",
         True,
     )
     weight: tuple[float, ...] = options.option(
