@@ -15,6 +15,8 @@ Expansion = Callable[[list[str], dict[str, str]], str]
 
 # Stands for the bar of {{!}}, which does not separate arguments.
 BAR = "\ue0ff"
+# Stands for the title of the page.
+TITLE = "\ue0f8"
 # Stand around a quotation, which is a paragraph of its own unless the sentence
 # goes on after it.
 BLOCK_START, BLOCK_END = "\ue0f6", "\ue0f7"
@@ -73,6 +75,8 @@ def _read_entry(
     for kind, names in entry.items():
         if kind == "dropped":
             by_name |= dict.fromkeys(names, "")
+        elif kind == "title":
+            by_name |= dict.fromkeys(names, TITLE)
         elif kind == "shown":
             by_name |= {name: _shown(text) for name, text in names.items()}
         elif kind in _IN_LANGUAGE:

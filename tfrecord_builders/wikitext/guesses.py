@@ -245,8 +245,12 @@ def _choose(
     values = values[: len(kinds)]
     first = kinds[0]
     if len(kinds) == 1:
-        is_shown = first != "setting" and not _IDENTIFIER.match(values[0])
-        return values[0] if is_shown else ""
+        is_hidden = (
+            first == "setting"
+            or _IDENTIFIER.match(values[0])
+            or values[0].lower() in _STYLE_WORDS
+        )
+        return "" if is_hidden else values[0]
     if first == "number":
         return _of_number(values, kinds, language)
     if first == "word":
@@ -311,8 +315,6 @@ def _of_two_numbers(first: str, second: str) -> str:
         return f"{first}–{second}"
     if int(first) < 24 and len(second) == 2 and int(second) < 60:
         return f"{first}:{second}"
-    if len(first) == len(second) == 1 and 0 < int(first) < int(second):
-        return f"{first}/{second}"
     return ""
 
 

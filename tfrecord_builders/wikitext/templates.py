@@ -15,7 +15,6 @@ _NAMED = re.compile(r"\s*([\w -]+?)\s*=")
 _UNCLOSED = re.compile(r"[^\n|{}]*(?:\n[^\S\n]*\|[^\n]*)+")
 # Parser functions that give their first argument: {{lc:Text}}.
 _FUNCTIONS = ("formatnum", "lc", "uc", "ucfirst", "lcfirst", "nowrap")
-_TITLES = ("pagename", "subpagename", "basepagename", "fullpagename")
 _LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
 _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-zÀ-ɏ]")
 
@@ -130,11 +129,11 @@ class _Page:
             head, colon, _ = key.partition(":")
             if colon:
                 return self._expand_prefixed(head.strip(), content)
-            if key in _TITLES:
-                return self._title
             expansion = self._table.find(self._wiki.redirects.get(key, ""))
         if expansion is None:
             return self._guess(name, content)
+        if expansion == expansions.TITLE:
+            return self._title
         if isinstance(expansion, str):
             return expansion
         return expansion(*_arguments(content))
