@@ -85,7 +85,7 @@ def _read(config):
     """(markup, syntax) of each article, as `article.to_text` gets them."""
     articles, num_bytes = [], 0
 
-    def take(markup, syntax):
+    def take(markup, syntax, *_):
         nonlocal num_bytes
         articles.append((markup, syntax))
         num_bytes += len(markup.encode())

@@ -150,12 +150,89 @@ def test_quotes_are_removed_and_apostrophes_stay(markup, text):
         ("<pre>x = [[1]]</pre>prose", "prose"),
         ("__TOC__a __KEIN_INHALT__b __init__", "a b __init__"),
         ("{|\n| never closed\n|-\n! a !! b\n\nprose", "prose"),
-        ("-{zh-hans:软件;zh-hant:軟體}-很好。-{H|zh:x}-", "软件很好。"),
         ("----\ntext\n***\n:", "text"),
     ],
 )
 def test_elements_and_tables_are_removed_and_prose_stays(markup, text):
     assert to_text(markup) == text
+
+
+@pytest.mark.parametrize(
+    "markup, text",
+    [
+        ("-{zh-hans:软件;zh-hant:軟體}-很好。-{H|zh:x}-", "软件很好。"),
+        # The same variant in any order, and the nearest one if it is missing.
+        ("-{zh-tw:滑鼠; zh-cn:鼠标;}-好", "鼠标好"),
+        ("-{zh-tw:計程車;zh-hk:的士}-好", "計程車好"),
+        # A colon or a semicolon that belongs to no rule.
+        ("开始于-{12:30}-。", "开始于12:30。"),
+        ("-{zh-hans:A&nbsp;B;zh-hant:C}-。", "A B。"),
+        # Blocks in blocks, and with links and templates in them.
+        ("-{zh-hant:繁-{內}-體;zh-hans:简-{内}-体}-字", "简内体字"),
+        ("-{zh-hans:[[计算机|电脑]];zh-hant:[[電腦]]}-好", "电脑好"),
+        ("-{{{lang|ja|日本}}}-国", "日本国"),
+        ("post-{{nowrap|war}} x-{{nowrap|y}}-z", "post-war x-y-z"),
+        # Flags: rules that are shown, hidden, a title, raw text.
+        ("-{A|zh-cn:马;zh-tw:馬}-来", "马来"),
+        ("-{T|zh-cn:标题}-正文-{-|zh-cn:删}-", "正文"),
+        ("-{R|原文:不变}-", "原文:不变"),
+        ("-{巨集=>zh-cn:宏;zh-tw:巨集}-好", "宏好"),
+        # Text for some variants only.
+        ("-{zh-hant|繁}--{zh-hans;zh-cn|简}-字", "简字"),
+        # Other languages whose wikis convert their text.
+        ("-{sr-el:Beograd;sr-ec:Београд}- је", "Београд је"),
+        ("-{kk-arab:قالا;kk-latn:qala;kk-cyrl:қала}-", "қала"),
+        ("-{ku-arab:شار;ku-latn:şar}-", "şar"),
+        ("-{uz-cyrl:шаҳар;uz-latn:shahar}-", "shahar"),
+        ("-{ike-latn:inuk;ike-cans:ᐃᓄᒃ}-", "ᐃᓄᒃ"),
+        ("-{crh-cyrl:шеэр;crh-latn:şeer}-", "şeer"),
+        ("-{shi-tfng:ⵜⴰⵎⴰⵣⵉⵖⵜ;shi-latn:tamazight}-", "tamazight"),
+        ("-{tg-latn:shahr;tg:шаҳр}-", "шаҳр"),
+        # Blocks that have no end or no beginning.
+        ("-{open text", "-{open text"),
+        ("text }- x", "text }- x"),
+    ],
+)
+def test_one_variant_of_a_language_is_chosen_everywhere(markup, text):
+    assert to_text(markup) == text
+
+
+@pytest.mark.parametrize(
+    "markup, text",
+    [
+        ("10<sup>6.5</sup> 10<sup>12345</sup>", "10^6.5 10¹²³⁴⁵"),
+        ("3<sup>n+1</sup> 2<sup>k</sup> 2<sup>n</sup>", "3ⁿ⁺¹ 2^k 2ⁿ"),
+        ("10<sup>&minus;6</sup> 10<sup>1/2</sup>", "10⁻⁶ 10^(1/2)"),
+        ("10<sup>10<sup>3</sup></sup>", "10^10³"),
+        ("5{{×}}10{{sup|3}} and 10{{sup|6,5}}", "5×10³ and 10^6,5"),
+        ("10<sup>''n''</sup> and 10<sup>2</sup>cm", "10ⁿ and 10²cm"),
+        ("1<sup>1</sup>/<sub>2</sub> <sup>2</sup>⁄<sub>3</sub>", "1 1/2 2/3"),
+        ("log<sub>10</sub>100 is 10<sub>2</sub>", "log₁₀100 is 10₂"),
+        # No numbers: ordinals, formulas, notes.
+        ("19<sup>th</sup> 1<sup>er</sup> 5<sup>o</sup>", "19th 1er 5o"),
+        ("<sup>14</sup>C CO<sub>2</sub> Ca<sup>2+</sup>", "¹⁴C CO2 Ca²⁺"),
+        ("word<sup>[1]</sup> word<sup>1, 2</sup>", "word[1] word1, 2"),
+    ],
+)
+def test_raised_digits_make_no_other_number(markup, text):
+    assert to_text(markup) == text
+
+
+def test_blocks_separate_the_words_around_them():
+    assert (
+        to_text(
+            "One.{{pb}}Two.{{paragraph break}}Three<gallery>\nFile:a.jpg|x\n"
+            "</gallery>Four<timeline>x</timeline>Five"
+        )
+        == "One.\nTwo.\nThree\nFour\nFive"
+    )
+
+
+def test_characters_stay_without_their_readings():
+    assert (
+        to_text("<ruby>東京<rp>(</rp><rt>とうきょう</rt><rp>)</rp></ruby>へ")
+        == "東京へ"
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,6 +244,7 @@ def test_elements_and_tables_are_removed_and_prose_stays(markup, text):
         ("A ({{IPA|x}}, {{IPA|y}}; born) {{IPA|z}}, b", "A (born), b"),
         ("call f() and f(x)", "call f() and f(x)"),
         ("a, {{x}}, b", "a, b"),
+        ("A (''{{IPA|x}}'') b", "A b"),
     ],
 )
 def test_a_removed_template_leaves_no_gap(markup, text):
@@ -358,6 +436,12 @@ def test_no_word_is_lost_that_the_parser_finds():
         "<!-- ",
         "<nowiki>",
         "-{",
+        "-{zh:a;",
+        "}-",
+        "{{a|b",
+        "{{a|b}} and so on and so on, ",
+        "10<sup>6.",
+        "('' {{a}}",
         "( ",
         "\n== a",
         "\n",

@@ -74,8 +74,13 @@ def entries(table: str, language: str) -> tuple[Any, ...]:
     word of another language may be missed then, but no word is left over.
     """
     content = language_tables.read(table)
-    names = language_tables.read("namespaces").get(language, {})
-    codes = (language, *names.get("fallback", ()))
+    codes = (language, *fallbacks(language))
     if not any(code in content for code in codes):
         return tuple(content.values())
     return tuple(content[code] for code in ("any", *codes) if code in content)
+
+
+def fallbacks(language: str) -> tuple[str, ...]:
+    """Returns the languages whose words a wiki knows too, the nearest first."""
+    names = language_tables.read("namespaces").get(language, {})
+    return tuple(names.get("fallback", ()))

@@ -10,7 +10,7 @@ from bert_pretrain import errors, file_errors, files, options
 from bert_pretrain.data import vocabulary
 from tfrecord_builders.engines import work_units
 from tfrecord_builders.sources import documents
-from tfrecord_builders.stages import build_config
+from tfrecord_builders.stages import build_config, template_redirects
 
 _SUMMARY = re.compile(r"\d+\.json")
 # For each input file: what `documents.identify` says of it.
@@ -80,6 +80,7 @@ def settle(
         # with the new origin, they would count as finished units.
         for summary_path in stale:
             files.remove(summary_path)
+        files.remove_directory(template_redirects.folder_of(work))
     options_now = dataset_options(work.config, vocab)
     files.write_json(path, {"options": options_now, "inputs": inputs})
 
@@ -97,8 +98,10 @@ def refuse_other_options(
     Raises:
       UserError: naming the first option that differs.
     """
-    # Builds of earlier versions lower-cased and removed accents together.
+    # Builds of earlier versions lower-cased and removed accents together, and
+    # knew no redirects.
     earlier = {
+        "template_redirects": work.config.source.template_redirects,
         "lower_case": vocab.is_lower_case,
         "strip_accents": vocab.is_lower_case,
         **earlier,

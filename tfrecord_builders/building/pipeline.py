@@ -1,5 +1,6 @@
 """Builds a dataset: runs all stages and writes the manifest.
 
+    redirects    Wikipedia dumps                 → other names of templates
     extract      files, or byte ranges of them   → document parts, digests
     deduplicate  ranges of digests and of bands  → links between duplicates
     resolve      all links                       → documents to leave out
@@ -29,6 +30,7 @@ from tfrecord_builders.stages import (
     extract,
     make_rows,
     shard_plan,
+    template_redirects,
     write_shards,
 )
 
@@ -187,6 +189,9 @@ def _run_stages(
     run: Callable[[work_units.Stage[Any]], list[work_units.Summary]],
 ) -> tuple[manifests.Manifest, list[dict[str, Any]]]:
     """Returns the manifest, not written yet, and pairs of near duplicates."""
+    redirects_stage = template_redirects.stage(work, extract_stage.units)
+    redirects = run(redirects_stage) if redirects_stage.units else []
+    template_redirects.write(work, redirects)
     extracted = run(extract_stage)
     parts = extract.document_parts_of(work, extracted)
     if not parts:

@@ -5,13 +5,15 @@ files ── plan ──▶ work units of spans ── read ──▶ clean docu
 
 import collections
 import concurrent.futures
+import functools
 import hashlib
 import importlib.util
 import os
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from bert_pretrain import errors, files
+from bert_pretrain import errors, file_errors, files
 from tfrecord_builders.quality import cleaning
 from tfrecord_builders.sources import (
     cirrus,
@@ -26,6 +28,7 @@ from tfrecord_builders.sources import (
 # Names and not modules: the stages know only this module of the package.
 from tfrecord_builders.sources.source_config import SourceConfig
 from tfrecord_builders.sources.streams import Document, Dropped, Span
+from tfrecord_builders.sources.wikipedia import Redirects
 
 _Reader = Callable[[streams.Stream, SourceConfig], Iterator[Document | Dropped]]
 _READERS: dict[str, _Reader] = {
@@ -109,10 +112,32 @@ def identify(units: Sequence[Sequence[Span]]) -> dict[str, dict[str, Any]]:
         }
 
 
+def find_redirects(
+    span: Span,
+) -> tuple[str, str, dict[str, str]] | None:
+    """Finds the redirects between templates in a span of a Wikipedia dump.
+
+    Returns:
+      What `wikipedia.find_redirects` returns; None if the file is broken, which
+      `read` reports.
+    """
+    try:
+        return wikipedia.find_redirects(streams.Stream(span))
+    except errors.UserError as error:
+        if file_errors.is_transient(error):
+            raise
+        return None
+
+
 def read(
-    span: Span, config: SourceConfig
+    span: Span,
+    config: SourceConfig,
+    redirects: Redirects = types.MappingProxyType({}),
 ) -> Iterator[tuple[Document | Dropped, int]]:
     """Reads the documents of a span and cleans their text.
+
+    Args:
+      redirects: for each wiki: other names of templates.
 
     Yields:
       (document, position): the position is the number of bytes of the span
@@ -124,7 +149,10 @@ def read(
     stream = streams.Stream(span)
     num_items = num_faults = 0
     first_fault = None
-    for item in _READERS[span.source](stream, config):
+    reader = _READERS[span.source]
+    if span.source == "wikipedia":
+        reader = functools.partial(wikipedia.read, redirects=redirects)
+    for item in reader(stream, config):
         num_items += 1
         if isinstance(item, Document):
             item = _clean(item)

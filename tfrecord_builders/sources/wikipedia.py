@@ -10,7 +10,8 @@ UTF-8 cost only their own page, and reading may begin anywhere in the file.
 import dataclasses
 import html
 import re
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from lxml import etree
@@ -18,7 +19,13 @@ from lxml import etree
 from bert_pretrain import errors
 from tfrecord_builders import wiki_languages
 from tfrecord_builders.sources import source_config, streams
-from tfrecord_builders.wikitext import article, disambiguation, headings, links
+from tfrecord_builders.wikitext import (
+    article,
+    disambiguation,
+    headings,
+    links,
+    templates,
+)
 
 _PAGE_START, _PAGE_END = b"<page>", b"</page>"
 _HEADER_END = re.compile(rb"</siteinfo>|<page>")
@@ -32,7 +39,13 @@ _PAGE_ID = re.compile(rb"<id>\s*(\d+)")
 _LANGUAGE = re.compile(r'<mediawiki\b[^>]*\sxml:lang="([\w-]*)"')
 _DATABASE = re.compile(r"<dbname>\s*(\w+)\s*</dbname>")
 _NAMESPACE = re.compile(r'<namespace key="(-?\d+)"[^>/]*>([^<]+)</namespace>')
-_FILE_KEYS, _CATEGORY_KEYS = ("6", "-2"), ("14",)
+_FILE_KEYS, _CATEGORY_KEYS, _TEMPLATE_KEY = ("6", "-2"), ("14",), "10"
+_TEMPLATE_NAMESPACE = b"<ns>10</ns>"
+_TITLE = re.compile(rb"<title>([^<]+)</title>")
+_REDIRECT_TARGET = re.compile(rb'<redirect title="([^"]+)"')
+
+# For each database: what `find_redirects` finds.
+Redirects = Mapping[str, Mapping[str, str]]
 
 # Notes on an article with sections. A high share of unknown last sections
 # means that lists of works and links are in the text.
@@ -46,7 +59,9 @@ _REDIRECT = re.compile(r"\s*#\s*[^\W\d_]+\s*:?\s*\[\[")
 
 
 def read(
-    stream: streams.Stream, config: source_config.SourceConfig
+    stream: streams.Stream,
+    config: source_config.SourceConfig,
+    redirects: Redirects = types.MappingProxyType({}),
 ) -> Iterator[streams.Document | streams.Dropped]:
     """Yields the articles of a span, and its other pages as dropped.
 
@@ -54,9 +69,44 @@ def read(
       UserError: if the file is not a dump, or its XML is broken.
     """
     del config
-    header = _read_header(stream.span)
+    header = _read_header(stream.span, redirects)
     for page in _pages(stream):
         yield _document(page, header, stream.span)
+
+
+def find_redirects(
+    stream: streams.Stream,
+) -> tuple[str, str, dict[str, str]]:
+    """Finds the redirects between templates in a span.
+
+    It searches for bytes and parses no XML, so it takes little more time than
+    to decompress the span. What is broken is left to `read`.
+
+    Returns:
+      The database of the wiki, its language, and for names of templates: the
+      name of the template that the page leads to.
+    """
+    header = _read_header(stream.span, {})
+    found: dict[str, str] = {}
+    for piece in _pieces(stream):
+        start = piece.content.find(_PAGE_START)
+        if start >= 0 and piece.position + start >= stream.limit:
+            break
+        if _TEMPLATE_NAMESPACE not in piece.content:
+            continue
+        title = _TITLE.search(piece.content)
+        target = _REDIRECT_TARGET.search(piece.content)
+        if title and target:
+            name, leads_to = (
+                html.unescape(match[1].decode("utf-8", "replace"))
+                for match in (title, target)
+            )
+            found[_without_namespace(name)] = _without_namespace(leads_to)
+    return header.database, header.syntax.language, found
+
+
+def _without_namespace(title: str) -> str:
+    return links.plain_name(title.partition(":")[2])
 
 
 def is_redirect(markup: str) -> bool:
@@ -71,14 +121,16 @@ class _Header:
     Attributes:
       namespaces: plain names of all namespaces except that of the articles.
       syntax: with the language of the wiki.
+      wiki: what its templates depend on.
     """
 
     database: str
     namespaces: frozenset[str]
     syntax: links.Syntax
+    wiki: templates.Wiki
 
 
-def _read_header(span: streams.Span) -> _Header:
+def _read_header(span: streams.Span, redirects: Redirects) -> _Header:
     content = b""
     file = streams.Stream(span._replace(start=0))
     for chunk in file.chunks():
@@ -92,23 +144,28 @@ def _read_header(span: streams.Span) -> _Header:
             "source."
         )
     text = content.decode("utf-8", "replace")
-    language, database = _LANGUAGE.search(text), _DATABASE.search(text)
+    code, dbname = _LANGUAGE.search(text), _DATABASE.search(text)
     names: dict[str, str] = {}
     for key, name in _NAMESPACE.findall(text):
         names.setdefault(key, html.unescape(name))
+    database = dbname[1] if dbname else ""
+    language = wiki_languages.language_of(code[1] if code else "", database)
     syntax = links.Syntax(
         tuple(names[key] for key in _FILE_KEYS if key in names),
         tuple(names[key] for key in _CATEGORY_KEYS if key in names),
-        wiki_languages.language_of(
-            language[1] if language else "", database[1] if database else ""
-        ),
+        language,
     )
     return _Header(
-        database[1] if database else "wiki",
+        database or "wiki",
         syntax.unseen_prefixes
-        | links.namespaces(syntax.language, "template")
+        | links.namespaces(language, "template")
         | frozenset(map(links.plain_name, names.values())),
         syntax,
+        templates.Wiki(
+            language,
+            names.get(_TEMPLATE_KEY, ""),
+            redirects.get(database or "wiki", {}),
+        ),
     )
 
 
@@ -214,7 +271,7 @@ def _document(
         return streams.Dropped(reason, name)
     markup, language = revision.findtext("text", ""), header.syntax.language
     try:
-        text = article.to_text(markup, header.syntax)
+        text = article.to_text(markup, header.syntax, header.wiki, title)
     except article.UnparsableError as error:
         return streams.Dropped("unparsable", name, str(error))
     return streams.Document(name, text, language, **_sections(markup, language))

@@ -14,7 +14,11 @@ from tfrecord_builders.quality import (
     word_hashes,
 )
 from tfrecord_builders.sources import documents
-from tfrecord_builders.stages import build_config, document_parts
+from tfrecord_builders.stages import (
+    build_config,
+    document_parts,
+    template_redirects,
+)
 from tfrecord_builders.tokens import language_counts
 
 # Text that is filtered and signed at once; most of it fits into the cache.
@@ -36,7 +40,9 @@ def stage(work: build_config.Work) -> work_units.Stage[list[documents.Span]]:
         name="extract",
         item="documents",
         units=units,
-        run=functools.partial(_extract, work.config),
+        run=functools.partial(
+            _extract, work.config, template_redirects.path_of(work)
+        ),
         describe=_describe_spans,
         num_bytes=sum(span.num_bytes for unit in units for span in unit),
     )
@@ -69,6 +75,7 @@ def _describe_spans(unit: Sequence[documents.Span]) -> str:
 
 def _extract(
     config: build_config.DatasetConfig,
+    redirects_path: str,
     unit: Sequence[documents.Span],
     prefix: str,
     progress: work_units.UnitProgress,
@@ -90,7 +97,8 @@ def _extract(
         )
         batch = _Batch(config, span.path, counts[span.path], languages, writer)
         consumed = 0
-        for item, position in documents.read(span, config.source):
+        redirects = template_redirects.read(redirects_path)
+        for item, position in documents.read(span, config.source, redirects):
             progress.add(position - consumed, 1)
             consumed = position
             counts[span.path]["read"] += 1

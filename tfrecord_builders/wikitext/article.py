@@ -15,9 +15,9 @@ from mwparserfromhell.parser import ParserError
 
 from tfrecord_builders.wikitext import (
     blocks,
-    expansions,
     headings,
     links,
+    quantities,
     templates,
 )
 
@@ -30,16 +30,27 @@ class UnparsableError(ValueError):
     """Markup on which the parser fails, or would take too long."""
 
 
-def to_text(markup: str, syntax: links.Syntax) -> str:
+def to_text(
+    markup: str,
+    syntax: links.Syntax,
+    wiki: templates.Wiki | None = None,
+    title: str = "",
+) -> str:
     """Returns the text of an article without headings and end sections.
+
+    Args:
+      wiki: what its templates depend on; by default only the language.
+      title: the article's title, which its text may show.
 
     Raises:
       UnparsableError: if the page is too broken.
     """
+    wiki = wiki or templates.Wiki(syntax.language)
     text = blocks.cut_comments(markup)
     text = headings.cut_end_sections(text, syntax.language)
     text = blocks.cut_elements(text)
-    text = templates.expand(text)
+    text = blocks.mark_variants(text)
+    text = templates.expand(text, wiki, title)
     text = blocks.choose_variants(text)
     text = blocks.cut_tables(text)
     text = links.cut_unseen_links(text, syntax)
@@ -50,11 +61,14 @@ def to_text(markup: str, syntax: links.Syntax) -> str:
     return blocks.restore_nowiki(text)
 
 
-_SUP = re.compile(r"<sup>\s*([-+−]?\d{1,4}[-+−]?)\s*</sup\s*>", re.IGNORECASE)
 _BREAK = re.compile(
     r"</?(?:br|hr|p|div|li|ul|ol|dl|dt|dd|center|blockquote|"
     r"poem|h[1-6])\b[^<>]*/?>|</br\s*>",
     re.IGNORECASE,
+)
+# How characters are read, above them; the text would name them twice.
+_READING = re.compile(
+    r"<r[pt]c?\b[^<>]*>[^<>]*(?:</r[pt]c?\s*>)?", re.IGNORECASE
 )
 _CODE_BLOCK = re.compile(r"<code>[^<]*\n[^<]*</code\s*>", re.IGNORECASE)
 _INLINE_TAG = re.compile(
@@ -71,7 +85,8 @@ def _remove_tags(text: str) -> str:
     """Removes tags, and keeps the text between them."""
     if "<" not in text:
         return text
-    text = _SUP.sub(lambda match: expansions.superscript(match[1]), text)
+    text = quantities.replace_tags(text)
+    text = _READING.sub("", text)
     text = _CODE_BLOCK.sub("", text)
     return _INLINE_TAG.sub("", _BREAK.sub("\n", text))
 

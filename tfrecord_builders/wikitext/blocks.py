@@ -5,6 +5,10 @@
 
 import functools
 import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tfrecord_builders import language_tables
 
 _COMMENT = re.compile(
     r"(?s)<!--.*?(?:-->|\Z)|(?i:<nowiki\s*/>|"
@@ -43,6 +47,12 @@ _ELEMENT = re.compile(
 )
 
 
+# Elements that are blocks of their own: the text around them is not one line.
+_BLOCKS = frozenset(
+    "gallery imagemap timeline score graph mapframe pre table".split()
+)
+
+
 def cut_elements(text: str) -> str:
     """Cuts out the elements without prose, together with their content."""
     kept: list[str] = []
@@ -54,6 +64,8 @@ def cut_elements(text: str) -> str:
         kept.append(text[position : tag.start()])
         position = tag.end()
         name = tag[1].lower()
+        if name in _BLOCKS:
+            kept.append("\n")
         if tag[2].endswith("/") or name in unclosed:
             continue
         end = _end_of_element(text, position, name)
@@ -93,20 +105,102 @@ def _tags_of(name: str) -> re.Pattern[str]:
     return re.compile(rf"<(/?){name}\b[^<>]*>", re.IGNORECASE)
 
 
-_VARIANTS = re.compile(r"-\{([^{}]*)\}-")
+# Stand for the beginning and the end of a block of variants while templates
+# are expanded. -{{a}} is a template after a hyphen, and -{{{a}}}- is a block
+# with a template in it.
+_VARIANTS_START, _VARIANTS_END = "\ue0f2", "\ue0f3"
+_VARIANTS_MARK = re.compile(r"(-\{(?!\{(?!\{)))|(?:(?<=\}\})|(?<!\}))\}-")
+_VARIANTS = re.compile(f"[{_VARIANTS_START}{_VARIANTS_END}]")
+# Flags of rules that show no text.
+_UNSEEN_FLAGS = frozenset("HTDN-")
+
+
+def mark_variants(text: str) -> str:
+    """Marks the blocks -{…}-, because their braces resemble templates."""
+    if "-{" not in text:
+        return text
+    return _VARIANTS_MARK.sub(
+        lambda mark: _VARIANTS_START if mark[1] else _VARIANTS_END, text
+    )
 
 
 def choose_variants(text: str) -> str:
-    """Replaces each -{…}- by the first of its scripts, as in Chinese."""
-    return _VARIANTS.sub(_first_variant, text) if "-{" in text else text
+    """Replaces each marked block by one of its variants, innermost first.
+
+    It is the same variant everywhere, as the table "variants" says.
+    """
+    if _VARIANTS_START not in text:
+        return text.replace(_VARIANTS_END, "}-")
+    # The pieces of each open block, outermost first; the first ones are text.
+    stack: list[list[str]] = [[]]
+    position = 0
+    for mark in _VARIANTS.finditer(text):
+        stack[-1].append(text[position : mark.start()])
+        position = mark.end()
+        if mark[0] == _VARIANTS_START:
+            stack.append([])
+        elif len(stack) > 1:
+            content = "".join(stack.pop())
+            stack[-1].append(_choose_variant(content))
+        else:
+            stack[-1].append("}-")
+    stack[-1].append(text[position:])
+    return "-{".join("".join(pieces) for pieces in stack)
 
 
-def _first_variant(match: re.Match[str]) -> str:
-    flags, bar, rules = match[1].rpartition("|")
-    if bar and set(flags) & set("HTD-"):  # Rules that show no text.
-        return ""
-    first = rules.partition(";")[0]
-    return first.rpartition(":")[2].strip()
+def _choose_variant(content: str) -> str:
+    patterns = _variant_patterns()
+    if flags := patterns.flags.match(content):
+        names = set(re.split(r"[;\s]+", (flags[1] or "").lower()))
+        if any(name.upper() in _UNSEEN_FLAGS for name in names):
+            return ""
+        codes = names & set(patterns.ranks)
+        if codes and not codes & patterns.shown:
+            return ""
+        content = content[flags.end() :]
+    rules = list(patterns.rule.finditer(content))
+    if not rules:  # Text that is not converted: -{12:30}-.
+        return content.strip()
+    ends = [*(rule.start() for rule in rules[1:]), len(content)]
+    _, rule, end = min(
+        (patterns.ranks[rule[1].lower()], rule.end(), end)
+        for rule, end in zip(rules, ends, strict=True)
+    )
+    return content[rule:end].strip().rstrip(";").rstrip()
+
+
+class _VariantPatterns(NamedTuple):
+    """The codes of all variants.
+
+    Attributes:
+      ranks: the place of each code in the order of choice.
+      shown: the codes whose text is shown.
+      flags: matches the flags of a block, before its bar.
+      rule: matches the beginning of a rule: its code and the colon.
+    """
+
+    ranks: Mapping[str, int]
+    shown: frozenset[str]
+    flags: re.Pattern[str]
+    rule: re.Pattern[str]
+
+
+@functools.cache
+def _variant_patterns() -> _VariantPatterns:
+    tables = language_tables.read("variants").values()
+    shown = [code for table in tables for code in table["shown"]]
+    codes = [*shown, *(code for table in tables for code in table["others"])]
+    # Long ones first: zh begins zh-hans.
+    code = "|".join(sorted(codes, key=len, reverse=True))
+    flag = rf"[A-Z+-]|{code}"
+    return _VariantPatterns(
+        {code: i for i, code in enumerate(codes)},
+        frozenset(shown),
+        re.compile(
+            rf"\s*((?:{flag})(?:\s*;\s*(?:{flag}))*)?\s*;?\s*\|", re.IGNORECASE
+        ),
+        re.compile(rf"(?:^|;)\s*(?:[^;:]*=>\s*)?({code})\s*:", re.IGNORECASE),
+    )
 
 
 _TABLE = re.compile(r"^[ \t:*#]*(?:(\{\|)|(\|\}))", re.MULTILINE)
