@@ -39,11 +39,16 @@ def learn(
       strip_accents: whether accents are removed. None: if the text is
         lower-cased, and most of its letters have a case. In other scripts,
         marks are vowels or other sounds.
+
+    Raises:
+      UserError: if the texts have no character of which a token can be made.
     """
     if strip_accents is None:
         strip_accents = lower_case and _share_with_case(texts) > 0.5
     texts = [
-        tokenization.normalize(text, lower_case, strip_accents)
+        tokenization.without_long_words(
+            tokenization.normalize(text, lower_case, strip_accents)
+        )
         for text in texts
     ]
     # HuggingFace's trainer numbers the pieces "##a" in the order of a hash map,
@@ -62,6 +67,10 @@ def learn(
         [token for token in alphabet if len(token) == 1],
         vocab_size,
     )
+    if len(tokens) == len(vocabulary.SPECIAL_TOKENS):
+        raise errors.UserError(
+            "the text has no word of which a token can be made; give more text."
+        )
     return vocabulary.Vocabulary(tuple(tokens), lower_case, strip_accents)
 
 
@@ -180,7 +189,12 @@ def _train(
         ),
     )
     ids = model.get_vocab()
-    return sorted(ids, key=lambda token: ids[token])
+    # The trainer knows other characters as punctuation than Python, so a word
+    # may still be too long for it.
+    return sorted(
+        (token for token in ids if not vocabulary.is_too_long(token)),
+        key=lambda token: ids[token],
+    )
 
 
 def measure(
