@@ -290,6 +290,20 @@ def test_no_documents_gives_one_line(tmp_path):
         learn_vocabulary.main(_config(str(path), tmp_path / "vocab.txt"))
 
 
+def test_a_loss_of_nearly_all_documents_is_told(tmp_path, capsys):
+    good = "the cat sat on the mat and the cat sat on the mat"
+    lines = [good.encode()] * 2 + [b"caf\xe9 au lait"] * 18
+    path = tmp_path / "mixed.txt"
+    path.write_bytes(b"\n".join(lines))
+    config = _config(str(path), tmp_path / "vocab.txt")
+    # Some files are given up as a whole; here single documents are.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "_FILE_FAULTS", ())
+        assert vocabulary_learner.read_sample(config) == [good] * 2
+    warning = capsys.readouterr().err
+    assert "mixed.txt: 20 read, 18 not_utf8; convert the text" in warning
+
+
 @pytest.mark.parametrize(
     "values, named",
     [
