@@ -172,6 +172,12 @@ SPANISH = "El niño comió jamón en la montaña según mi corazón."
     [
         (HINDI, "में", True),
         (JAPANESE, "べ", True),
+        ("নদীর ধারে একটি পুরনো শহর আছে।", "নদীর", True),
+        ("நதியின் அருகே ஒரு பழைய நகரம் உள்ளது.", "நதியின்", True),
+        ("ที่นี่ มี แม่น้ำ และ เมือง เก่า", "ที่นี่", True),
+        ("ဒီမှာ မြစ် ရှိတယ်", "မြစ်", True),
+        ("שָׁלוֹם לַיְלָה טוֹב", "לַיְלָה", True),
+        ("مَكْتَبَةٌ قَدِيمَةٌ", "قَدِيمَةٌ", True),
         (SPANISH, "niño", False),
         (f"{SPANISH} {HINDI * 3}", "niño", True),  # mostly without a case
     ],
@@ -188,6 +194,17 @@ def test_marks_stay_where_most_letters_have_no_case(
     assert vocabulary.read(f"{tmp_path}/words.txt") == vocab
     ids, _ = tokenization.Tokenizer(vocab).tokenize([text])
     assert vocab.id("[UNK]") not in ids
+
+
+def test_accents_of_letters_with_a_case_stay_if_that_is_asked_for():
+    text = "Tôi đang học tiếng Việt ở Huế"
+    vocab = vocabulary_learner.learn([text] * 50, 400, True, False)
+    assert vocab.is_lower_case and not vocab.strips_accents
+    assert {"tôi", "đang", "tiếng", "việt", "huế"} <= set(vocab.tokens)
+    ids, _ = tokenization.Tokenizer(vocab).tokenize([text])
+    assert vocab.id("[UNK]") not in ids
+    stripped = vocabulary_learner.learn([text] * 50, 400, True)
+    assert {"toi", "đang", "tieng", "viet", "hue"} <= set(stripped.tokens)
 
 
 def test_text_without_capitals_can_be_kept_as_it_is(tmp_path):
