@@ -2,6 +2,7 @@
 
 import os
 import pydoc_data.topics
+import random
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from bert_pretrain import errors
 from bert_pretrain.data import vocabulary
 from tfrecord_builders import learn_vocabulary
+from tfrecord_builders.quality import cleaning
 from tfrecord_builders.sources import documents
 from tfrecord_builders.tokens import (
     learn_config,
@@ -170,6 +172,12 @@ SPANISH = "El niño comió jamón en la montaña según mi corazón."
     [
         (HINDI, "में", True),
         (JAPANESE, "べ", True),
+        ("নদীর ধারে একটি পুরনো শহর আছে।", "নদীর", True),
+        ("நதியின் அருகே ஒரு பழைய நகரம் உள்ளது.", "நதியின்", True),
+        ("ที่นี่ มี แม่น้ำ และ เมือง เก่า", "ที่นี่", True),
+        ("ဒီမှာ မြစ် ရှိတယ်", "မြစ်", True),
+        ("שָׁלוֹם לַיְלָה טוֹב", "לַיְלָה", True),
+        ("مَكْتَبَةٌ قَدِيمَةٌ", "قَدِيمَةٌ", True),
         (SPANISH, "niño", False),
         (f"{SPANISH} {HINDI * 3}", "niño", True),  # mostly without a case
     ],
@@ -188,6 +196,17 @@ def test_marks_stay_where_most_letters_have_no_case(
     assert vocab.id("[UNK]") not in ids
 
 
+def test_accents_of_letters_with_a_case_stay_if_that_is_asked_for():
+    text = "Tôi đang học tiếng Việt ở Huế"
+    vocab = vocabulary_learner.learn([text] * 50, 400, True, False)
+    assert vocab.is_lower_case and not vocab.strips_accents
+    assert {"tôi", "đang", "tiếng", "việt", "huế"} <= set(vocab.tokens)
+    ids, _ = tokenization.Tokenizer(vocab).tokenize([text])
+    assert vocab.id("[UNK]") not in ids
+    stripped = vocabulary_learner.learn([text] * 50, 400, True)
+    assert {"toi", "đang", "tieng", "viet", "hue"} <= set(stripped.tokens)
+
+
 def test_text_without_capitals_can_be_kept_as_it_is(tmp_path):
     path = tmp_path / "hindi.txt"
     path.write_text("\n".join([HINDI] * 50), encoding="utf-8")
@@ -198,6 +217,70 @@ def test_text_without_capitals_can_be_kept_as_it_is(tmp_path):
     vocab = vocabulary.read(output)
     assert not vocab.is_lower_case and not vocab.strips_accents
     assert "में" in vocab.tokens
+
+
+def test_long_words_give_no_tokens():
+    # URLs of underscores, DNA, base64 and scripts without spaces.
+    words = ["g" * 300, "acgt" * 80, "ab" * 50, "ก" * 99, "中" * 300, "ß" * 101]
+    vocab = vocabulary_learner.learn([" ".join(words)] * 20, 2000, True)
+    assert "ab" * 50 in vocab.tokens  # A word of 100 characters is no [UNK].
+    assert "g" * 20 not in vocab.tokens
+    assert "ß" * 20 not in vocab.tokens
+    longest = max(len(token.encode()) for token in vocab.tokens)
+    assert 100 < longest <= 258
+    ids, _ = tokenization.Tokenizer(vocab).tokenize(words)
+    assert (ids == vocab.id("[UNK]")).sum() == 3
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_text_gives_a_vocabulary_that_is_read_and_used(seed, tmp_path):
+    rng = random.Random(seed)
+    texts = [_random_text(rng) for _ in range(40)]
+    texts += rng.choices(texts, k=20)
+    texts = [clean for text in texts if (clean := cleaning.clean(text))]
+    is_lower_case = seed % 2 == 0
+    vocab = vocabulary_learner.learn(
+        texts,
+        rng.choice([100, 400, 3000]),
+        is_lower_case,
+        rng.choice([True, None]),
+    )
+    path = f"{tmp_path}/vocab.txt"
+    vocab.write(path)
+    assert vocabulary.read(path) == vocab
+    assert all(
+        tokenization.normalize(token, vocab.is_lower_case, vocab.strips_accents)
+        == token
+        for token in vocab.tokens[5:]
+    )
+    tokenizer = tokenization.Tokenizer(vocab)
+    split = [part for text in texts for part in sentences.split(text)]
+    ids, splits = tokenizer.tokenize(split)
+    assert len(splits) == len(split) + 1
+    assert (ids == vocab.id("[UNK]")).mean() < 0.9
+
+
+def _random_text(rng):
+    """Words of one to 400 characters of several scripts, or of any."""
+    scripts = [(0x20, 0x7F), (0xA0, 0x24F), (0x370, 0x52F), (0x590, 0x6FF)]
+    scripts += [(0x900, 0x97F), (0xE00, 0xE7F), (0x1000, 0x109F)]
+    scripts += [(0x1780, 0x17FF), (0x3040, 0x30FF), (0x4E00, 0x4FFF)]
+    scripts += [(0xAC00, 0xACFF), (0x1D400, 0x1D7FF), (0x1F300, 0x1F6FF)]
+    scripts += [(0x10000, 0x1005D), (0, 0xD7FF), (0xE000, 0x10FFFF)]
+    words = []
+    for _ in range(rng.randint(1, 20)):
+        first, last = rng.choice(scripts)
+        alphabet = [
+            chr(rng.randint(first, last)) for _ in range(rng.randint(1, 40))
+        ]
+        length = rng.choice([1, 3, 8, 70, 100, 101, 400])
+        words.append("".join(rng.choices(alphabet, k=rng.randint(1, length))))
+    return rng.choice([" ", "", ". "]).join(words)
+
+
+def test_a_text_without_any_word_gives_one_line():
+    with pytest.raises(errors.UserError, match="give more text"):
+        vocabulary_learner.learn(["x" * 101], 100, True)
 
 
 def test_a_large_input_is_sampled_evenly_and_repeatably(
@@ -222,6 +305,20 @@ def test_no_documents_gives_one_line(tmp_path):
     path.write_text("\u200b", encoding="utf-8")  # A space without width.
     with pytest.raises(errors.UserError, match="no_text"):
         learn_vocabulary.main(_config(str(path), tmp_path / "vocab.txt"))
+
+
+def test_a_loss_of_nearly_all_documents_is_told(tmp_path, capsys):
+    good = "the cat sat on the mat and the cat sat on the mat"
+    lines = [good.encode()] * 2 + [b"caf\xe9 au lait"] * 18
+    path = tmp_path / "mixed.txt"
+    path.write_bytes(b"\n".join(lines))
+    config = _config(str(path), tmp_path / "vocab.txt")
+    # Some files are given up as a whole; here single documents are.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "_FILE_FAULTS", ())
+        assert vocabulary_learner.read_sample(config) == [good] * 2
+    warning = capsys.readouterr().err
+    assert "mixed.txt: 20 read, 18 not_utf8; convert the text" in warning
 
 
 @pytest.mark.parametrize(

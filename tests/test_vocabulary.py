@@ -45,6 +45,15 @@ def test_line_ends_do_not_change_the_vocabulary(tmp_path):
     assert len({vocab.sha256 for vocab in forms}) == 1
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_token(tmp_path):
+    assert _read(tmp_path, "\ufeff" + "\n".join((*SPECIAL, "a"))).id("a") == 5
+
+
+def test_the_longest_tokens_are_read(tmp_path):
+    tokens = ("x" * 256, "##" + "x" * 256, "ü" * 128, "ก" * 85)
+    assert _read(tmp_path, "\n".join((*SPECIAL, *tokens))).size == 9
+
+
 def test_the_hash_depends_on_order_and_tokens():
     hashes = {
         vocabulary.Vocabulary((*SPECIAL, *rest), True).sha256
@@ -147,8 +156,21 @@ def test_special_tokens_and_continuations_are_marked():
     "content, message",
     [
         ("[PAD]\n[UNK]\n[CLS]\n[SEP]\n", r"lacks \[MASK\]"),
-        ("\n".join((*SPECIAL, "a", "b", "a")), "'a' twice"),
-        ("\n".join((*SPECIAL, "a", "", "b")), "line 7 is empty"),
+        (
+            "\n".join((*SPECIAL, "a", "b", "a")),
+            "'a' twice, in the lines 6 and 8",
+        ),
+        ("\n".join((*SPECIAL, "a", "", "b")), "line 7 .* is empty"),
+        # Such as words with their counts.
+        (
+            "\n".join((*SPECIAL, "the\t12", "b\t7")),
+            r"line 6 .* 'the\\t12', but",
+        ),
+        ("\n".join((*SPECIAL, "a", "b ")), "line 7 .* 'b ', but"),
+        ("\n".join((*SPECIAL, "a", "b\0")), "line 7 .* holds a NUL"),
+        ("\n".join((*SPECIAL, "a", "x" * 257)), "line 7 .* of 257 bytes"),
+        ("\n".join((*SPECIAL, "##" + "ü" * 129)), "line 6 .* of 260 bytes"),
+        ("\n".join(SPECIAL), "special tokens only"),
         ("", "lacks"),
     ],
 )

@@ -33,6 +33,8 @@ FILE_NAME = "vocab.txt"
 _TOKENIZER_NAME = "tokenizer.json"
 _TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 _RESERVED = re.compile(r"\[unused\d+\]")
+# The limit of TensorFlow Text, without CONTINUATION.
+_MAX_TOKEN_BYTES = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Vocabulary:
     """The tokens in the order of their ids, and the casing of their text.
 
     Raises:
-      UserError: if a token occurs twice, or a special token is missing.
+      UserError: if a token occurs twice, or a special token is missing, or a
+        token is none that a text can have.
     """
 
     tokens: tuple[str, ...]
@@ -56,15 +59,26 @@ class Vocabulary:
                 f"the vocabulary lacks {', '.join(missing)}; BERT needs "
                 f"{' '.join(SPECIAL_TOKENS)}, one on each line."
             )
+        self._refuse_impossible_tokens()
         if len(self._ids) < len(self.tokens):
-            twice = next(
-                t for i, t in enumerate(self.tokens) if self._ids[t] != i
+            first, twice = next(
+                (i, t) for i, t in enumerate(self.tokens) if self._ids[t] != i
             )
             raise errors.UserError(
-                f"the vocabulary holds {twice!r} twice; remove one of the "
+                f"the vocabulary holds {twice!r} twice, in the lines "
+                f"{first + 1} and {self._ids[twice] + 1}; remove one of the "
                 "lines and build the records again, since the ids after that "
                 "line change."
             )
+
+    def _refuse_impossible_tokens(self) -> None:
+        for i, token in enumerate(self.tokens):
+            if fault := _fault_of(token):
+                raise errors.UserError(
+                    f"line {i + 1} of the vocabulary {fault}; if the other "
+                    "lines are right, put a token such as [unused0] there, so "
+                    "that the ids of the others stay."
+                )
 
     @functools.cached_property
     def _ids(self) -> dict[str, int]:
@@ -127,6 +141,33 @@ class Vocabulary:
         files.write_text(path, self.text)
 
 
+def is_too_long(token: str) -> bool:
+    """Whether a token has more bytes than TensorFlow Text can read."""
+    # A character has at most four bytes.
+    return (
+        len(token) * 4 > _MAX_TOKEN_BYTES
+        and len(token.removeprefix(CONTINUATION).encode()) > _MAX_TOKEN_BYTES
+    )
+
+
+def _fault_of(token: str) -> str:
+    """What is wrong with a token that a text can never have; or nothing."""
+    if token.isalnum() and len(token) * 4 <= _MAX_TOKEN_BYTES:
+        return ""  # Nearly all tokens.
+    if not token:
+        return "is empty"
+    if "\0" in token:
+        return f"is {token[:50]!r} and holds a NUL"
+    if " " in token or "\t" in token:
+        return f"is {token[:50]!r}, but a line is one token without white space"
+    if is_too_long(token):
+        return (
+            f"is {token[:50]!r}… of {len(token.encode())} bytes, and "
+            f"TensorFlow Text reads at most {_MAX_TOKEN_BYTES}"
+        )
+    return ""
+
+
 def casing_path(path: str) -> str:
     """Path of the file with the casing of a vocab.txt."""
     return path.removesuffix(".txt") + ".casing.json"
@@ -160,15 +201,10 @@ def read(
             )
     # Not `str.splitlines`: it also splits at Unicode separators, and real
     # vocabularies have these as tokens.
-    lines = files.read_text(path).split("\n")
+    lines = files.read_text(path).removeprefix("\ufeff").split("\n")
     if lines[-1] == "":
         lines.pop()
     tokens = tuple(line.rstrip("\r") for line in lines)
-    if "" in tokens:
-        raise errors.UserError(
-            f"{path}: line {tokens.index('') + 1} is empty; remove this "
-            "line, since the number of a line is the id of its token."
-        )
     is_given = None not in (lower_case, strip_accents)
     stated = None if is_given else _stated_casing(path)
     known = stated or _guess_casing(tokens)
@@ -180,6 +216,10 @@ def read(
         )
     except errors.UserError as error:
         raise errors.UserError(f"{path}: {error}") from error
+    if vocab.is_special.all():
+        raise errors.UserError(
+            f"{path}: the vocabulary has special tokens only, and none of text."
+        )
     if not is_given and not stated:
         errors.warn(
             f"{path}: no {casing_path(path).rpartition('/')[2]} states its "

@@ -14,15 +14,16 @@ workers. Every random draw is seeded by (seed, stage, unit).
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from bert_pretrain import errors, file_errors, files, locks
 from bert_pretrain.data import manifests, records, vocabulary
-from tfrecord_builders.building import build_manifest, origin
+from tfrecord_builders.building import build_manifest, losses, origin
 from tfrecord_builders.engines import engine, local, work_units
+from tfrecord_builders.quality import drop_reasons
 from tfrecord_builders.sources import documents
 from tfrecord_builders.stages import (
     build_config,
@@ -158,6 +159,7 @@ def _build(
 
         manifest, near_duplicates = _run_stages(work, vocab, extract_stage, run)
     _refuse_empty_split(manifest)
+    losses.warn(manifest)
     vocab.write(f"{work.output_dir}/{vocabulary.FILE_NAME}")
     files.write_json(
         f"{work.output_dir}/{manifests.NEAR_DUPLICATES_NAME}", near_duplicates
@@ -226,14 +228,9 @@ def _why_nothing_is_kept(
         if summary["fault"]:
             return summary["fault"]
     counts = build_manifest.document_counts(extracted)
-    dropped = ", ".join(
-        f"{n} {reason}" for reason, n in counts["dropped"].items()
-    )
-    return (
-        f"no document was kept of {', '.join(work.config.source.input)}: "
-        f"{counts['read']} read, {dropped or 'none dropped'}; check source, "
-        "text_field, title_field and min_document_chars."
-    )
+    inputs = ", ".join(work.config.source.input)
+    remedy = "check source, text_field, title_field and min_document_chars"
+    return f"no document was kept of {inputs}: {_loss(counts, remedy)}"
 
 
 def _refuse_empty_split(manifest: manifests.Manifest) -> None:
@@ -241,11 +238,26 @@ def _refuse_empty_split(manifest: manifests.Manifest) -> None:
         split = manifest.splits[name]
         if split.shards and not split.num_examples:
             fraction = manifest.options.get(f"{name}_fraction", "the rest")
+            counts = manifest.documents
             raise errors.UserError(
-                f"none of the {manifest.documents['kept']} documents fell "
-                f"into {name} (its share: {fraction}); give more text or "
-                "other shares."
+                f"none of the {counts['kept']} documents that were kept fell "
+                f"into {name} (its share: {fraction}): "
+                + _loss(counts, "give more text or other shares")
             )
+
+
+def _loss(counts: Mapping[str, Any], else_remedy: str) -> str:
+    """Tells how many documents were dropped, why, and what to do.
+
+    Args:
+      counts: of documents, as in the manifest.
+      else_remedy: what to do if there are several reasons.
+    """
+    num_read, dropped = counts["read"], counts["dropped"]
+    loss = drop_reasons.find_loss(num_read, dropped)
+    if not loss:
+        loss = f"{drop_reasons.count(num_read, dropped)}; {else_remedy}"
+    return f"{loss}."
 
 
 def _remove_work_files(work: build_config.Work) -> None:

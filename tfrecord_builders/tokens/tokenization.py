@@ -125,7 +125,7 @@ class Tokenizer:
     def _prepare(self, sentences: Iterable[str]) -> Iterator[list[str]]:
         """Yields batches of normalized sentences."""
         return _batches(
-            _without_long_words(normalize(sentence, *self._casing))
+            _with_unknown_long_words(normalize(sentence, *self._casing))
             for sentence in sentences
         )
 
@@ -149,19 +149,31 @@ def _strip(text: str, strip_accents: bool) -> str:
     )
 
 
-def _without_long_words(text: str) -> str:
+def without_long_words(text: str) -> str:
+    """Removes words that are [UNK] because of their length.
+
+    Pieces of them would never be used, and could be too long for a vocabulary.
+    """
+    return _replace_long_words(text, lambda match: " ")
+
+
+def _with_unknown_long_words(text: str) -> str:
     """Makes words over the limit of characters exceed that of bytes too.
 
     TensorFlow Text makes them [UNK], but counts only bytes. So such words are
     repeated.
     """
+    return _replace_long_words(text, lambda match: match[0] * _MAX_CHAR_BYTES)
+
+
+def _replace_long_words(
+    text: str, replacement: Callable[[re.Match[str]], str]
+) -> str:
     start = 0
     while len(text) - start > wordpiece.MAX_WORD_CHARS:
         start = text.rfind(" ", start, start + wordpiece.MAX_WORD_CHARS + 1) + 1
         if start == 0:  # No space within the limit: search for long words.
-            return _classes().long_word.sub(
-                lambda match: match[0] * _MAX_CHAR_BYTES, text
-            )
+            return _classes().long_word.sub(replacement, text)
     return text
 
 

@@ -1,7 +1,7 @@
 """Learns a WordPiece vocabulary from text."""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tokenizers
@@ -10,6 +10,7 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from bert_pretrain import errors
 from bert_pretrain.data import vocabulary
+from tfrecord_builders.quality import drop_reasons
 from tfrecord_builders.sources import documents
 from tfrecord_builders.tokens import learn_config, sentences, tokenization
 
@@ -39,11 +40,16 @@ def learn(
       strip_accents: whether accents are removed. None: if the text is
         lower-cased, and most of its letters have a case. In other scripts,
         marks are vowels or other sounds.
+
+    Raises:
+      UserError: if the texts have no character of which a token can be made.
     """
     if strip_accents is None:
         strip_accents = lower_case and _share_with_case(texts) > 0.5
     texts = [
-        tokenization.normalize(text, lower_case, strip_accents)
+        tokenization.without_long_words(
+            tokenization.normalize(text, lower_case, strip_accents)
+        )
         for text in texts
     ]
     # HuggingFace's trainer numbers the pieces "##a" in the order of a hash map,
@@ -62,17 +68,48 @@ def learn(
         [token for token in alphabet if len(token) == 1],
         vocab_size,
     )
+    if len(tokens) == len(vocabulary.SPECIAL_TOKENS):
+        raise errors.UserError(
+            "the text has no word of which a token can be made; give more text."
+        )
     return vocabulary.Vocabulary(tuple(tokens), lower_case, strip_accents)
 
 
 def read_sample(config: learn_config.LearnConfig) -> list[str]:
-    """Reads the documents of random spans of the input."""
-    units = documents.plan(config.source, _UNIT_BYTES)
-    order = np.random.default_rng(0).permutation(len(units))
-    spans = [span for i in order for span in units[i]]
+    """Reads the documents of random spans of the input.
+
+    Raises:
+      UserError: if no document was read.
+    """
     texts: list[str] = []
     num_bytes = 0
     dropped: collections.Counter[str] = collections.Counter()
+    for text in _read_texts(config, dropped):
+        texts.append(text)
+        num_bytes += len(text.encode())
+        if num_bytes >= config.max_sample_mb << 20:
+            break
+    inputs = ", ".join(config.source.input)
+    num_read = len(texts) + dropped.total()
+    loss = drop_reasons.find_loss(num_read, dropped)
+    if not texts:
+        raise errors.UserError(
+            f"no document of {inputs} was kept: "
+            f"{loss or drop_reasons.count(num_read, dropped)}."
+        )
+    if loss:
+        errors.warn(f"{inputs}: {loss}.")
+    return texts
+
+
+def _read_texts(
+    config: learn_config.LearnConfig, dropped: collections.Counter[str]
+) -> Iterator[str]:
+    """Yields the texts of random spans, and counts the documents dropped."""
+    units = documents.plan(config.source, _UNIT_BYTES)
+    order = np.random.default_rng(0).permutation(len(units))
+    spans = [span for i in order for span in units[i]]
+    num_texts = 0
     total = sum(span.num_bytes for span in spans)
     with tqdm.tqdm(
         total=total, desc="read", unit="B", unit_scale=True, mininterval=1
@@ -85,19 +122,10 @@ def read_sample(config: learn_config.LearnConfig) -> list[str]:
                 if isinstance(item, documents.Dropped):
                     dropped[item.reason] += 1
                     continue
-                texts.append(item.text)
-                num_bytes += len(item.text.encode())
-                bar.set_postfix(documents=len(texts), refresh=False)
-                if num_bytes >= config.max_sample_mb << 20:
-                    return texts
+                num_texts += 1
+                bar.set_postfix(documents=num_texts, refresh=False)
+                yield item.text
             bar.update(span.num_bytes - consumed)
-    if not texts:
-        raise errors.UserError(
-            f"no document of {', '.join(config.source.input)} was kept "
-            f"(dropped: {dict(dropped)}); check source and the names of "
-            "fields."
-        )
-    return texts
 
 
 def _share_with_case(texts: Sequence[str]) -> float:
@@ -180,7 +208,12 @@ def _train(
         ),
     )
     ids = model.get_vocab()
-    return sorted(ids, key=lambda token: ids[token])
+    # The trainer knows other characters as punctuation than Python, so a word
+    # may still be too long for it.
+    return sorted(
+        (token for token in ids if not vocabulary.is_too_long(token)),
+        key=lambda token: ids[token],
+    )
 
 
 def measure(
