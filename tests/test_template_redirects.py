@@ -111,7 +111,7 @@ def texts(folder, **values):
         template_redirects.write(work, summaries)
         extracted = engine.run(extract_stage)
     parts = extract.document_parts_of(work, extracted)
-    return [text for part in parts for _, text in part.read()]
+    return [text for part in parts for _, text, _ in part.read()]
 
 
 def test_redirects_lead_to_known_templates_in_any_file_of_the_wiki(folder):
