@@ -1,4 +1,4 @@
-"""Warnings of inputs and files that lost nearly all of their documents."""
+"""Warnings of inputs and files that lost documents."""
 
 import collections
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,8 @@ _MAX_WARNINGS = 5
 def warn(manifest: manifests.Manifest) -> None:
     """Warns of each input that lost nearly all documents for one reason.
 
-    Of the other inputs, it warns of each such file.
+    Of the other inputs, it warns of each such file, and of each file without a
+    document or with a fault that the user can mend.
     """
     of_input: dict[str, list[Mapping[str, Any]]] = collections.defaultdict(list)
     for source in manifest.sources:
@@ -27,19 +28,26 @@ def warn(manifest: manifests.Manifest) -> None:
         if loss := _find_loss(sources):
             warnings.append(f"{pattern}: {loss}.")
             continue
-        warnings += [
-            f"{source['path']}: {loss}."
-            for source in sources
-            if source["read"] >= _MIN_DOCUMENTS_OF_FILE
-            and (loss := _find_loss([source]))
-        ]
+        warnings += filter(None, map(_describe_file, sources))
     for warning in warnings[:_MAX_WARNINGS]:
         errors.warn(warning)
     if num_more := len(warnings[_MAX_WARNINGS:]):
         errors.warn(
-            f"{num_more} more files lost nearly all documents; see `sources` "
-            "in manifest.json."
+            f"{num_more} more files lost documents; see `sources` in "
+            "manifest.json."
         )
+
+
+def _describe_file(source: Mapping[str, Any]) -> str:
+    path, fault = source["path"], source["first_fault"]
+    if not source["read"]:
+        return f"{path}: no document is in it."
+    if source["read"] >= _MIN_DOCUMENTS_OF_FILE:
+        if loss := _find_loss([source]):
+            return f"{path}: {loss}." + (
+                f" The first: {fault}" if fault else ""
+            )
+    return fault
 
 
 def _find_loss(sources: Iterable[Mapping[str, Any]]) -> str:

@@ -133,7 +133,7 @@ class _Header:
 def _read_header(span: streams.Span, redirects: Redirects) -> _Header:
     content = b""
     file = streams.Stream(span._replace(start=0))
-    for chunk in file.chunks():
+    for chunk in file.text_chunks():
         content += chunk
         if _HEADER_END.search(content) or len(content) > _MAX_HEADER_BYTES:
             break
