@@ -86,6 +86,14 @@ def jsonl():
     ).encode()
 
 
+def cirrus():
+    lines = []
+    for i, text in enumerate(STORIES):
+        page = {"namespace": 0, "wiki": "xwiki", "title": f"T{i}", "text": text}
+        lines += [{"index": {"_id": str(i)}}, page]
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
 def csv(delimiter):
     rows = [["title", "text"]]
     for i, text in enumerate(STORIES):
@@ -99,19 +107,32 @@ def csv(delimiter):
 def web_archive(kind):
     records = []
     for i, text in enumerate(STORIES):
-        payload = text
+        payload = text.encode()
         if kind == "response":
-            payload = (
-                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
-                f"<html><body><article><p>{text}</p><p>{text}</p></article>"
-            )
-        records.append(
+            payload = response(f"<p>{text}</p><p>{text}</p>".encode(), i)
+        head = (
             f"WARC/1.0\r\nWARC-Type: {kind}\r\n"
             f"WARC-Target-URI: http://a/{mark_of(i)}\r\n"
-            f"Content-Length: {len(payload.encode())}\r\n\r\n"
-            f"{payload}\r\n\r\n".encode()
+            f"Content-Length: {len(payload)}\r\n\r\n"
         )
+        records.append(head.encode() + payload + b"\r\n\r\n")
     return records
+
+
+def response(html, i):
+    """A response of HTTP in one of three encodings."""
+    header = b""
+    if i % 3 == 1:
+        header, html = b"Content-Encoding: gzip\r\n", gzip.compress(html)
+    elif i % 3 == 2:
+        header = b"Transfer-Encoding: chunked\r\n"
+        html = b"%x\r\n%b\r\n0\r\n\r\n" % (len(html), html)
+    return (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
+        + header
+        + b"\r\n"
+        + html
+    )
 
 
 def table():
@@ -153,6 +174,7 @@ BLOCKS = "\n\n".join(STORIES).encode()
 CASES = {
     "a.xml": ("wikipedia", wikipedia(), {}, "number"),
     "a.jsonl": ("jsonl", jsonl(), {}, "place"),
+    "cirrus.json": ("cirrus", cirrus(), {}, "number"),
     "a.csv": ("csv", csv(","), {}, "place"),
     "a.tsv": (
         "csv",
@@ -181,7 +203,7 @@ for suffix, (compress, _) in COMPRESSORS.items():
         {},
         "checksum",
     )
-ENDS = {"wikipedia": b"</page>", "warc": b"WARC/1.0"}
+ENDS = {"wikipedia": b"</page>", "warc": b"WARC/1.0", "cirrus": b"\n"}
 NOTICED = {"wikipedia": "number", "warc": "number", "jsonl": "place"}
 
 

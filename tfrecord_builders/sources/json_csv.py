@@ -22,6 +22,7 @@ _NUM_FIELDS_SHOWN = 30
 _MIN_DELIMITERS_OF_ROWS = 6
 # What a line costs in memory beside its characters.
 _CSV_LINE_BYTES = 200
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _JSON_TYPES = {
     bool: "boolean",
     dict: "object",
@@ -453,12 +454,9 @@ def _csv_document(
             f"{_csv_remedy(lines)}.",
         )
     record = dict(zip(columns, row, strict=False))
+    faults = [line.not_utf8 for line in lines.of_row if line.not_utf8]
     used = (record.get(config.text_field), record.get(config.title_field))
-    try:
-        # `_CsvLines` marks bytes that are not UTF-8 by surrogates, which
-        # cannot be encoded.
-        "".join(filter(None, used)).encode("utf-8")
-    except UnicodeEncodeError:
-        faults = filter(None, (line.not_utf8 for line in lines.of_row))
-        return streams.Dropped("not_utf8", name, next(faults))
+    # `_CsvLines` marks bytes that are not UTF-8 by surrogates.
+    if faults and any(map(_SURROGATE.search, filter(None, used))):
+        return streams.Dropped("not_utf8", name, faults[0])
     return document(name, record, config)
