@@ -380,6 +380,9 @@ def test_text_in_utf_8_is_never_taken_for_utf_16(tmp_path, language):
         files.write_text(path, content)
         found = texts(read_all(config))
         assert found[:2] == TEXTS[language].splitlines()
+    # Letters of ASCII in pairs are ideographs, and NUL takes part in them.
+    files.write_text(path, "Wort" * 20 + "\0eins")
+    assert texts(read_all(config)) == ["Wort" * 20 + "eins"]
 
 
 def test_garbled_documents_are_counted_and_no_text(tmp_path):

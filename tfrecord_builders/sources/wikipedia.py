@@ -263,6 +263,9 @@ def _document(
     except etree.XMLSyntaxError as error:
         problem = _PLACE.sub("", error.msg)
         _raise_broken(span, page.line + error.position[0] - 1, problem)
+    # Bytes between two pages are missing, and one text would hide the other.
+    if any(len(root.findall(name)) > 1 for name in ("title", "ns", "id")):
+        _raise_broken(span, page.line, "</page> is missing")
     title = root.findtext("title", "")
     name = f"{header.database}:{root.findtext('id', '?')}"
     revision = _newest_revision(root)
