@@ -98,8 +98,9 @@ def test_a_weight_that_leaves_nothing_is_an_error_that_names_it(text):
 def test_losses_are_in_the_manifest_and_their_first_fault_is_a_warning(
     text, monkeypatch
 ):
-    content = files.read_text(f"{text}/news-1.jsonl")
-    files.write_text(f"{text}/news-2.jsonl", content.replace("0", "1") + "{")
+    builds.write_news(f"{text}/news-2.jsonl", 50, seed=1)
+    content = files.read_text(f"{text}/news-2.jsonl")
+    files.write_text(f"{text}/news-2.jsonl", content + "{")
     files.write_text(f"{text}/news-3.jsonl", "")
     warned = []
     monkeypatch.setattr(errors, "warn", warned.append)

@@ -1,7 +1,7 @@
 """Warnings of inputs and files that lost documents."""
 
 import collections
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bert_pretrain import errors
@@ -28,7 +28,8 @@ def warn(manifest: manifests.Manifest) -> None:
         if loss := _find_loss(sources):
             warnings.append(f"{pattern}: {loss}.")
             continue
-        warnings += filter(None, map(_describe_file, sources))
+        for source in sources:
+            warnings += _warnings_of_file(source)
     for warning in warnings[:_MAX_WARNINGS]:
         errors.warn(warning)
     if num_more := len(warnings[_MAX_WARNINGS:]):
@@ -38,16 +39,14 @@ def warn(manifest: manifests.Manifest) -> None:
         )
 
 
-def _describe_file(source: Mapping[str, Any]) -> str:
-    path, fault = source["path"], source["first_fault"]
+def _warnings_of_file(source: Mapping[str, Any]) -> Iterator[str]:
     if not source["read"]:
-        return f"{path}: no document is in it."
+        yield f"{source['path']}: no document is in it."
     if source["read"] >= _MIN_DOCUMENTS_OF_FILE:
         if loss := _find_loss([source]):
-            return f"{path}: {loss}." + (
-                f" The first: {fault}" if fault else ""
-            )
-    return fault
+            yield f"{source['path']}: {loss}."
+    if source["first_fault"]:
+        yield source["first_fault"]
 
 
 def _find_loss(sources: Iterable[Mapping[str, Any]]) -> str:
