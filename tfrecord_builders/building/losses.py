@@ -23,7 +23,7 @@ def warn(manifest: manifests.Manifest) -> None:
     of_input: dict[str, list[Mapping[str, Any]]] = collections.defaultdict(list)
     for source in manifest.sources:
         of_input[source["input"]].append(source)
-    warnings = []
+    warnings: list[str] = []
     for pattern, sources in of_input.items():
         if loss := _find_loss(sources):
             warnings.append(f"{pattern}: {loss}.")
