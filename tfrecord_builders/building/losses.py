@@ -28,8 +28,8 @@ def warn(manifest: manifests.Manifest) -> None:
         if loss := _find_loss(sources):
             warnings.append(f"{pattern}: {loss}.")
             continue
-        for source in sources:
-            warnings += _warnings_of_file(source)
+        for file in sources:
+            warnings += _warnings_of_file(file)
     for warning in warnings[:_MAX_WARNINGS]:
         errors.warn(warning)
     if num_more := len(warnings[_MAX_WARNINGS:]):
