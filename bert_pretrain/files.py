@@ -26,12 +26,15 @@ from bert_pretrain import errors, file_errors
 _TEMPORARY = ".tmp-"
 _IS_TEMPORARY = re.compile(re.escape(_TEMPORARY) + "[0-9a-f]{16}$")
 _READ_BYTES = 1 << 22
+_WILDCARD = re.compile(r"[*?[]")
 
 
 def expand(patterns: Iterable[str]) -> list[str]:
     """The files that match any of the glob patterns, sorted.
 
-    A pattern that is the name of a file stands for that file.
+    A pattern that is the name of a file stands for that file, and the name of
+    a folder at its beginning for that folder. A [ is taken for itself if
+    nothing matches otherwise.
 
     Raises:
       UserError: if a pattern matches nothing.
@@ -39,18 +42,44 @@ def expand(patterns: Iterable[str]) -> list[str]:
     found = set()
     for pattern in patterns:
         with file_errors.naming(pattern):
-            names = [pattern]
-            if not tf.io.gfile.exists(pattern):
-                names = tf.io.gfile.glob(pattern)
-            matches = [path for path in names if not tf.io.gfile.isdir(path)]
+            matches = _matches(pattern)
         if not matches:
             raise errors.UserError(
                 f"{pattern!r} matches no file; check the path, quote a "
-                "pattern so that the shell does not expand it, and write [[] "
-                "for a [ in the name of a folder."
+                "pattern so that the shell does not expand it, and write [[], "
+                "[*] or [?] for a [, * or ? in a name."
             )
         found.update(matches)
     return sorted(found)
+
+
+def _matches(pattern: str) -> list[str]:
+    """The files that match a pattern, literally if possible."""
+    if tf.io.gfile.exists(pattern):
+        names = [pattern]
+    else:
+        folder, name = _quote_folders(pattern)
+        names = tf.io.gfile.glob(folder + name) or tf.io.gfile.glob(
+            folder + name.replace("[", "[[]")
+        )
+    return [path for path in names if not tf.io.gfile.isdir(path)]
+
+
+def _quote_folders(pattern: str) -> tuple[str, str]:
+    """Divides a pattern at the end of the folders that it names literally.
+
+    Returns:
+      (pattern that matches only these folders, rest of the pattern).
+    """
+    quoted, start = "", 0
+    while (end := pattern.find("/", start) + 1) > 0:
+        folder = pattern[start:end]
+        if _WILDCARD.search(folder):
+            if not tf.io.gfile.isdir(pattern[:end]):
+                break
+            folder = _WILDCARD.sub(r"[\g<0>]", folder)
+        quoted, start = quoted + folder, end
+    return quoted, pattern[start:]
 
 
 def is_local(path: str) -> bool:

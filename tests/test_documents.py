@@ -329,3 +329,121 @@ def test_impossible_options_are_refused(option, value):
     options = {"source": ("csv",), "input": ("a",), option: value}
     with pytest.raises(errors.UserError, match=option):
         documents.SourceConfig(**options)
+
+
+TEXTS = {
+    "polish": "Rzeka wezbrała.\nMosty są zamknięte.\n",
+    "greek": "Το ποτάμι ανέβηκε.\nΟι γέφυρες έκλεισαν.\n",
+    "korean": "강물이 불어났다.\n다리가 닫혔다.\n",
+    "hindi": "नदी चढ़ गई।\nपुल बंद हैं।\n",
+    "burmese": "မြစ်ရေ တက်သည်။\nတံတား ပိတ်သည်။\n",
+    "emoji": "Ja 😀 nein 🫠.\nGut 👩🏽👧.\n",
+}
+
+
+@pytest.mark.parametrize("language", TEXTS)
+@pytest.mark.parametrize(
+    "encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_utf_16_and_utf_32_are_one_error_with_the_remedy(
+    tmp_path, language, encoding, mark
+):
+    path = f"{tmp_path}/a.txt"
+    content = mark + "text;other\n" + TEXTS[language]
+    files.write_bytes(path, content.encode(encoding))
+    name = (
+        encoding.upper()[:6] if mark else encoding.upper().replace("-", "", 2)
+    )
+    name = name if mark else f"{name[:3]}-{name[3:]}"
+    for source, options in (
+        ("text", {"text_layout": "line"}),
+        ("text", {"text_layout": "file"}),
+        ("text", {"text_layout": "blocks"}),
+        ("csv", {"csv_delimiter": ";"}),
+        ("jsonl", {}),
+        ("wikipedia", {}),
+    ):
+        with pytest.raises(
+            errors.UserError,
+            match=rf"a\.txt: {name} and not UTF-8.*iconv -f {name} -t UTF-8",
+        ):
+            read_all(configure(path, source=source, **options))
+
+
+@pytest.mark.parametrize("language", TEXTS)
+def test_text_in_utf_8_is_never_taken_for_utf_16(tmp_path, language):
+    path = f"{tmp_path}/a.txt"
+    config = configure(path, source="text", text_layout="line")
+    # A mark, and NULs that a damaged disk or a program left.
+    for content in ("\ufeff" + TEXTS[language], TEXTS[language] * 9 + "a\0\0"):
+        files.write_text(path, content)
+        found = texts(read_all(config))
+        assert found[:2] == TEXTS[language].splitlines()
+    # Letters of ASCII in pairs are ideographs, and NUL takes part in them.
+    files.write_text(path, "Wort" * 20 + "\0eins")
+    assert texts(read_all(config)) == ["Wort" * 20 + "eins"]
+
+
+def test_garbled_documents_are_counted_and_no_text(tmp_path):
+    path = f"{tmp_path}/a.jsonl"
+    garbled = "Река поднялась".encode("utf-16-le").decode()
+    lines = [garbled, "Gut.", "a\0b Gut und lang.", "Gut \ufffd und lang."]
+    files.write_text(path, "\n".join(json.dumps({"text": t}) for t in lines))
+    found = read_all(configure(path))
+    assert found[0].reason == "garbled" and found[0].id == f"{path}:0"
+    assert f"{path}: the text of {path}:0 is garbled" in found[0].detail
+    assert texts(found) == ["Gut.", "ab Gut und lang.", "Gut \ufffd und lang."]
+    # What is kept in spite of some damage is counted too.
+    assert [dict(item.notes) for item in found[1:]] == [
+        {},
+        {"texts_with_nul": 1},
+        {"texts_with_undecodable_bytes": 1},
+    ]
+    # If most of the file is so, it is an error.
+    files.write_text(path, (json.dumps({"text": garbled}) + "\n") * 3)
+    with pytest.raises(errors.UserError, match=r"a\.jsonl: .*garbled.*UTF-8"):
+        read_all(configure(path))
+
+
+@pytest.mark.parametrize("suffix", [".bz2", ".gz", ".xz", ".zst"])
+def test_an_empty_file_is_not_compressed_data(tmp_path, suffix):
+    good, bad = f"{tmp_path}/a.jsonl", f"{tmp_path}/b.jsonl{suffix}"
+    files.write_text(good, JSON_LINES)
+    for content in (b"", b"\0" * 600):
+        files.write_bytes(bad, content)
+        with pytest.raises(errors.UserError, match=r"b\.jsonl\..*corrupt"):
+            read_all(configure(good, bad))
+    # Data that is compressed to nothing is nothing.
+    files.write_bytes(bad, COMPRESS[suffix](b""))
+    assert len(texts(read_all(configure(good, bad)))) == len(STORIES)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz"])
+@pytest.mark.parametrize("num_zeros", [4, 5000])
+def test_padding_between_members_hides_no_member(
+    tmp_path, suffix, num_zeros, monkeypatch
+):
+    monkeypatch.setattr(streams, "_READ_BYTES", 1000)
+    path = f"{tmp_path}/a.jsonl{suffix}"
+    member = COMPRESS[suffix](JSON_LINES.encode())
+    files.write_bytes(path, member + bytes(num_zeros) + member)
+    assert len(texts(read_all(configure(path)))) == 2 * len(STORIES)
+
+
+@pytest.mark.parametrize("suffix", [".bz2", ".gz", ".xz", ".zst"])
+def test_garbage_after_compressed_data_is_an_error(tmp_path, suffix):
+    path = f"{tmp_path}/a.jsonl{suffix}"
+    files.write_bytes(path, COMPRESS[suffix](JSON_LINES.encode()) + b"garbage")
+    with pytest.raises(errors.UserError, match="truncated or corrupt"):
+        read_all(configure(path))
+
+
+@pytest.mark.parametrize("suffix", [".bz2", ".gz", ".xz", ".zst"])
+def test_compressed_data_without_its_suffix_is_named(tmp_path, suffix):
+    path = f"{tmp_path}/a.jsonl"
+    files.write_bytes(path, COMPRESS[suffix](JSON_LINES.encode()))
+    with pytest.raises(
+        errors.UserError, match=rf"compressed.*add \{suffix} to"
+    ):
+        read_all(configure(path))

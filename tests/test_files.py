@@ -204,3 +204,34 @@ def test_a_second_process_is_kept_out_until_the_first_ends(tmp_path):
     first.wait()
     with locks.locked(str(tmp_path)):
         pass
+
+
+@pytest.mark.parametrize("folder", ["{tmp_path}", "ram://test_brackets"])
+@pytest.mark.parametrize(
+    "pattern, found",
+    [
+        ("news[1].jsonl", ["news[1].jsonl"]),
+        ("news[12].jsonl", ["news1.jsonl", "news2.jsonl"]),
+        ("новости [2].txt", ["новости [2].txt"]),
+        ("новости [2]*", ["новости [2].txt"]),
+        ("a[1]/x?.txt", ["a[1]/x1.txt", "a[1]/x2.txt"]),
+        ("a[1]/x[12].txt", ["a[1]/x1.txt", "a[1]/x2.txt"]),
+        ("a[12]/*", ["a1/y.txt"]),
+        ("a[[]1]/*1.txt", ["a[1]/x1.txt"]),
+        ("b*/[c]/*", ["b*/[c]/z.txt"]),
+        ("*/[c]/*", []),
+    ],
+)
+def test_a_literal_name_goes_before_a_pattern(folder, pattern, found, tmp_path):
+    folder = folder.format(tmp_path=tmp_path)
+    for name in (
+        *("news[1].jsonl", "news1.jsonl", "news2.jsonl", "новости [2].txt"),
+        *("a[1]/x1.txt", "a[1]/x2.txt", "a1/y.txt", "b*/[c]/z.txt"),
+        "bb/c/q.txt",
+    ):
+        files.write_text(f"{folder}/{name}", "x")
+    if pattern == "*/[c]/*":  # No folder of this name, so it is a pattern.
+        found = ["bb/c/q.txt"]
+    assert files.expand([f"{folder}/{pattern}"]) == [
+        f"{folder}/{name}" for name in found
+    ]

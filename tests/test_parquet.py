@@ -136,3 +136,72 @@ def test_mistakes_name_the_file_and_the_remedy(tmp_path, monkeypatch):
         errors.UserError, match=r"needs pyarrow: pip install .*\[parquet\]"
     ):
         read(path)
+
+
+@pytest.mark.parametrize(
+    "values, name",
+    [
+        (pyarrow.array([b"Fluss"] * 3), "binary"),
+        (pyarrow.array([1, 2, 3]), "int64"),
+        (pyarrow.array([["Fluss"]] * 3), "list<.*string>"),
+        (pyarrow.array([{"body": "Fluss"}] * 3), "struct<body: string>"),
+        (pyarrow.array([True] * 3), "bool"),
+    ],
+)
+def test_a_column_of_another_type_is_named_with_its_type(
+    tmp_path, values, name
+):
+    path = f"{tmp_path}/a.parquet"
+    write(path, {"text": values, "title": ["a"] * 3})
+    with pytest.raises(
+        errors.UserError,
+        match=rf"a\.parquet: the column 'text' is of type {name}; only strings",
+    ):
+        read(path)
+    with pytest.raises(errors.UserError, match="the column 'text' is of type"):
+        read(path, text_field="title", title_field="text")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pyarrow.string(),
+        pyarrow.large_string(),
+        pyarrow.string_view(),
+        pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
+    ],
+    ids=str,
+)
+def test_every_type_of_string_is_read(tmp_path, kind):
+    path = f"{tmp_path}/a.parquet"
+    texts = ["Река поднялась.", "แม่น้ำสูงขึ้น", None]
+    if pyarrow.types.is_dictionary(kind):
+        column = pyarrow.array(texts).dictionary_encode()
+    else:
+        column = pyarrow.array(texts, kind)
+    write(path, {"text": column})
+    found = read(path)
+    assert [item.text for item in found[:2]] == texts[:2]
+    assert found[2].reason == "no_text"
+
+
+def test_a_column_may_lie_inside_a_struct_or_have_a_dot_in_its_name(tmp_path):
+    path = f"{tmp_path}/a.parquet"
+    inner = [
+        {"text": "Innen.", "meta": {"name": "Kopf"}},
+        {"text": "Ohne Kopf.", "meta": None},
+        None,
+    ]
+    options = {"text_field": "doc.text", "title_field": "doc.meta.name"}
+    write(path, {"id": [1, 2, 3], "doc": inner})
+    found = read(path, **options)
+    assert [item.text for item in found[:2]] == ["Kopf\nInnen.", "Ohne Kopf."]
+    assert found[2].reason == "no_text"
+    with pytest.raises(
+        errors.UserError, match="'doc.meta.name'.*choose one of them"
+    ):
+        read(path)
+    write(path, {"doc": inner, "doc.text": ["Außen."] * 3})
+    assert [item.text for item in read(path, text_field="doc.text")] == [
+        "Außen."
+    ] * 3

@@ -70,3 +70,55 @@ def test_pairs_are_whole_sentences_of_the_text_s_language(tmp_path):
         if token in (vocab.id("[CLS]"), vocab.id("[SEP]"))
     }
     assert firsts - {"[PAD]", "[SEP]"} == {"die", "sie", "heute"}
+
+
+def test_a_weight_that_leaves_nothing_is_an_error_that_names_it(text):
+    # Beside an input that keeps its documents, and alone.
+    builds.write_news(f"{text}/other.jsonl", 50, seed=1)
+    news, other = f"{text}/news-1.jsonl", f"{text}/other.jsonl"
+    for inputs, weights, fraction in (
+        ((news, other), (1.0, 1e-5), 0.0),
+        ((other,), (1e-5,), 0.1),
+    ):
+        config = builds.config_of(
+            text,
+            f"set{len(inputs)}",
+            input=inputs,
+            weight=weights,
+            eval_fraction=fraction,
+            test_fraction=fraction,
+        )
+        with pytest.raises(
+            errors.UserError,
+            match=r"input='.*other\.jsonl': weight=1e-05.* none of its \d+ tr",
+        ):
+            pipeline.build(config)
+
+
+def test_losses_are_in_the_manifest_and_their_first_fault_is_a_warning(
+    text, monkeypatch
+):
+    builds.write_news(f"{text}/news-2.jsonl", 50, seed=1)
+    content = files.read_text(f"{text}/news-2.jsonl")
+    files.write_text(f"{text}/news-2.jsonl", content + "{")
+    files.write_text(f"{text}/news-3.jsonl", "")
+    warned = []
+    monkeypatch.setattr(errors, "warn", warned.append)
+    manifest = pipeline.build(builds.config_of(text))
+    whole, cut, empty = manifest.sources
+    assert whole["first_fault"] == "" and empty["read"] == 0
+    assert cut["dropped"]["not_json"] == 1
+    assert cut["first_fault"].startswith(f"{text}/news-2.jsonl: no JSON at")
+    assert warned == [
+        cut["first_fault"],
+        f"{text}/news-3.jsonl: no document is in it.",
+    ]
+
+
+def test_a_few_files_are_named_of_many_with_faults(text, monkeypatch):
+    for i in range(8):
+        files.write_text(f"{text}/news-{i + 2}.jsonl", "")
+    warned = []
+    monkeypatch.setattr(errors, "warn", warned.append)
+    pipeline.build(builds.config_of(text))
+    assert len(warned) == 6 and warned[-1].startswith("3 more files")

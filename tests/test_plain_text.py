@@ -160,3 +160,31 @@ def test_blocks_are_the_same_for_any_reads_and_divisions(tmp_path, monkeypatch):
         assert [item.text.rstrip() for item in found] == [
             block.rstrip() for block in blocks
         ], (content, cut)
+
+
+@pytest.mark.parametrize(
+    "layout, remedy",
+    [
+        ("blocks", "give --text_layout=line"),
+        ("file", "--text_layout=blocks or --text_layout=line"),
+        ("line", "divide it by line breaks"),
+    ],
+)
+def test_a_document_that_is_too_long_says_what_to_do(
+    tmp_path, layout, remedy, monkeypatch
+):
+    monkeypatch.setattr(streams, "MAX_DOCUMENT_BYTES", 100)
+    content = "слово " * 40 + ("" if layout == "line" else "\nслово" * 40)
+    (item,) = read(f"{tmp_path}/a.txt", content, layout)
+    assert item.reason == "too_long" and remedy in item.detail
+    assert f"{tmp_path}/a.txt:0: longer than" in item.detail
+
+
+@pytest.mark.parametrize("layout", ["line", "blocks", "file"])
+def test_a_file_cut_inside_a_character_loses_only_its_last_document(
+    tmp_path, layout
+):
+    content = "ஆறு உயர்ந்தது\n\nபாலம் மூடப்பட்டது".encode()[:-1]
+    found = read(f"{tmp_path}/a.txt", content, layout)
+    assert found[-1].reason == "not_utf8"
+    assert len(found) == (1 if layout == "file" else 2)

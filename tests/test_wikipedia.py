@@ -449,6 +449,10 @@ def test_a_page_whose_damage_hides_the_next_page_is_an_error(tmp_path):
     damaged = content.replace(b"</page>", b"</p\xe4ge>", 1)
     with pytest.raises(errors.UserError, match="</page> is missing"):
         read(f"{tmp_path}/a.xml", damaged)
+    # The bytes between them are lost, and what is left is right XML.
+    end, start = content.index(b"</page>"), content.index(b"<id>2</id>")
+    with pytest.raises(errors.UserError, match="</page> is missing"):
+        read(f"{tmp_path}/a.xml", content[:end] + content[start:])
 
 
 def test_a_page_that_is_too_large_is_skipped_and_not_kept_in_memory(

@@ -17,6 +17,9 @@ NOTES = (
     "boilerplate_lines",
     "articles_with_sections",
     "unknown_last_sections",
+    "charsets_guessed",
+    "texts_with_nul",
+    "texts_with_undecodable_bytes",
 )
 _NUM_HEADINGS = 10
 
@@ -136,7 +139,9 @@ def _sources(
     by_path: dict[str, collections.Counter[str]] = {
         path: collections.Counter() for path in inputs
     }
+    faults: dict[str, str] = {}
     for summary in summaries:
+        faults = summary.get("faults", {}) | faults
         for path, counts in summary["counts"].items():
             by_path[path].update(counts)
     for path, counts in sorted(by_path.items()):
@@ -147,6 +152,7 @@ def _sources(
             "input": work.config.source.input[inputs[path]["input"]],
             "weight": round(weights.get(path, 1.0), 6),
             **_kept_and_dropped(counts),
+            "first_fault": faults.get(path, ""),
         }
 
 

@@ -11,6 +11,7 @@ A unit depends only on the inputs and the options, never on the number of
 workers. Every random draw is seeded by (seed, stage, unit).
 """
 
+import collections
 import dataclasses
 import math
 import time
@@ -158,6 +159,7 @@ def _build(
             return summaries
 
         manifest, near_duplicates = _run_stages(work, vocab, extract_stage, run)
+    _refuse_empty_input(manifest)
     _refuse_empty_split(manifest)
     losses.warn(manifest)
     vocab.write(f"{work.output_dir}/{vocabulary.FILE_NAME}")
@@ -225,12 +227,31 @@ def _why_nothing_is_kept(
     work: build_config.Work, extracted: Sequence[work_units.Summary]
 ) -> str:
     for summary in extracted:
-        if summary["fault"]:
-            return summary["fault"]
+        for fault in summary["faults"].values():
+            return fault
     counts = build_manifest.document_counts(extracted)
     inputs = ", ".join(work.config.source.input)
     remedy = "check source, text_field, title_field and min_document_chars"
     return f"no document was kept of {inputs}: {_loss(counts, remedy)}"
+
+
+def _refuse_empty_input(manifest: manifests.Manifest) -> None:
+    """Refuses a weight that leaves no training document of an input."""
+    kept, not_sampled = collections.Counter[str](), collections.Counter[str]()
+    weights = {}
+    for source in manifest.sources:
+        kept[source["input"]] += source["kept"]
+        not_sampled[source["input"]] += source["dropped"].get("not_sampled", 0)
+        weights[source["input"]] = source["weight"]
+    is_without_train = not manifest.splits[records.TRAIN].num_documents
+    for pattern, number in not_sampled.items():
+        if number and (is_without_train or not kept[pattern]):
+            raise errors.UserError(
+                f"input={pattern!r}: weight={weights[pattern]:g}, which weight "
+                f"or max_mb sets, leaves none of its {number} training "
+                f"documents; give weight={min(1, 3 / number):.1g} or more, or "
+                "leave the input out."
+            )
 
 
 def _refuse_empty_split(manifest: manifests.Manifest) -> None:

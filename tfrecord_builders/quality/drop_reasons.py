@@ -21,10 +21,13 @@ _FILTER = "if they are good text, give --filters=none"
 _REMEDIES = {
     "duplicate": "the same texts are there again and again",
     "few_letters": _FILTER,
+    "garbled": "convert the text to UTF-8 from the encoding it was written in",
     "near_duplicate": "if they differ enough, give a higher "
     "--near_duplicate_threshold, or 0",
     "no_text": "check --source, --text_field and --title_field",
+    "not_csv": "check --csv_delimiter, --csv_quoting and --csv_escape",
     "not_json": "check --source",
+    "not_text": "check --text_field",
     "not_utf8": "convert the text with iconv -t UTF-8",
     "other_language": "check --language",
     "repeated_lines": _FILTER,
@@ -33,6 +36,7 @@ _REMEDIES = {
     "divide them",
     "too_short": "give a smaller --min_document_chars, or another "
     "--text_layout if documents are cut at the wrong places",
+    "wrong_columns": "check --csv_delimiter, --csv_quoting and --csv_escape",
 }
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from bert_pretrain import errors, file_errors, files
-from tfrecord_builders.quality import cleaning
+from tfrecord_builders.quality import cleaning, garbling
 from tfrecord_builders.sources import (
     cirrus,
     json_csv,
@@ -42,13 +42,24 @@ _READERS: dict[str, _Reader] = {
 }
 # Packages that a source needs. The optional dependency group of pyproject.toml
 # that installs them has the name of the source.
-_REQUIRED = {"parquet": ("pyarrow",), "warc": ("warcio", "trafilatura")}
+_REQUIRED = {
+    "parquet": ("pyarrow",),
+    "warc": ("warcio", "trafilatura", "webencodings"),
+}
 _UNREADABLE = (".7z", ".rar", ".tar", ".tgz", ".zip")
 _END_BYTES = 1 << 18
 _NUM_READERS = 16
 # If most documents of a file are dropped for one of these reasons, the file as
 # a whole has the wrong format.
-_FILE_FAULTS = ("not_utf8", "not_json", "not_cirrus")
+_FILE_FAULTS = (
+    "garbled",
+    "not_cirrus",
+    "not_csv",
+    "not_json",
+    "not_text",
+    "not_utf8",
+    "wrong_columns",
+)
 _NUM_FAULTS_TO_JUDGE = 1000
 
 _Value = TypeVar("_Value")
@@ -155,8 +166,8 @@ def read(
     for item in reader(stream, config):
         num_items += 1
         if isinstance(item, Document):
-            item = _clean(item)
-        elif item.reason in _FILE_FAULTS:
+            item = _clean(item, span.path)
+        if isinstance(item, Dropped) and item.reason in _FILE_FAULTS:
             num_faults += 1
             first_fault = first_fault or item
             if num_faults == _NUM_FAULTS_TO_JUDGE:
@@ -296,11 +307,25 @@ def _hash_ends(path: str, size: int) -> str:
     return hashlib.sha256(b"".join(ends)).hexdigest()
 
 
-def _clean(document: Document) -> Document | Dropped:
+def _clean(document: Document, path: str) -> Document | Dropped:
+    if garbling.is_garbled(document.text):
+        return Dropped(
+            "garbled",
+            document.id,
+            f"{path}: the text of {document.id} is garbled: many of its "
+            "characters are in no script (NUL, other control characters, "
+            "U+FFFD, not assigned); convert it to UTF-8 from the encoding "
+            "that it was written in.",
+        )
     text = cleaning.clean(document.text)
     if not text:
         return Dropped("no_text", document.id)
-    return document._replace(text=text)
+    notes = document.notes
+    if "\ufffd" in text:
+        notes = {**notes, "texts_with_undecodable_bytes": 1}
+    if "\0" in document.text or streams.NUL_SUBSTITUTE in document.text:
+        notes = {**notes, "texts_with_nul": 1}
+    return document._replace(text=text, notes=notes)
 
 
 def _refuse_if_most_are_faulty(

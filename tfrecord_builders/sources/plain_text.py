@@ -7,6 +7,12 @@ from collections.abc import Callable, Iterator
 from tfrecord_builders.sources import source_config, streams
 
 _WHITE_SPACE = b" \t\n\r\x0b\x0c"
+_SHORTER = {
+    "file": "give --text_layout=blocks or --text_layout=line",
+    "line": "divide it by line breaks",
+    "blocks": "no blank line divides it: give --text_layout=line if each line "
+    "is a document",
+}
 # The end of a line and the blank lines after it.
 _BLANK_LINES = re.compile(rb"\n(?:[ \t\r\x0b\x0c]*\n)+")
 
@@ -18,7 +24,7 @@ def read(
     for position, content in _LAYOUTS[config.text_layout](stream):
         name = f"{stream.span.path}:{position}"
         if content is None:
-            yield streams.Dropped("too_long", name)
+            yield streams.too_long(name, _SHORTER[config.text_layout])
             continue
         try:
             text = streams.decode(content, stream.span.path, position)
@@ -31,7 +37,7 @@ def read(
 # Each layout yields (position, content of the document, None if too long).
 def _file(stream: streams.Stream) -> Iterator[tuple[int, bytes | None]]:
     chunks, num_bytes = [], 0
-    for chunk in stream.chunks():
+    for chunk in stream.text_chunks():
         chunks.append(chunk)
         num_bytes += len(chunk)
         if num_bytes > streams.MAX_DOCUMENT_BYTES:
@@ -85,8 +91,9 @@ def _divide(
     # of the file this byte is a line break that the file does not have.
     position = stream.span.start - 1
     buffer = b"" if stream.span.start else b"\n"
-    is_too_long = False
-    for chunk in stream.chunks(max(position, 0)):
+    # Where a block began that is too long.
+    too_long: int | None = None
+    for chunk in stream.text_chunks(max(position, 0)):
         if position == -1 and chunk.startswith(streams.BOM):
             chunk = chunk[len(streams.BOM) :]
             position += len(streams.BOM)
@@ -96,23 +103,30 @@ def _divide(
         end, start = len(buffer.rstrip(_WHITE_SPACE)), 0
         for blank in _BLANK_LINES.finditer(buffer, num_searched, end):
             last = buffer.rfind(b"\n", blank.start(), blank.end() - 1) + 1
-            block = None if is_too_long else buffer[start : blank.start()]
-            yield *_tidy(position + start, block), position + last
-            start, is_too_long = blank.end(), False
+            if too_long is None:
+                block = _tidy(position + start, buffer[start : blank.start()])
+            else:
+                block = too_long, None
+            yield *block, position + last
+            start, too_long = blank.end(), None
         if end - start > streams.MAX_DOCUMENT_BYTES:
-            is_too_long = True
+            if too_long is None:
+                too_long = max(position + start, 0)
             start = end - 1  # Keep none of it but the last byte.
         position += start
         buffer = buffer[start:]
-        if is_too_long and position >= stream.limit:
+        if too_long is not None and position >= stream.limit:
             break
-    block = None if is_too_long else buffer.rstrip(_WHITE_SPACE)
-    yield *_tidy(position, block), math.inf
+    if too_long is None:
+        block = _tidy(position, buffer.rstrip(_WHITE_SPACE))
+    else:
+        block = too_long, None
+    yield *block, math.inf
 
 
-def _tidy(position: int, block: bytes | None) -> tuple[int, bytes | None]:
-    if block and block.startswith(b"\n"):  # The line break of `_divide`.
+def _tidy(position: int, block: bytes) -> tuple[int, bytes | None]:
+    if block.startswith(b"\n"):  # The line break of `_divide`.
         position, block = position + 1, block[1:]
-    if block and b"\r" in block:
+    if b"\r" in block:
         block = block.replace(b"\r\n", b"\n")
     return position, block

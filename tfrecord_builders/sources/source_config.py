@@ -29,7 +29,8 @@ class SourceConfig(options.Options):
         ".gz, .xz or .zst are decompressed. May be repeated."
     )
     text_field: str = options.option(
-        "JSON field, or column of CSV or Parquet, that holds the text.",
+        "JSON field, or column of CSV or Parquet, that holds the text. "
+        "doc.text: the field text inside the field doc.",
         "text",
     )
     title_field: str = options.option(
@@ -39,6 +40,17 @@ class SourceConfig(options.Options):
     )
     csv_delimiter: str = options.option(
         "Character between the columns of CSV; \\t for tabs.", ","
+    )
+    csv_quoting: Literal["minimal", "none"] = options.option(
+        "minimal: fields of CSV may be in double quotes. none: quotes are "
+        "ordinary characters, as in most files with tabs.",
+        "minimal",
+    )
+    csv_escape: str = options.option(
+        "Character that takes the meaning from the next one in CSV, for "
+        "example a backslash, as Spark and MySQL write before quotes. Empty: "
+        "none; quotes inside quotes are doubled.",
+        "",
     )
     csv_columns: str = options.option(
         "Names of the columns of CSV files without a header line, separated "
@@ -88,6 +100,14 @@ class SourceConfig(options.Options):
             raise errors.UserError(
                 f"csv_delimiter={self.csv_delimiter!r} must be a single "
                 "character, but not a quote or a line break."
+            )
+        if self.csv_escape and (
+            len(self.csv_escape) > 1 or self.csv_escape in f'"\r\n {delimiter}'
+        ):
+            raise errors.UserError(
+                f"csv_escape={self.csv_escape!r} must be empty or a single "
+                "character, but not a quote, a space, a line break or the "
+                "delimiter."
             )
         if not self.text_field:
             raise errors.UserError("text_field is empty; name a field.")

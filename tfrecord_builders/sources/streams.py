@@ -7,6 +7,7 @@ one of its spans.
 """
 
 import bz2
+import codecs
 import lzma
 import math
 import os
@@ -14,12 +15,13 @@ import re
 import types
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import tensorflow as tf
 import zstandard
 
 from bert_pretrain import errors, file_errors
+from tfrecord_builders.quality import garbling
 
 # A longer line or page is not a document of text. It is skipped, and is never
 # in memory as a whole.
@@ -34,9 +36,21 @@ _ZSTD_SLICE_BYTES = 124
 # need of `xz -9`.
 _MAX_WINDOW_BYTES = 1 << 27
 BOM = b"\xef\xbb\xbf"
+# Stands for NUL where a library refuses NUL.
+NUL_SUBSTITUTE = "\1"
 # The header of a bz2 stream and of its first block, at a byte boundary.
 _STREAM_START = re.compile(rb"BZh[1-9]1AY&SY")
 _STREAM_START_BYTES = 10
+# UTF-32 before UTF-16, whose mark is the beginning of that of UTF-32.
+_WIDE_ENCODINGS = {
+    "UTF-32LE": codecs.BOM_UTF32_LE,
+    "UTF-32BE": codecs.BOM_UTF32_BE,
+    "UTF-16LE": codecs.BOM_UTF16_LE,
+    "UTF-16BE": codecs.BOM_UTF16_BE,
+}
+_WIDE_HEAD_BYTES = 1 << 16
+# At least so much of a UTF-16 text, read as UTF-8, belongs to no script.
+_MIN_WIDE_SHARE = 0.05
 
 
 class Document(NamedTuple):
@@ -111,6 +125,20 @@ def decode(content: bytes, path: str, position: int) -> str:
         ) from error
 
 
+def too_long(name: str, advice: str) -> Dropped:
+    """Drops a document of more than MAX_DOCUMENT_BYTES.
+
+    Args:
+      advice: how the user can have it read, in the imperative.
+    """
+    return Dropped(
+        "too_long",
+        name,
+        f"{name}: longer than {MAX_DOCUMENT_BYTES >> 20} MB, the most for one "
+        f"document; {advice}.",
+    )
+
+
 class NotUtf8Error(ValueError):
     """Bytes that are not UTF-8."""
 
@@ -162,13 +190,28 @@ class Stream:
         inflate = _INFLATERS.get(_suffix(self.span.path))
         if not inflate:
             self.limit = self.span.end
+            inflate = _refuse_compressed
         with file_errors.naming(self.span.path):
             with tf.io.gfile.GFile(self.span.path, "rb") as file:
                 file.seek(start)
                 blocks = self._blocks(file)
-                yield from filter(
-                    None, inflate(self, blocks) if inflate else blocks
+                yield from filter(None, inflate(self, blocks))
+
+    def text_chunks(self, start: int | None = None) -> Iterator[bytes]:
+        """Yields what `chunks` yields of a file of text.
+
+        Raises:
+          UserError: also if the file begins with UTF-16 or UTF-32.
+        """
+        is_head = not (self.span.start if start is None else start)
+        for chunk in self.chunks(start):
+            if is_head and (name := _wide_encoding(chunk[:_WIDE_HEAD_BYTES])):
+                raise errors.UserError(
+                    f"{self.span.path}: {name} and not UTF-8, from its first "
+                    f"byte on; convert it: iconv -f {name} -t UTF-8."
                 )
+            is_head = False
+            yield chunk
 
     def lines(self) -> Iterator[tuple[int, bytes | None]]:
         """Yields (position, line), from the first line inside the span.
@@ -183,7 +226,7 @@ class Stream:
         # The line that is not finished yet, in pieces.
         pieces: list[bytes] = []
         position, num_bytes = start, 0
-        for chunk in self.chunks(start):
+        for chunk in self.text_chunks(start):
             if position == 0 and not num_bytes and chunk.startswith(BOM):
                 chunk = chunk[len(BOM) :]
                 position = len(BOM)
@@ -219,11 +262,57 @@ def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
+def _wide_encoding(head: bytes) -> str:
+    """Names the UTF-16 or UTF-32 of the first bytes of a file; "" for UTF-8."""
+    for name, mark in _WIDE_ENCODINGS.items():
+        if head.startswith(mark):
+            return name[:-2]  # The mark tells iconv the order of the bytes.
+    # Without a mark: the spaces and line breaks of all scripts have NULs.
+    if b"\0" not in head:
+        return ""
+    share = garbling.undefined_share(head.decode("utf-8", "replace"))
+    if share < _MIN_WIDE_SHARE:
+        return ""
+    # The last character may be cut.
+    texts = {
+        name: head.decode(name, "replace").removesuffix("\ufffd")
+        for name in _WIDE_ENCODINGS
+    }
+    # Letters in the wrong byte order are ideographs, but spaces are not spaces.
+    return max(
+        (name for name, text in texts.items() if _is_defined(text)),
+        key=lambda name: texts[name].count(" ") + texts[name].count("\n"),
+        default="",
+    )
+
+
+def _is_defined(text: str) -> bool:
+    return text != "" and not garbling.undefined_share(text)
+
+
+def _refuse_compressed(
+    stream: Stream, blocks: Iterator[bytes]
+) -> Iterator[bytes]:
+    """Yields the blocks of a file without a suffix of compressed files."""
+    is_head = True
+    for block in blocks:
+        for suffix, magic in _MAGIC.items():
+            if is_head and not stream.span.start and magic.match(block):
+                raise errors.UserError(
+                    f"{stream.span.path}: the data is compressed, but its name "
+                    f"does not say so; add {suffix} to the name."
+                )
+        is_head = False
+        yield block
+
+
 def _bunzip(stream: Stream, blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Decompresses bz2, and sets the limit at the next span's first stream."""
     num_inflated = 0
     offset, rest = stream.span.start, b""
-    if offset:
+    if not offset:
+        rest = next(blocks, b"") or _raise_empty()
+    else:
         num_skipped, rest = _seek_stream(blocks)
         offset += num_skipped
     while rest or (rest := next(blocks, b"")):
@@ -263,9 +352,8 @@ def _seek_stream(blocks: Iterator[bytes]) -> tuple[int, bytes]:
 
 def _gunzip(stream: Stream, blocks: Iterator[bytes]) -> Iterator[bytes]:
     del stream
-    rest = b""
-    # Zero bytes may follow a member as padding.
-    while rest or (rest := next(blocks, b"").lstrip(b"\0")):
+    rest = next(blocks, b"") or _raise_empty()
+    while rest:
         decompressor = zlib.decompressobj(wbits=31)  # 31: with gzip header.
         while not decompressor.eof:
             rest = rest or next(blocks, b"")
@@ -273,15 +361,17 @@ def _gunzip(stream: Stream, blocks: Iterator[bytes]) -> Iterator[bytes]:
                 raise EOFError("it ends inside a member")
             yield decompressor.decompress(rest, _INFLATED_BYTES)
             rest = decompressor.unconsumed_tail
-        rest = decompressor.unused_data.lstrip(b"\0")
+        rest = _skip_padding(decompressor.unused_data, blocks)
 
 
 def _unxz(stream: Stream, blocks: Iterator[bytes]) -> Iterator[bytes]:
     del stream
-    rest = b""
-    # Zero bytes may follow a stream as padding.
-    while rest or (rest := next(blocks, b"").lstrip(b"\0")):
-        decompressor = lzma.LZMADecompressor(memlimit=_MAX_WINDOW_BYTES)
+    rest = next(blocks, b"") or _raise_empty()
+    while rest:
+        # Its older format has no checksum, and zero bytes are right in it.
+        decompressor = lzma.LZMADecompressor(
+            lzma.FORMAT_XZ, memlimit=_MAX_WINDOW_BYTES
+        )
         while not decompressor.eof:
             if decompressor.needs_input:
                 rest = rest or next(blocks, b"")
@@ -289,12 +379,30 @@ def _unxz(stream: Stream, blocks: Iterator[bytes]) -> Iterator[bytes]:
                     raise EOFError("it ends inside a stream")
             yield decompressor.decompress(rest, _INFLATED_BYTES)
             rest = b""
-        rest = decompressor.unused_data.lstrip(b"\0")
+        rest = _skip_padding(decompressor.unused_data, blocks)
+
+
+def _skip_padding(rest: bytes, blocks: Iterator[bytes]) -> bytes:
+    """Skips the zero bytes that may follow a gzip member or an xz stream.
+
+    Returns:
+      The bytes of the next member that are read so far; none at the end.
+    """
+    while not (rest := rest.lstrip(b"\0")):
+        rest = next(blocks, b"")
+        if not rest:
+            break
+    return rest
+
+
+def _raise_empty() -> NoReturn:
+    # An empty file of a compressor's format is not empty.
+    raise EOFError("it is empty")
 
 
 def _unzstd(stream: Stream, blocks: Iterator[bytes]) -> Iterator[bytes]:
     path = stream.span.path
-    rest = b""
+    rest = next(blocks, b"") or _raise_empty()
     while rest or (rest := next(blocks, b"")):
         decompressor = zstandard.ZstdDecompressor(
             max_window_size=_MAX_WINDOW_BYTES
@@ -346,4 +454,10 @@ _INFLATERS: dict[str, Callable[[Stream, Iterator[bytes]], Iterator[bytes]]] = {
     ".gz": _gunzip,
     ".xz": _unxz,
     ".zst": _unzstd,
+}
+_MAGIC = {
+    ".bz2": _STREAM_START,
+    ".gz": re.compile(rb"\x1f\x8b\x08"),
+    ".xz": re.compile(rb"\xfd7zXZ\0"),
+    ".zst": re.compile(rb"\x28\xb5\x2f\xfd"),
 }

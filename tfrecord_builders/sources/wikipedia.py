@@ -133,7 +133,7 @@ class _Header:
 def _read_header(span: streams.Span, redirects: Redirects) -> _Header:
     content = b""
     file = streams.Stream(span._replace(start=0))
-    for chunk in file.chunks():
+    for chunk in file.text_chunks():
         content += chunk
         if _HEADER_END.search(content) or len(content) > _MAX_HEADER_BYTES:
             break
@@ -263,6 +263,9 @@ def _document(
     except etree.XMLSyntaxError as error:
         problem = _PLACE.sub("", error.msg)
         _raise_broken(span, page.line + error.position[0] - 1, problem)
+    # Bytes between two pages are missing, and one text would hide the other.
+    if any(len(root.findall(name)) > 1 for name in ("title", "ns", "id")):
+        _raise_broken(span, page.line, "</page> is missing")
     title = root.findtext("title", "")
     name = f"{header.database}:{root.findtext('id', '?')}"
     revision = _newest_revision(root)

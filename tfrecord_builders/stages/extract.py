@@ -32,7 +32,7 @@ def stage(work: build_config.Work) -> work_units.Stage[list[documents.Span]]:
 
     The summary of a unit has `counts` of documents by file, those of
     `languages`, the `parts` that it wrote, its most frequent
-    `unknown_headings`, the first `fault` that the user can correct, and its
+    `unknown_headings`, the first of the `faults` of each file, and its
     `spans`.
     """
     units = documents.plan(work.config.source, work.config.unit_bytes)
@@ -86,7 +86,7 @@ def _extract(
     )
     headings: collections.Counter[str] = collections.Counter()
     languages: list[language_counts.LanguageCounts] = []
-    first_fault = ""
+    faults: dict[str, str] = {}
     for span in unit:
         progress.place = span.path
         # Smaller parts for higher weights: the stage "rows" holds all copies
@@ -104,7 +104,8 @@ def _extract(
             counts[span.path]["read"] += 1
             if isinstance(item, documents.Dropped):
                 counts[span.path][item.reason] += 1
-                first_fault = first_fault or item.detail
+                if item.detail:
+                    faults.setdefault(span.path, item.detail)
             else:
                 counts[span.path].update(item.notes)
                 if item.unknown_heading:
@@ -118,7 +119,7 @@ def _extract(
         "languages": language_counts.add(languages),
         "parts": writer.parts,
         "unknown_headings": dict(headings.most_common(_NUM_HEADINGS)),
-        "fault": first_fault,
+        "faults": faults,
         # For `origin`, which compares them with a later plan.
         "spans": unit,
     }
