@@ -223,7 +223,7 @@ def test_a_build_without_the_segmenter_s_package_says_how_to_get_it(
 
 def test_an_error_in_rows_names_the_files_of_the_rows(text, monkeypatch):
     monkeypatch.setattr(attempts, "NUM_ATTEMPTS", 1)
-    monkeypatch.setattr(sentences, "split", lambda text: [][0])
+    monkeypatch.setattr(sentences, "split", lambda *_: [][0])
     for unit_mb, name in (
         (0.25, f"{text}/news-1.jsonl: IndexError"),
         (1.0, f"{text}/news-1.jsonl … {text}/news-2.jsonl (2 files): Index"),

@@ -50,8 +50,11 @@ TEXTS = {
     "ta": "பழைய பாலம் மார்ச் மாதத்தில் மூடப்பட்டது.",
     "th": prose.NEWS["th"],
     "lo": prose.NEWS["lo"],
-    # No rules of their own: their full stops say all.
-    "": prose.NEWS["zh"],
+    "km": prose.NEWS["km"],
+    "my": prose.NEWS["my"],
+    "ko": prose.NEWS["ko"],
+    "zh": prose.NEWS["zh"],
+    "ja": prose.NEWS["ja"],
 }
 
 
@@ -70,7 +73,9 @@ def test_capitals_do_not_matter():
     assert guess(TEXTS["de"].upper(), TEXTS["ru"].upper()) == ["de", "ru"]
 
 
-@pytest.mark.parametrize("text", ["", "Die", "12 34 56", "!?", "El Niño"])
+@pytest.mark.parametrize(
+    "text", ["", "Die", "12 34 56", "!?", "El Niño", "🙂🙂🙂🙂"]
+)
 def test_too_few_words_give_no_language(text):
     assert guess(text) == [""]
 

@@ -1,5 +1,6 @@
 """Learning a vocabulary: repeatable, of the right size, and usable."""
 
+import json
 import os
 import pydoc_data.topics
 import random
@@ -9,9 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from bert_pretrain import errors
+from bert_pretrain import errors, files
 from bert_pretrain.data import vocabulary
+from helpers import builds
 from tfrecord_builders import learn_vocabulary
+from tfrecord_builders.building import pipeline
 from tfrecord_builders.quality import cleaning
 from tfrecord_builders.sources import documents
 from tfrecord_builders.tokens import (
@@ -258,6 +261,32 @@ def test_any_text_gives_a_vocabulary_that_is_read_and_used(seed, tmp_path):
     ids, splits = tokenizer.tokenize(split)
     assert len(splits) == len(split) + 1
     assert (ids == vocab.id("[UNK]")).mean() < 0.9
+
+
+def test_any_text_is_learned_from_and_built(tmp_path):
+    rng = random.Random(7)
+    texts = [_random_text(rng) for _ in range(60)]
+    files.write_text(
+        f"{tmp_path}/news-1.jsonl",
+        "\n".join(json.dumps({"text": text}) for text in texts),
+    )
+    config = builds.config_of(
+        str(tmp_path),
+        filters="none",
+        pairing="nsp",
+        num_shards=1,
+        eval_fraction=0,
+        test_fraction=0,
+    )
+    learned = learn_config.LearnConfig(
+        source=config.dataset.source,
+        output_file=config.dataset.vocab_file,
+        vocab_size=500,
+    )
+    learn_vocabulary.main(learned)
+    manifest = pipeline.build(config)
+    assert manifest.documents["kept"] > 40
+    assert manifest.splits["train"].num_examples > 0
 
 
 def _random_text(rng):

@@ -385,7 +385,7 @@ def test_records_of_another_builder_have_a_page(make_dataset):
 def test_an_incomplete_dataset_is_refused(built, tmp_path):
     shutil.copytree(built / "set", tmp_path / "set")
     (tmp_path / "set" / vocabulary.FILE_NAME).write_text(
-        "\n".join(vocabulary.SPECIAL_TOKENS)
+        "\n".join((*vocabulary.SPECIAL_TOKENS, "the"))
     )
     config = report.ReportConfig(
         data_dir=f"{tmp_path}/set", output_file=f"{tmp_path}/report.html"

@@ -241,7 +241,7 @@ def test_every_table_is_complete():
     for code, entry in table.items():
         assert set(entry) <= {
             *("starters", "words", "names", "numbers", "last", "ordinals"),
-            *("initials", "marks", "letters", "pause", "as"),
+            *("initials", "marks", "letters", "without", "pause", "as"),
         }, code
         assert entry.get("as", "en") in table
         assert sentences.split("A b. C d.", code)

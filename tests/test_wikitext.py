@@ -244,6 +244,7 @@ def test_characters_stay_without_their_readings():
         ("A ({{IPA|x}}, {{IPA|y}}; born) {{IPA|z}}, b", "A (born), b"),
         ("call f() and f(x)", "call f() and f(x)"),
         ("a, {{x}}, b", "a, b"),
+        ("東京（{{IPA|x}}）は", "東京は"),
         ("A (''{{IPA|x}}'') b", "A b"),
     ],
 )

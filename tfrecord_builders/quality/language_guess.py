@@ -48,14 +48,15 @@ def _by_script(text: str) -> str:
 @functools.cache
 def _scripts() -> re.Pattern[str]:
     """Matches letters of a script that one language has, as a group."""
-    table = language_tables.read("sentences")
-    return re.compile(
-        "|".join(
-            f"(?P<{code}>[{entry['letters']}]{{3}})"
-            for code, entry in table.items()
-            if "letters" in entry
-        )
-    )
+    patterns = []
+    for code, entry in language_tables.read("sentences").items():
+        if "letters" in entry:
+            pattern = f"[{entry['letters']}]{{3}}"
+            if "without" in entry:
+                others = entry["without"]
+                pattern += f"(?![^{others}]{{0,50}}[{others}])"
+            patterns.append(f"(?P<{code}>{pattern})")
+    return re.compile("|".join(patterns))
 
 
 @functools.cache

@@ -90,6 +90,7 @@ class _Rules(NamedTuple):
     names: frozenset[str]
     numbers: frozenset[str]
     last: frozenset[str]
+    abbreviations: frozenset[str]  # all of them, also with a capital letter
     ordinal_digits: int
     initial_letters: int
     is_english: bool
@@ -142,11 +143,29 @@ def _is_end(text: str, start: int, at: int, end: int, rules: _Rules) -> bool:
     if after in _CASED or text[at - 2 : at] == ". ":
         # "Well... I see" is one sentence; any other capital begins a new one.
         return not _I.match(text, end)
+    return _is_end_after(word, space + 1 == start, text, end, rules)
+
+
+def _is_end_after(
+    word: str, is_first: bool, text: str, end: int, rules: _Rules
+) -> bool:
+    """Whether a sentence ends after a word and a full stop.
+
+    Args:
+      is_first: whether the word begins the sentence.
+      end: where the next sentence would begin.
+    """
     match = _LAST_PIECE.search(word)
     if match is None:
         return True
     piece = match[0]
-    is_first = space + 1 == start
+    if (
+        len(piece) > 3
+        and piece not in rules.abbreviations
+        and piece.isalpha()
+        and not piece.isupper()
+    ):
+        return True  # Nearly all sentences end with such a word.
     # "Vgl." is "vgl." at the start, and "Nr." is "nr." anywhere. But English
     # has "Ed" and others as names.
     small = piece if rules.is_english else piece[0].lower() + piece[1:]
@@ -175,8 +194,11 @@ def _is_initial(word: str, piece: str, rules: _Rules) -> bool:
         return piece.rfind(".") >= len(piece) - 3
     if rules.is_english:
         return len(piece) == 1 and piece.isupper()
-    return sum(map(str.isalpha, piece)) <= rules.initial_letters or bool(
-        rules.ordinal_digits and _ROMAN.fullmatch(piece)
+    if rules.ordinal_digits and _ROMAN.fullmatch(piece):
+        return True
+    num_letters = sum(map(str.isalpha, piece))
+    return num_letters <= rules.initial_letters and not any(
+        map(str.isdigit, piece)
     )
 
 
@@ -206,13 +228,18 @@ def _rules(language: str) -> _Rules:
     if "pause" in entry:
         letters = entry["letters"]
         pause = re.compile(f"(?<=[{letters}]){entry['pause']}(?=[{letters}])")
+    names, numbers, last = words("names"), words("numbers"), words("last")
+    abbreviations = names | numbers | last
     return _Rules(
         candidate=_candidate(entry.get("marks", "")),
         pause=pause,
         starters=words("starters"),
-        names=words("names"),
-        numbers=words("numbers"),
-        last=words("last"),
+        names=names,
+        numbers=numbers,
+        last=last,
+        abbreviations=abbreviations.union(
+            word[0].upper() + word[1:] for word in abbreviations
+        ),
         ordinal_digits=entry.get("ordinals", 0),
         initial_letters=entry.get("initials", 1),
         is_english=language == _ENGLISH,

@@ -189,6 +189,7 @@ def _tidy(text: str) -> str:
     text = ")".join(
         [*(piece.rstrip(_BEFORE_CLOSING) for piece in pieces), last]
     )
-    text = text.replace(" ()", "").replace(" []", "")
+    for empty in (" ()", " []", "（）", "「」"):
+        text = text.replace(empty, "")
     text = _REPEATED.sub(r"\1", text)
     return _BEFORE_STOP.sub(r"\1", text)

@@ -35,6 +35,9 @@ def cut_comments(text: str) -> str:
 
 def restore_nowiki(text: str) -> str:
     """Restores the characters that `cut_comments` has protected."""
+    # Few pages have any, and `in` takes a tenth of the time of a pattern.
+    if not any(chr(private) in text for private in _FROM_PRIVATE):
+        return text
     return _PRIVATE.sub(lambda match: match[0].translate(_FROM_PRIVATE), text)
 
 

@@ -47,7 +47,7 @@ class Table:
         if expansion is not None:
             return expansion
         if name.startswith("lang-"):
-            return first
+            return _first_word
         return "" if self.beginning.match(name) else None
 
 
@@ -112,6 +112,11 @@ def _nth(index: int) -> Expansion:
 first = _nth(0)
 
 
+def _first_word(positional: list[str], named: dict[str, str]) -> str:
+    del named
+    return next(filter(None, positional), "")
+
+
 def _last(positional: list[str], named: dict[str, str]) -> str:
     del named
     return next(filter(None, reversed(positional)), "")
@@ -148,8 +153,27 @@ def _quotation(index: int) -> Expansion:
 
 # Names of the argument that a template shows.
 _TEXT_NAMES = (
-    *("text", "quote", "content", "texte", "texto", "testo", "tekst", "lt"),
-    *("текст", "цитата", "zitat", "citat", "citation", "cita", "tekstas"),
+    *(
+        "label",
+        "text",
+        "quote",
+        "content",
+        "texte",
+        "texto",
+        "testo",
+        "tekst",
+        "lt",
+    ),
+    *(
+        "текст",
+        "надо",
+        "цитата",
+        "zitat",
+        "citat",
+        "citation",
+        "cita",
+        "tekstas",
+    ),
     *("문장", "文", "文本", "引文", "نص", "متن", "szöveg", "teksti", "metin"),
 )
 

@@ -403,7 +403,10 @@ def _num_leading(kinds: list[str], kind: str) -> int:
 
 _ORDINAL = re.compile(r"\d{1,4}[.ºª°]?[^\W\d_]{0,3}\Z")
 _CENTURY = re.compile(
-    r"(?:[^\W\d_]+\.? )?[IVX]{2,6}(?:e|er|[èeé]me|[ºª°.])?(?:[ -][^\W\d_]+)?\Z|"
+    r"(?:[^\W\d_]+\.? )?[IVX]{2,6}(?:er?|[èeé]me|[ºª°.])?"
+    r"(?:[ -][^\W\d_][\w.-]*){0,4}\Z|"
+    r"[IVX](?:er?|[èeé]me|[ºª°.])?(?:[ -][^\W\d_][\w.-]*){1,4}\Z|"
+    r"[^\W\d_]+\.? [IVX]\Z|"
     r"\d{1,2}\.?(?:[ -][^\W\d_]+|世[紀纪]|세기)\Z"
 )
 _ELEMENTS = (

@@ -38,8 +38,9 @@ class Wiki:
     @functools.cached_property
     def namespaces(self) -> frozenset[str]:
         """Plain names of the namespace of templates."""
+        names = links.namespaces(self.language, "template")
         own = links.plain_name(self.namespace)
-        return links.namespaces(self.language, "template") | {own}
+        return names | {own} if own else names
 
 
 _ANY_WIKI = Wiki()
