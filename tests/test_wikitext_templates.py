@@ -242,6 +242,9 @@ def test_the_place_of_an_unknown_template_decides(markup, text):
     [
         ("de", "{{lang|fr|mot}}", "mot"),
         ("de", '{{"|Wort|ref=x}}', "„Wort“"),
+        ("de", "{{ill|Wort|en|Word|lt=Worte}}", "Worte"),
+        ("ca", "{{ill|en|Word|mot}}", "mot"),
+        ("fr", "{{langue|en|texte=word}}", "word"),
         ("fr", "{{unité|1,5|hab./km|2}}", "1,5 hab./km²"),
         ("fr", "{{unité|8,5|kg||m|-3}}", "8,5 kg⋅m⁻³"),
         ("fr", "{{nombre|12345|habitants}}", "12345 habitants"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tfrecord_builders import language_tables, wiki_languages
-from tfrecord_builders.wikitext import dates, quantities
+from tfrecord_builders.wikitext import dates, guesses, quantities
 
 # Gets the positional and the named arguments of a template.
 Expansion = Callable[[list[str], dict[str, str]], str]
@@ -183,8 +183,21 @@ def _text_of(named: Mapping[str, str]) -> str:
 
 
 def _text(positional: list[str], named: dict[str, str]) -> str:
-    """Gives the named text, or the first argument."""
-    return _text_of(named) or first(positional, named)
+    """Gives the named text, or the first argument: {{ill|word|de|Wort}}.
+
+    If that is the code of a language, as in {{ill|de|Wort|word}}, it gives the
+    last argument.
+    """
+    if text := _text_of(named):
+        return text
+    if len(positional) > 1 and guesses.is_language_code(positional[0]):
+        return _last(positional[1:], named)
+    return first(positional, named)
+
+
+def _second(positional: list[str], named: dict[str, str]) -> str:
+    """Gives the text after the code of its language: {{lang|de|Wort}}."""
+    return positional[1] if len(positional) > 1 else _text_of(named)
 
 
 def _local_link(positional: list[str], named: dict[str, str]) -> str:
@@ -318,7 +331,7 @@ def _is_number(value: str) -> bool:
 
 _KINDS: dict[str, Expansion] = {
     "first": first,
-    "second": _nth(1),
+    "second": _second,
     "third": _nth(2),
     "last": _last,
     "glued": _joined(""),

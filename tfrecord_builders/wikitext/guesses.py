@@ -124,6 +124,12 @@ def has_many_parameters(content: str) -> bool:
     return len(_PARAMETER.findall(content)) > _MAX_NAMED
 
 
+def is_language_code(value: str) -> bool:
+    """Whether an argument is the code of a language: de, zh-hant."""
+    code = _CODE.match(value)
+    return code is not None and code[1] in _LANGUAGE_CODES
+
+
 def nothing_of(content: str) -> str:
     """Returns the mark of a template that shows nothing."""
     return _NO_NUMBER if _OF_NUMBER.match(content) else _NOTHING
@@ -224,8 +230,7 @@ def _kind(value: str) -> str:
         return ""
     if _NUMBER.match(plain):
         return "number"
-    code = _CODE.match(plain)
-    if code and code[1] in _LANGUAGE_CODES:
+    if is_language_code(plain):
         return "code"
     if _SETTING.match(plain) or "://" in plain:
         return "setting"
