@@ -47,6 +47,24 @@ def test_prose_of_any_script_is_kept(text):
     assert reason(text) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The stone bridge crosses the river below the old town, and in summer "
+        "people walk over it every evening.",
+        "石桥在老城下方跨过河流，夏天的每个傍晚，人们都会从桥上慢慢走过。",
+        "石橋は旧市街の下で川を渡っており、夏の夕方には毎日、大勢の人々がその上を歩く。",
+        "돌다리는 옛 시가지 아래에서 강을 건너며, 여름 저녁마다 많은 "
+        "사람들이 그 위를 걷는다.",
+    ],
+)
+def test_the_same_text_is_long_enough_in_every_script(text):
+    config = quality_config.FiltersConfig()
+    words = word_hashes.Words([text, text[: len(text) // 2]])
+    judged = filters.judge([text, text[: len(text) // 2]], words, config)
+    assert judged == [None, "too_short"]
+
+
 def test_each_reason():
     numbers = " ".join(f"{i}.{i}% |" for i in range(99))
     unlike = [f"averylongword{i}" for i in range(300)]

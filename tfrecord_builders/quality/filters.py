@@ -10,6 +10,7 @@ here their n-grams are not checked, but their letters and lines are.
 N = texts, W = words of all texts.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +30,14 @@ MAX_TOP_NGRAM = {2: 0.2, 3: 0.18, 4: 0.16}
 MAX_REPEATED_NGRAMS = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1}
 # Shares of n-grams mean little in shorter documents.
 MIN_WORDS_FOR_NGRAMS = 50
+# Texts in these scripts need fewer characters. The numbers are those of
+# characters in the English text of the Universal Declaration of Human Rights
+# for one letter of its Chinese, Korean and Japanese text.
+_DENSE_LETTERS = (
+    (re.compile("[\u3400-\u9fff\ua000-\ua48f\uf900-\ufaff]"), 4),
+    (re.compile("[\u1100-\u11ff\uac00-\ud7a3]"), 3),
+    (re.compile("[\u3040-\u30ff]"), 2),
+)
 # The language of a document is detected from its first characters.
 LANGUAGE_CHARS = 1000
 
@@ -81,7 +90,7 @@ def _reason(
     repeats_ngrams: bool,
     config: quality_config.FiltersConfig,
 ) -> str | None:
-    if len(text) < config.min_document_chars:
+    if _is_too_short(text, config.min_document_chars):
         return "too_short"
     if has_few_letters:
         return "few_letters"
@@ -92,6 +101,14 @@ def _reason(
     if config.language and _detect_language(text) not in config.language:
         return "other_language"
     return None
+
+
+def _is_too_short(text: str, min_chars: int) -> bool:
+    num_chars = len(text)
+    if num_chars < min_chars and not text.isascii():
+        for letters, weight in _DENSE_LETTERS:
+            num_chars += (weight - 1) * len(letters.findall(text))
+    return num_chars < min_chars
 
 
 def _repeats_lines(text: str) -> bool:

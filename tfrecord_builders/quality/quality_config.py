@@ -49,7 +49,9 @@ class FiltersConfig(options.Options):
         "default",
     )
     min_document_chars: int = options.option(
-        "Drop shorter documents. Not used with filters=none.",
+        "Drop shorter documents. An ideograph counts as four characters, a "
+        "Korean syllable as three and a Japanese one as two. Not used with "
+        "filters=none.",
         100,
         at_least=1,
     )
