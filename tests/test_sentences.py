@@ -104,7 +104,13 @@ LANGUAGES = {
         ["Er starb 1990.", "Merkel kam 2005.", "Sie blieb bis 3.5.2010."],
         ["Sie kaufte Brot, Milch usw.", "Dann fuhr sie heim."],
         ["1. Der erste Punkt einer Liste.", "Es geht weiter."],
-        ["Das Haus gehört Hrn. Beck.", "Der Preis stieg um 3,5.", "Na ja."],
+        [
+            "Das Haus gehört Hrn. Beck.",
+            "Der Preis stieg um 3,5.",
+            "Na ja.",
+            "Es endete 2:1.",
+            "Trainer Beck ging.",
+        ],
     ],
     "cs": [
         ["Narodil se 5. Května 1920.", "Zemřel v roce 1990."],

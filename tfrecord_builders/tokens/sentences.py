@@ -186,8 +186,8 @@ def _is_end_after(
 def _is_initial(word: str, piece: str, rules: _Rules) -> bool:
     """Whether a piece at the end of a word is "J", "U.S" or an ordinal."""
     if piece.isdigit() or piece.replace(".", "").isdigit():
-        # Not "3,5".
-        is_decimal = word[: -len(piece)].endswith(",")
+        # Not "3,5" or "2:1".
+        is_decimal = word[: -len(piece)].endswith((",", ":"))
         num_digits = len(piece.rpartition(".")[2])
         return num_digits <= rules.ordinal_digits and not is_decimal
     if "." in piece and piece[-1].isalpha():
