@@ -118,6 +118,7 @@ def test_few_warnings_are_shown(capsys):
                 "input": "*.txt",
                 "read": 20,
                 "dropped": {"too_short": 20} if i < 12 else {},
+                "first_fault": "",
             }
             for i in range(20)
         ]
