@@ -71,19 +71,21 @@ def count_text(
     ends_N = splits[np.cumsum([0, *map(len, sentences)])]
     words_N = _sum_between(~vocab.is_continuation[ids_T], ends_N)
     unknown_N = _sum_between(ids_T == vocab.id(vocabulary.UNK), ends_N)
-    counts: dict[str, collections.Counter[str]] = collections.defaultdict(
-        collections.Counter
-    )
-    for i, (text, language) in enumerate(documents):
-        counts[language].update(
-            paragraphs=text.count("\n") + 1,
-            sentences=len(sentences[i]),
-            words=int(words_N[i]),
-            tokens=int(ends_N[i + 1] - ends_N[i]),
-            unknown=int(unknown_N[i]),
-            marks=count_marks(text),
-        )
-    return dict(counts)
+    of_language: dict[str, list[int]] = collections.defaultdict(list)
+    for i, (_, language) in enumerate(documents):
+        of_language[language].append(i)
+    counts: LanguageCounts = {}
+    for language, chosen in of_language.items():
+        text = "\n".join(documents[i][0] for i in chosen)
+        counts[language] = {
+            "paragraphs": text.count("\n") + 1,
+            "sentences": sum(len(sentences[i]) for i in chosen),
+            "words": int(words_N[chosen].sum()),
+            "tokens": int(np.diff(ends_N)[chosen].sum()),
+            "unknown": int(unknown_N[chosen].sum()),
+            "marks": count_marks(text),
+        }
+    return counts
 
 
 def count_marks(text: str) -> int:
