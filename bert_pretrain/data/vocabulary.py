@@ -72,6 +72,14 @@ class Vocabulary:
             )
 
     def _refuse_impossible_tokens(self) -> None:
+        text = "\n".join(self.tokens)
+        # A look at the whole takes a tenth of the time.
+        if (
+            all(self.tokens)
+            and max(map(len, self.tokens)) * 4 <= _MAX_TOKEN_BYTES
+            and not any(character in text for character in "\0 \t")
+        ):
+            return
         for i, token in enumerate(self.tokens):
             if fault := _fault_of(token):
                 raise errors.UserError(
@@ -152,8 +160,6 @@ def is_too_long(token: str) -> bool:
 
 def _fault_of(token: str) -> str:
     """What is wrong with a token that a text can never have; or nothing."""
-    if token.isalnum() and len(token) * 4 <= _MAX_TOKEN_BYTES:
-        return ""  # Nearly all tokens.
     if not token:
         return "is empty"
     if "\0" in token:

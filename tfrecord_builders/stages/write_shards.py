@@ -62,7 +62,7 @@ def _write_shard(
     shuffled = rows.concatenate([_read_rows(path, unit) for path in sources])
     order = rng.permutation(len(shuffled))
     bytes_per_row = shuffled.num_bytes // max(1, len(order))
-    vocab = vocabulary.read(work.config.vocab_file)
+    vocab = _vocabulary(work.config.vocab_file)
     counts: collections.Counter[str] = collections.Counter()
 
     def batches() -> Iterator[Mapping[str, np.ndarray]]:
@@ -77,6 +77,11 @@ def _write_shard(
         "shard": dataclasses.asdict(shard),
         "counts": counts,
     }
+
+
+@functools.lru_cache(maxsize=1)
+def _vocabulary(path: str) -> vocabulary.Vocabulary:
+    return vocabulary.read(path)
 
 
 def _read_rows(path: str, shard: int) -> rows.Rows:
