@@ -70,7 +70,7 @@ class Manifest:
     sources: tuple[dict[str, Any], ...]  # the files that were read
     documents: dict[str, Any]  # counts: read, kept, dropped by reason
     rows: dict[str, int]  # counts of text that is in no row
-    # Counts of the text in each language, where it is known.
+    # Counts of the text in each language; "" is text of no known language.
     languages: dict[str, dict[str, int]] = dataclasses.field(
         default_factory=dict
     )
