@@ -40,8 +40,8 @@ def test_the_summary_warns_of_last_sections_that_no_table_knows(text, capsys):
     assert counts["articles_with_sections"] == 40
     assert counts["unknown_last_sections"] == 40
     assert manifest.documents["unknown_headings"] == {"Lähdekasa": 40}
-    printed = capsys.readouterr().out
-    assert "Warning: 40 of 40 articles" in printed
+    printed = capsys.readouterr().err
+    assert "warning: 40 of 40 articles" in printed
     assert "'Lähdekasa' (40)" in printed
     assert "end_sections.yaml" in printed
 

@@ -9,7 +9,7 @@ If a build was interrupted, the same command continues it.
 import time
 import typing
 
-from bert_pretrain import command_line, interruption
+from bert_pretrain import command_line, errors, interruption
 from tfrecord_builders.stages import build_config
 
 if typing.TYPE_CHECKING:
@@ -78,8 +78,8 @@ def _print_sections(counts: dict[str, typing.Any]) -> None:
             f"{title!r} ({count:,})"
             for title, count in counts["unknown_headings"].items()
         )
-        print(
-            f"Warning: {num_unknown:,} of {num_articles:,} articles end with a "
+        errors.warn(
+            f"{num_unknown:,} of {num_articles:,} articles end with a "
             "section that is not known as a list of works or links, so such "
             f"lists may be in the text. Most frequent titles: {titles}. Add "
             "those of lists to the language in "
