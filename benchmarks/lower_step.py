@@ -20,7 +20,7 @@ from jaxlib import xla_client
 
 from bert_pretrain import command_line, errors, options
 from bert_pretrain.kernels import attention_kernel
-from bert_pretrain.model import bert_model, config_json
+from bert_pretrain.model import bert_model, config_json, objectives
 from bert_pretrain.telemetry import accelerators
 from bert_pretrain.tpu import absent_tpu, device_program, stablehlo
 from bert_pretrain.training import (
@@ -137,7 +137,7 @@ def _new_state(size: str) -> train_state.TrainState:
         )
     )
     return train_state.new_state(
-        bert,
+        objectives.Pretraining(bert),
         optimizer.build(
             training_config.OptimizerConfig(), rate, bert.trainable_variables
         ),

@@ -424,7 +424,7 @@ _INPUTS = "input_ids", "attention_mask", "token_type_ids"
 def _our_step(config, precision, rows):
     import tensorflow as tf
 
-    from bert_pretrain.model import bert_model
+    from bert_pretrain.model import bert_model, objectives
     from bert_pretrain.training import (
         optimizer,
         schedule,
@@ -446,7 +446,7 @@ def _our_step(config, precision, rows):
             ),
             bert.trainable_variables,
         )
-        state = train_state.new_state(bert, adam)
+        state = train_state.new_state(objectives.Pretraining(bert), adam)
     bert_trainer = trainer.Trainer(
         strategy,
         state,

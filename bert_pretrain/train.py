@@ -24,13 +24,13 @@ from collections.abc import Callable
 
 from bert_pretrain import command_line
 from bert_pretrain.devices import preemption, supervision, worker_status
-from bert_pretrain.training import training_config
+from bert_pretrain.pretraining import pretraining_config
 
 if typing.TYPE_CHECKING:
-    from bert_pretrain.training import run_report
+    from bert_pretrain.pretraining import run_report
 
 
-def main(config: training_config.TrainingConfig) -> int:
+def main(config: pretraining_config.TrainingConfig) -> int:
     """Trains, prints the results, and returns the exit code."""
 
     def run() -> int:
@@ -45,15 +45,17 @@ def main(config: training_config.TrainingConfig) -> int:
 
 
 def _train(
-    config: training_config.TrainingConfig, raise_if_asked: Callable[[], None]
+    config: pretraining_config.TrainingConfig,
+    raise_if_asked: Callable[[], None],
 ) -> int:
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
     from bert_pretrain.devices import pod
-    from bert_pretrain.training import recovery, training_loop
+    from bert_pretrain.pretraining import pretraining
+    from bert_pretrain.training import recovery
 
     try:
         raise_if_asked()
-        results = training_loop.train(config, raise_if_asked)
+        results = pretraining.train(config, raise_if_asked)
     except worker_status.WorkerLost as lost:
         pod.leave(lost)
     except interruption.Interrupted as interrupted:
@@ -94,4 +96,4 @@ def _print_results(model_dir: str, results: "run_report.Results") -> None:
 
 if __name__ == "__main__":
     interruption.survive_closed_console()
-    command_line.run(main, training_config.TrainingConfig)
+    command_line.run(main, pretraining_config.TrainingConfig)

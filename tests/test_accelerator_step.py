@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 import transformers
 
-from bert_pretrain.model import bert_model, config_json
+from bert_pretrain.model import bert_model, config_json, objectives
 from bert_pretrain.training import (
     optimizer,
     schedule,
@@ -173,7 +173,7 @@ def trained_here(bert_config, weights, batches):
         adam = optimizer.build(
             training_config.OptimizerConfig(), rate, bert.trainable_variables
         )
-        state = train_state.new_state(bert, adam)
+        state = train_state.new_state(objectives.Pretraining(bert), adam)
     for variable in bert.trainable_variables:
         variable.assign(weights[own_name(variable.name)])
     stacked = {

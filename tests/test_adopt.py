@@ -11,6 +11,7 @@ from bert_pretrain import errors, files, train
 from bert_pretrain.checkpoints import checkpoint_config
 from bert_pretrain.data import manifests, records, vocabulary
 from bert_pretrain.model import model_config
+from bert_pretrain.pretraining import pretraining_config
 from bert_pretrain.training import training_config
 from tfrecord_builders import adopt, report
 from tfrecord_builders.building import adopt_config
@@ -95,7 +96,7 @@ def test_the_trainer_learns_from_what_tf_models_official_built(
         "max_position_embeddings": SEQ_LENGTH,
     }
     files.write_json(f"{tmp_path}/bert.json", bert)
-    config = training_config.TrainingConfig(
+    config = pretraining_config.TrainingConfig(
         data_dir=data_dir,
         global_batch_size=8,
         architecture=model_config.ModelConfig(

@@ -13,6 +13,7 @@ from bert_pretrain.data import manifests
 from bert_pretrain.evaluation import evaluation_config
 from bert_pretrain.interchange import export_config
 from bert_pretrain.model import model_config, weights
+from bert_pretrain.pretraining import pretraining_config
 from bert_pretrain.training import training_config
 from helpers import builds
 from tfrecord_builders import build
@@ -38,7 +39,7 @@ def test_packed_rows_of_text_become_a_model_on_paths_that_are_not_local(
             "max_position_embeddings": 64,
         },
     )
-    run = training_config.TrainingConfig(
+    run = pretraining_config.TrainingConfig(
         data_dir=config.output_dir,
         global_batch_size=8,
         steps_per_loop=10,

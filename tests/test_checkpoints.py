@@ -17,7 +17,12 @@ from bert_pretrain.checkpoints import (
     trained_model,
 )
 from bert_pretrain.data import manifests
-from bert_pretrain.model import bert_model, config_json, model_config
+from bert_pretrain.model import (
+    bert_model,
+    config_json,
+    model_config,
+    objectives,
+)
 from bert_pretrain.training import (
     optimizer,
     schedule,
@@ -48,9 +53,10 @@ def make_state(make_dataset):
             Config,
             options.to_dict(
                 Config(seed=seed, num_loops=num_loops, saving=config)
-            ),
+            )
+            | {model_directory.DATASET_NAME: "the dataset's"},
             config_json.architecture(architecture, manifest),
-            data_dir,
+            manifests.read_vocabulary(data_dir, manifest),
         )
         bert = bert_model.build(architecture, manifest, seed=4)
         adam = optimizer.build(
@@ -58,7 +64,7 @@ def make_state(make_dataset):
             schedule.Schedule(training_config.ScheduleConfig(total_steps=9)),
             bert.trainable_variables,
         )
-        return config, train_state.new_state(bert, adam)
+        return config, train_state.new_state(objectives.Pretraining(bert), adam)
 
     return make
 

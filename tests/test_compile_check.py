@@ -15,8 +15,9 @@ from bert_pretrain.checkpoints import checkpoint_config
 from bert_pretrain.compilation import compiler, isolation, slices, training_step
 from bert_pretrain.devices import distribution_config
 from bert_pretrain.model import config_json, model_config
+from bert_pretrain.pretraining import blueprint, pretraining_config
 from bert_pretrain.telemetry import accelerators
-from bert_pretrain.training import blueprint, training_config
+from bert_pretrain.training import training_config
 
 needs_compiler = pytest.mark.skipif(
     not compiler.is_installed(), reason="needs jax and libtpu"
@@ -60,7 +61,7 @@ def make_check(tmp_path):
                 "rows": check_config.RowsConfig(
                     **{"vocab_size": 100, **(rows or {})}
                 ),
-                "training": training_config.TrainingConfig(
+                "training": pretraining_config.TrainingConfig(
                     **{
                         "data_dir": "",
                         "architecture": model_config.ModelConfig(

@@ -241,7 +241,7 @@ def test_a_small_memory_is_a_warning(examine, monkeypatch):
 
 
 def test_parameters_are_counted_as_the_model_has_them(make_config):
-    from bert_pretrain.training import blueprint
+    from bert_pretrain.pretraining import blueprint
 
     config = make_config()
     (phase,) = blueprint.plan(config)

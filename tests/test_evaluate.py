@@ -11,6 +11,7 @@ from bert_pretrain.checkpoints import checkpoint_config, model_directory
 from bert_pretrain.data import manifests
 from bert_pretrain.evaluation import evaluation, evaluation_config
 from bert_pretrain.model import model_config
+from bert_pretrain.pretraining import pretraining_config
 from bert_pretrain.training import training_config
 from helpers import datasets
 
@@ -20,7 +21,7 @@ def trained(tmp_path_factory):
     """The options of a finished run."""
     folder = tmp_path_factory.mktemp("trained")
     data_dir = datasets.maker(folder)(pairing="nsp", held_out=7)
-    config = training_config.TrainingConfig(
+    config = pretraining_config.TrainingConfig(
         data_dir=data_dir,
         global_batch_size=4,
         architecture=model_config.ModelConfig(model_size="tiny"),

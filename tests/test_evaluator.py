@@ -15,7 +15,9 @@ def evaluate(strategy, bert, data_dir, manifest, batch_size):
         strategy, data_dir, manifest, records.EVAL, batch_size
     )
     with strategy.scope():
-        bert_evaluator = evaluator.Evaluator(bert, batches, dtype=tf.float32)
+        bert_evaluator = evaluator.Evaluator(
+            objectives.Pretraining(bert), batches, dtype=tf.float32
+        )
     return bert_evaluator.evaluate(tf.constant(num_steps))
 
 
@@ -37,7 +39,7 @@ def test_batches_and_replicas_do_not_change_the_numbers(make_dataset):
     (batch,) = input_pipeline.eval_batches(
         one, data_dir, manifest, records.EVAL, 11
     )[0]
-    sums = objectives.forward(bert, batch, tf.float32)
+    sums = objectives.Pretraining(bert).forward(batch, tf.float32)
     counts = manifest.splits[records.EVAL]
     assert float(sums["masked_lm"].num_predictions) == counts.num_predictions
     assert float(sums["next_sentence"].num_predictions) == 11

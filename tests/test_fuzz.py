@@ -18,8 +18,8 @@ from bert_pretrain.data import manifests
 from bert_pretrain.evaluation import evaluation_config
 from bert_pretrain.interchange import export_config
 from bert_pretrain.model import config_json, model_config
+from bert_pretrain.pretraining import phases, pretraining_config
 from bert_pretrain.telemetry import curves, metrics_log
-from bert_pretrain.training import phases, training_config
 from tfrecord_builders.building import adopt_config
 from tfrecord_builders.stages import build_config
 from tfrecord_builders.tokens import learn_config
@@ -32,7 +32,7 @@ CONFIGS = [
     evaluation_config.EvaluateConfig,
     export_config.ExportConfig,
     learn_config.LearnConfig,
-    training_config.TrainingConfig,
+    pretraining_config.TrainingConfig,
 ]
 SCALARS = (
     *(0, 1, -1, 2, 7, 16, 512, 10**6, 2**31, 2**63, 10**30, -(10**20)),

@@ -12,6 +12,7 @@ import numpy as np
 from bert_pretrain import train
 from bert_pretrain.checkpoints import checkpoint_config, model_directory
 from bert_pretrain.model import model_config
+from bert_pretrain.pretraining import pretraining_config
 from bert_pretrain.training import training_config
 
 GOLDEN = pathlib.Path(__file__).with_name("golden_losses.json")
@@ -32,7 +33,7 @@ def test_the_first_losses_are_as_they_were(make_dataset, tmp_path):
             }
         )
     )
-    config = training_config.TrainingConfig(
+    config = pretraining_config.TrainingConfig(
         data_dir=make_dataset(train=(20, 20), pairing="nsp"),
         global_batch_size=8,
         steps_per_loop=1,

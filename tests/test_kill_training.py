@@ -30,7 +30,7 @@ KINDS = [(2, False), (1, True)] + [(1, False)] * (NUM_SEEDS > 1)
 SERVER = """
 import json, os, sys
 from bert_pretrain import command_line, train
-from bert_pretrain.training import training_config, training_loop
+from bert_pretrain.pretraining import pretraining_config
 print("ready", flush=True)
 for line in sys.stdin:
     if not line.strip():
@@ -46,7 +46,7 @@ for line in sys.stdin:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(0)
-    command_line.run(train.main, training_config.TrainingConfig)
+    command_line.run(train.main, pretraining_config.TrainingConfig)
 """
 
 

@@ -23,7 +23,7 @@ from bert_pretrain import evaluate, export, files, train
 from bert_pretrain.checkpoints import checkpoint_config
 from bert_pretrain.evaluation import evaluation_config
 from bert_pretrain.interchange import export_config
-from bert_pretrain.training import training_loop
+from bert_pretrain.pretraining import pretraining, pretraining_config
 from helpers import builds, training
 from tfrecord_builders import build
 
@@ -54,7 +54,7 @@ def run(place, data_dir, kill_at=None, steps=12, **values):
     if kill_at:
         patch = types.SimpleNamespace(setattr=setattr)
         training.disturb(patch, kill_at, kill)
-    return training_loop.train(config)
+    return pretraining.train(config)
 """
 # What differs between two equal runs.
 SPEED = ("second", "mfu", "memory", "wait")
@@ -252,10 +252,10 @@ def test_a_server_that_fails_for_good_ends_the_run_with_one_line(run, storage):
 FLAGS = """
 import sys
 from bert_pretrain import command_line
-from bert_pretrain.training import training_config
+from bert_pretrain.pretraining import pretraining, pretraining_config
 sys.argv = ["train", "--data_dir={data_dir}", "--model_dir={model_dir}",
     "--model_size=tiny", "--global_batch_size=8", "--total_steps=4"]
-command_line.run(train.main, training_config.TrainingConfig)
+command_line.run(train.main, pretraining_config.TrainingConfig)
 """
 
 

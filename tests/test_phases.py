@@ -3,7 +3,8 @@
 import pytest
 
 from bert_pretrain import errors
-from bert_pretrain.training import phases
+from bert_pretrain.pretraining import phases
+from bert_pretrain.training import course
 
 
 @pytest.fixture
@@ -72,9 +73,9 @@ def test_an_entry_keeps_what_it_does_not_name(read):
 
 def test_each_step_has_its_phase(read):
     run = read("[{from_step: 60, data_dir: S2}, {from_step: 90}]")
-    at = {step: phases.at_step(run, step).from_step for step in (0, 59, 60, 99)}
+    at = {step: course.at_step(run, step).from_step for step in (0, 59, 60, 99)}
     assert at == {0: 0, 59: 0, 60: 60, 99: 60 + 30}
-    assert [phases.dataset_start(run, phase) for phase in run] == [0, 60, 60]
+    assert [course.dataset_start(run, phase) for phase in run] == [0, 60, 60]
 
 
 def test_a_description_identifies_datasets_by_their_content(read):
@@ -133,7 +134,7 @@ def test_an_impossible_file_is_refused(read, text, message):
 def test_a_slash_behind_a_folder_makes_no_other_dataset(read):
     first, second = read("[{from_step: 5, data_dir: S1/}]")
     assert second.data_dir == first.data_dir
-    assert phases.dataset_start([first, second], second) == 0
+    assert course.dataset_start([first, second], second) == 0
 
 
 def test_a_phase_with_fixed_masks_may_follow_one_with_its_own_masking_rate(

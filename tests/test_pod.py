@@ -20,8 +20,8 @@ from bert_pretrain import errors, interruption
 from bert_pretrain.compilation import isolation
 from bert_pretrain.data import input_pipeline
 from bert_pretrain.devices import distribution, pod, supervision
+from bert_pretrain.pretraining import blueprint, pretraining
 from bert_pretrain.tpu import absent_tpu, bridge, rehearsal
-from bert_pretrain.training import blueprint, training_loop
 from helpers import pods, tpu_programs, training
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -185,7 +185,7 @@ def refusals(tpu, config):
             dataclasses.replace(config, saving=saving),
         ):
             try:
-                training_loop.train(run)
+                pretraining.train(run)
             except errors.UserError as error:
                 told.append(str(error))
     return told, tf.io.gfile.listdir("ram://model")

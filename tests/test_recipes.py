@@ -11,7 +11,7 @@ from bert_pretrain.assessment import check_config
 from bert_pretrain.compilation import slices
 from bert_pretrain.data import input_pipeline, manifests, records
 from bert_pretrain.devices import distribution
-from bert_pretrain.training import blueprint, training_config
+from bert_pretrain.pretraining import blueprint, pretraining_config
 from tfrecord_builders.stages import build_config
 from tfrecord_builders.tokens import learn_config
 
@@ -98,7 +98,7 @@ def plan_of(recipe):
     }
     assert known["records"].seq_length <= 512
     config = parse(
-        training_config.TrainingConfig,
+        pretraining_config.TrainingConfig,
         recipe / "train.flags",
         "--data_dir=records",
         "--model_dir=model",
@@ -164,7 +164,7 @@ def test_the_step_that_is_compiled_is_that_of_a_phase(path):
     if step.per_replica_batch_size is None:
         assert training.global_batch_size == phase.global_batch_size
     trained = parse(
-        training_config.TrainingConfig,
+        pretraining_config.TrainingConfig,
         path.parent / "train.flags",
         "--data_dir=",
         "--model_dir=",

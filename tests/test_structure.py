@@ -23,6 +23,7 @@ ROOMS = {
         "evaluation",
         "interchange",
         "training",
+        "pretraining",
         "tpu",
         "compilation",
         "assessment",

@@ -15,6 +15,7 @@ OUTPUT = {
     "learning_rate": 1e-3,
     "gradient_norm": 2.0,
 }
+LABELS = {"masked_lm_loss": "loss", "masked_lm_accuracy": "accuracy"}
 
 
 def run_loops(loops, peak=None, budget=math.inf, values=OUTPUT):
@@ -22,7 +23,7 @@ def run_loops(loops, peak=None, budget=math.inf, values=OUTPUT):
 
     A tenth of the time is waiting, and each example has 100 tokens.
     """
-    progress = train_progress.TrainProgress(100, 128, peak)
+    progress = train_progress.TrainProgress(100, 128, LABELS, peak)
     for step, num_steps, num_examples, seconds in loops:
         loop = train_progress.Loop(
             num_steps,
@@ -96,7 +97,7 @@ def test_the_summary_leaves_the_compiling_loop_out_of_the_rates():
 
 
 def test_a_run_without_loops_has_no_rates():
-    progress = train_progress.TrainProgress(10, 128)
+    progress = train_progress.TrainProgress(10, 128, LABELS)
     results = train_progress.summarize([progress.totals()])
     assert results["examples_per_second"] == 0.0
 

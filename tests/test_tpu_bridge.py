@@ -7,8 +7,8 @@ import tensorflow_text
 from bert_pretrain.data import input_pipeline, records
 from bert_pretrain.devices import distribution_config
 from bert_pretrain.model import bert_model
+from bert_pretrain.pretraining import blueprint
 from bert_pretrain.tpu import absent_tpu, bridge
-from bert_pretrain.training import blueprint
 from helpers import strategies, tpu_programs
 
 

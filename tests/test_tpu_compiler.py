@@ -7,7 +7,7 @@ import pytest
 from bert_pretrain.compilation import compiler, peers, slices, training_step
 from bert_pretrain.devices import distribution_config
 from bert_pretrain.model import config_json
-from bert_pretrain.training import blueprint
+from bert_pretrain.pretraining import blueprint
 from helpers import datasets, tpu_programs
 
 pytest.importorskip("jax")

@@ -18,6 +18,7 @@ from bert_pretrain import errors, options, train
 from bert_pretrain.checkpoints import model_directory
 from bert_pretrain.data import manifests, records
 from bert_pretrain.devices import distribution_config
+from bert_pretrain.pretraining import pretraining_config
 from bert_pretrain.telemetry import telemetry_config
 from bert_pretrain.training import recovery, trainer, training_config
 from helpers import programs, training, wandb_files
@@ -123,7 +124,7 @@ def test_a_run_leaves_results_logs_and_a_directory_that_explains_itself(
 
     assert (
         options.from_dict(
-            training_config.TrainingConfig,
+            pretraining_config.TrainingConfig,
             json.loads(
                 (folder / model_directory.TRAIN_CONFIG_NAME).read_text()
             ),

@@ -183,7 +183,9 @@ def test_the_clock_ends_a_run_and_its_schedule(make_config, monkeypatch):
 
 
 def test_a_run_ends_if_its_held_out_loss_stands_still(make_config, monkeypatch):
-    monkeypatch.setattr(objectives, "total_loss", lambda output: 1.0)
+    monkeypatch.setattr(
+        objectives.Pretraining, "cost", lambda self, evaluation: 1.0
+    )
     config = make_config(
         total_steps=40, eval_every_steps=2, early_stopping_patience=3
     )

@@ -9,7 +9,7 @@ import tf_keras
 import transformers
 
 from bert_pretrain.data import records
-from bert_pretrain.model import bert_model, losses, objectives
+from bert_pretrain.model import bert_model, objectives
 from bert_pretrain.training import (
     optimizer,
     schedule,
@@ -83,7 +83,7 @@ def trainer_of(
             ),
             bert.trainable_variables,
         )
-        state = train_state.new_state(bert, adam)
+        state = train_state.new_state(objectives.Pretraining(bert), adam)
     return bert, trainer.Trainer(
         strategy,
         state,
@@ -182,7 +182,7 @@ def test_the_reported_means_weigh_all_predictions_equally():
     rows = {
         name: tf.constant(value[:NUM_ROWS]) for name, value in batches().items()
     }
-    sums = objectives.forward(bert, rows, tf.float32)
+    sums = objectives.Pretraining(bert).forward(rows, tf.float32)
     output = bert_trainer.train(tf.constant(1))
     for objective, part in sums.items():
         for name, value in (
@@ -324,11 +324,13 @@ def test_dropout_masks_differ_between_steps_replicas_and_seeds():
 
 
 def test_a_batch_without_predictions_causes_no_division_by_zero():
-    zero = tf.constant(0.0)
-    sums = objectives.flatten({"masked_lm": losses.Sums(zero, zero, zero)})
-    assert objectives.means({k: float(v) for k, v in sums.items()}) == {
+    bert, _ = trainer_of(1)
+    learner = objectives.Pretraining(bert)
+    assert learner.means(dict.fromkeys(learner.sum_names, 0.0)) == {
         "masked_lm_loss": 0.0,
         "masked_lm_accuracy": 0.0,
+        "next_sentence_loss": 0.0,
+        "next_sentence_accuracy": 0.0,
     }
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from bert_pretrain import errors, options
-from bert_pretrain.training import training_config
+from bert_pretrain.pretraining import pretraining_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class CheckConfig(options.Options):
         "Prints one JSON object instead of tables.", False
     )
     rows: RowsConfig
-    training: training_config.TrainingConfig = options.nested(
+    training: pretraining_config.TrainingConfig = options.nested(
         data_dir="", model_dir="", total_steps=1_000_000
     )
 

@@ -12,8 +12,8 @@ from bert_pretrain.compilation import compiler, slices, training_step
 from bert_pretrain.data import manifests, vocabulary
 from bert_pretrain.devices import distribution, versions
 from bert_pretrain.model import config_json
+from bert_pretrain.pretraining import blueprint, phases, pretraining_config
 from bert_pretrain.telemetry import console
-from bert_pretrain.training import blueprint, phases, training_config
 
 # The builder's defaults.
 _NUM_PREDICTIONS = 20
@@ -54,7 +54,7 @@ def check(config: check_config.CheckConfig) -> findings.Report:
 
 def _training(
     config: check_config.CheckConfig, chips: slices.Slice
-) -> training_config.TrainingConfig:
+) -> pretraining_config.TrainingConfig:
     """The training's options, with the batch for these chips."""
     training = config.training
     if config.per_replica_batch_size is not None:
@@ -68,7 +68,7 @@ def _training(
 
 def _plan(
     config: check_config.CheckConfig,
-    training: training_config.TrainingConfig,
+    training: pretraining_config.TrainingConfig,
     chips: slices.Slice,
 ) -> list[phases.Phase]:
     """The phases of the run, after a check that each of them is possible."""
@@ -91,7 +91,7 @@ def _plan(
 
 
 def _manifest(
-    rows: check_config.RowsConfig, training: training_config.TrainingConfig
+    rows: check_config.RowsConfig, training: pretraining_config.TrainingConfig
 ) -> manifests.Manifest:
     """The manifest that a dataset with these options would have."""
     assert rows.seq_length is not None  # `Config` requires it.

@@ -6,7 +6,7 @@ from typing import Any
 
 from bert_pretrain.assessment import assessment
 from bert_pretrain.compilation import slices, training_step
-from bert_pretrain.training import phases
+from bert_pretrain.pretraining import phases
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 from bert_pretrain.assessment import assessment, batch_search, findings
 from bert_pretrain.compilation import isolation, peers, slices, training_step
 from bert_pretrain.model import config_json
-from bert_pretrain.training import blueprint, phases, training_config
+from bert_pretrain.pretraining import blueprint, phases, pretraining_config
 
 _BATCH_UNIT = 8  # rows; memory is laid out in tiles of 8 rows
 
@@ -17,7 +17,7 @@ class StepSetup:
     """All that a step depends on."""
 
     chips: slices.Slice
-    training: training_config.TrainingConfig
+    training: pretraining_config.TrainingConfig
     plan: list[phases.Phase]
     batch: training_step.BatchShape
 

@@ -20,7 +20,7 @@ import transformers
 
 from bert_pretrain import errors, files, options
 from bert_pretrain.checkpoints import checkpoint_files
-from bert_pretrain.data import manifests, vocabulary
+from bert_pretrain.data import vocabulary
 from bert_pretrain.model import config_json
 
 LOG_NAME = "metrics.jsonl"
@@ -30,9 +30,9 @@ EVALUATE_RESULTS_NAME = "evaluate_results.json"
 TRAIN_SUMMARIES = "logs/train"
 TRAIN_CONFIG_NAME = "train_config.json"
 NEWEST, BEST = "newest", "best"
-# Keys in train_config.json beside the options: the hash of the dataset's
-# manifest, and the content of the file of phases.
-_DATASET_NAME = "set"
+# Keys in train_config.json beside the options: a hash of what the run learns
+# from (of the dataset's manifest), and the content of the file of phases.
+DATASET_NAME = "set"
 PHASES_NAME = "phases_of_run"
 # For the card of an exported model.
 DATASETS_NAME = "datasets"
@@ -64,15 +64,16 @@ def prepare(
     config_class: type[options.Options],
     train_config: Mapping[str, Any],
     bert_config: transformers.BertConfig,
-    data_dir: str,
+    vocab: vocabulary.Vocabulary,
 ) -> bool:
     """Writes the files that describe the run, or checks that they agree.
 
     Args:
       config_class: the class of the run's options.
-      train_config: the run's options, as `options.to_dict` returns them.
+      train_config: the run's options, as `options.to_dict` returns them, and
+        what the run learns from (`DATASET_NAME`).
       bert_config: the architecture.
-      data_dir: the dataset, whose vocabulary is copied beside the model.
+      vocab: the vocabulary of the data, which is copied beside the model.
 
     Returns:
       Whether the directory holds a run with other options, which is allowed to
@@ -84,11 +85,6 @@ def prepare(
     """
     saving = train_config["saving"]
     model_dir = saving["model_dir"]
-    vocab = manifests.read_vocabulary(data_dir, manifests.read(data_dir))
-    train_config = {
-        **train_config,
-        _DATASET_NAME: files.sha256(f"{data_dir}/{manifests.MANIFEST_NAME}"),
-    }
     files.make_directory(model_dir)
     changes = []
     if checkpoint_files.list_steps(model_dir):
@@ -169,8 +165,8 @@ def _changes(
     saved = files.read_json(f"{model_dir}/{TRAIN_CONFIG_NAME}")
     changes = list(options.changes(config_class, saved, train_config))
     old_sha256, new_sha256 = (
-        saved.get(_DATASET_NAME),
-        train_config[_DATASET_NAME],
+        saved.get(DATASET_NAME),
+        train_config[DATASET_NAME],
     )
     if old_sha256 != new_sha256:
         changes.append(

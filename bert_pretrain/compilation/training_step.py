@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from bert_pretrain.data import records
 from bert_pretrain.model import bert_model
+from bert_pretrain.pretraining import blueprint, phases, pretraining_config
 from bert_pretrain.telemetry import accelerators, console
 from bert_pretrain.tpu import absent_tpu, device_program
-from bert_pretrain.training import blueprint, phases, trainer, training_config
+from bert_pretrain.training import trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ class BatchShape:
 
 
 def lower(
-    config: training_config.TrainingConfig,
+    config: pretraining_config.TrainingConfig,
     plan: list[phases.Phase],
     batch: BatchShape,
     num_replicas: int,
@@ -72,7 +73,7 @@ def lower(
         strategy,
         state,
         None,
-        blueprint.update_config(
+        trainer.update_config(
             config, batch.num_rows * num_replicas, batch.num_microbatches
         ),
     )

@@ -4,7 +4,7 @@ import dataclasses
 
 from bert_pretrain import options
 from bert_pretrain.assessment import check_config
-from bert_pretrain.training import training_config
+from bert_pretrain.pretraining import pretraining_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,6 @@ class DoctorConfig(options.Options):
         "Prints one JSON object instead of lines.", False
     )
     rows: check_config.RowsConfig
-    training: training_config.TrainingConfig = options.nested(
+    training: pretraining_config.TrainingConfig = options.nested(
         data_dir="", model_dir="", total_steps=1_000_000
     )

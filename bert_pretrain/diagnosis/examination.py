@@ -128,7 +128,7 @@ def _of_dataset(
 ) -> Iterator[_Check]:
     from bert_pretrain.diagnosis import run_files
     from bert_pretrain.model import config_json
-    from bert_pretrain.training import blueprint
+    from bert_pretrain.pretraining import blueprint
 
     training = config.training
     try:

@@ -12,7 +12,7 @@ from bert_pretrain.checkpoints import checkpoint_files
 from bert_pretrain.data import input_pipeline, manifests, records
 from bert_pretrain.devices import distribution
 from bert_pretrain.diagnosis import check
-from bert_pretrain.training import phases
+from bert_pretrain.pretraining import phases
 
 # The first batch opens files and fills buffers; the time is of these.
 _NUM_BATCHES = 20

@@ -15,7 +15,7 @@ from bert_pretrain.data import (
 )
 from bert_pretrain.devices import distribution, pod
 from bert_pretrain.evaluation import evaluation_config, evaluator
-from bert_pretrain.model import bert_model
+from bert_pretrain.model import bert_model, objectives
 from bert_pretrain.telemetry import console, memory
 
 _SPLITS = {"validation": records.EVAL, "test": records.TEST}
@@ -124,7 +124,7 @@ def _measure(
     )
     with strategy.scope():
         bert_evaluator = evaluator.Evaluator(
-            model.bert,
+            objectives.Pretraining(model.bert),
             batches,
             dtype=distribution.compute_dtype(config.devices),
         )

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import orbit
 import tensorflow as tf
-import transformers
 
 from bert_pretrain.evaluation import running_sums
 from bert_pretrain.model import objectives
@@ -23,7 +22,7 @@ class Evaluator(orbit.StandardEvaluator):
 
     def __init__(
         self,
-        bert: transformers.TFPreTrainedModel,
+        learner: objectives.Learner,
         batches: tf.distribute.DistributedDataset,
         *,
         dtype: tf.DType,
@@ -37,9 +36,9 @@ class Evaluator(orbit.StandardEvaluator):
             batches, orbit.StandardEvaluatorOptions(use_tf_while_loop=True)
         )
         self._strategy = tf.distribute.get_strategy()
-        self._bert = bert
+        self._learner = learner
         self._dtype = dtype
-        self._sums = running_sums.RunningSums(objectives.sum_names(bert))
+        self._sums = running_sums.RunningSums(learner.sum_names)
 
     @tf.function
     def eval_begin(self) -> None:
@@ -52,14 +51,12 @@ class Evaluator(orbit.StandardEvaluator):
 
     def _replica_step(self, batch):
         self._sums.add(
-            objectives.flatten(
-                objectives.forward(self._bert, batch, self._dtype)
-            )
+            objectives.flatten(self._learner.forward(batch, self._dtype))
         )
 
     def eval_end(self) -> dict[str, float]:
         """Loss and accuracy of each objective, and the perplexity."""
-        output = objectives.means(self._sums.read())
+        output = self._learner.means(self._sums.read())
         # TensorBoard gets it as float32.
         loss = output["masked_lm_loss"]
         output["masked_lm_perplexity"] = (

@@ -32,17 +32,26 @@ def masked_lm_sums(
 
     The leading axes may also be one axis, B x P.
     """
-    return _sums(logits_BPV, label_ids_BP, label_weights_BP)
+    return class_sums(logits_BPV, label_ids_BP, label_weights_BP)
 
 
 def next_sentence_sums(
     logits_B2: tf.Tensor, labels_B: tf.Tensor, row_weights_B: tf.Tensor
 ) -> Sums:
     """Sums over the rows; a row of weight 0 only fills up a batch."""
-    return _sums(logits_B2, labels_B, row_weights_B)
+    return class_sums(logits_B2, labels_B, row_weights_B)
 
 
-def _sums(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> Sums:
+def class_sums(
+    logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
+) -> Sums:
+    """Sums over predictions of a class each; those of weight 0 are unused.
+
+    Args:
+      logits: [..., classes].
+      labels: int32 [...].
+      weights: float32 [...].
+    """
     nats, guesses = _cross_entropy(logits, labels)
     is_correct = tf.cast(tf.equal(guesses, labels), tf.float32)
     return Sums(

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from bert_pretrain.model import objectives
 from bert_pretrain.telemetry import console
 
 # A smaller share of time that is spent waiting for input is not printed.
@@ -42,6 +41,7 @@ class TrainProgress:
         self,
         total_steps: int,
         tokens_per_example: int,
+        labels: Mapping[str, str],
         peak_examples_per_second: float | None = None,
     ) -> None:
         """Prepares it.
@@ -49,11 +49,13 @@ class TrainProgress:
         Args:
           total_steps: of the run.
           tokens_per_example: with padding.
+          labels: of the values that the line has, by their names.
           peak_examples_per_second: the rate at an MFU of 1; None if it is not
             known.
         """
         self._total_steps = total_steps
         self._tokens_per_example = tokens_per_example
+        self._labels = labels
         self._peak = peak_examples_per_second
         self._loops: list[Loop] = []
 
@@ -105,10 +107,8 @@ class TrainProgress:
 
     def _line(self, step: int, output: Mapping[str, float]) -> str:
         values = " ".join(
-            f"{label} {output[f'{objective.name}_{metric}']:.3f}"
-            for objective in objectives.OBJECTIVES
-            for metric, label in objective.labels.items()
-            if f"{objective.name}_{metric}" in output
+            f"{label} {output[name]:.3f}"
+            for name, label in self._labels.items()
         )
         rates = (
             f"{output['examples_per_second']:,.0f} examples/s "

@@ -6,6 +6,7 @@ they were.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -22,11 +23,16 @@ def build(
     config: training_config.OptimizerConfig,
     learning_rate: schedule.Schedule,
     variables: Sequence[tf.Variable],
+    rate_factors: Sequence[float] | None = None,
 ) -> tf_keras.optimizers.Optimizer:
     """Builds the optimizer with its state for `variables`.
 
     The optimizer does not clip. The trainer does, once, after it has reduced
     the gradients over the replicas.
+
+    Args:
+      rate_factors: of each variable, for AdamW: its learning rate is so many
+        times that of the schedule.
     """
     factory = optimization.OptimizerFactory(
         optimization.OptimizationConfig(_describe(config))
@@ -34,6 +40,11 @@ def build(
     optimizer = factory.build_optimizer(
         learning_rate, use_legacy_optimizer=config.optimizer == "lamb"
     )
+    if rate_factors is not None:
+        assert isinstance(optimizer, tf_keras.optimizers.AdamW)
+        optimizer = _ManyRates.from_optimizer(
+            optimizer, learning_rate, variables, rate_factors
+        )
     # The state must exist before a checkpoint is restored into it.
     if _is_legacy(optimizer):
         optimizer._create_all_weights(variables)
@@ -41,6 +52,52 @@ def build(
         optimizer.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
         optimizer.build(variables)
     return optimizer
+
+
+class _ManyRates(tf_keras.optimizers.AdamW):
+    """AdamW with a learning rate for each variable.
+
+    The decay of weights is that of the schedule's own rate.
+    """
+
+    _factor = 1.0
+    _factors: dict[Any, float] = {}
+
+    @classmethod
+    def from_optimizer(
+        cls,
+        optimizer: tf_keras.optimizers.AdamW,
+        learning_rate: schedule.Schedule,
+        variables: Sequence[tf.Variable],
+        rate_factors: Sequence[float],
+    ) -> "_ManyRates":
+        """An optimizer with the same settings, and a factor for each rate."""
+        made = cls.from_config(
+            {**optimizer.get_config(), "learning_rate": learning_rate}
+        )
+        made._factors = {
+            made._var_key(variable): factor
+            for variable, factor in zip(variables, rate_factors, strict=True)
+        }
+        return made
+
+    @property
+    def learning_rate(self) -> tf.Tensor:
+        """The rate of the variable that is updated now, else the schedule's."""
+        rate = super().learning_rate
+        return rate if self._factor == 1 else rate * self._factor
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        tf_keras.optimizers.AdamW.learning_rate.fset(self, rate)
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        """Updates a variable with its own rate."""
+        self._factor = self._factors[self._var_key(variable)]
+        try:
+            super().update_step(gradient, variable)
+        finally:
+            self._factor = 1.0
 
 
 def _describe(config: training_config.OptimizerConfig) -> dict:

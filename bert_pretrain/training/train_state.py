@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from bert_pretrain.model import objectives
 from bert_pretrain.training import schedule
 
 
@@ -14,8 +15,8 @@ from bert_pretrain.training import schedule
 class TrainState:
     """All variables of a run; each counter is an int64 scalar."""
 
-    bert: tf_keras.Model
-    variables: Sequence[tf.Variable]  # of `bert`, those that are trained
+    learner: objectives.Learner
+    variables: Sequence[tf.Variable]  # of the model, those that are trained
     optimizer: tf_keras.optimizers.Optimizer
     num_examples: tf.Variable  # consumed by the run
     num_predictions: tf.Variable  # masked tokens that the run learned from
@@ -26,6 +27,11 @@ class TrainState:
     clock: schedule.Clock
 
     @property
+    def bert(self) -> tf_keras.Model:
+        """The model that is trained."""
+        return self.learner.bert
+
+    @property
     def step(self) -> int:
         """The number of updates so far, the ones left out included."""
         return int(self.optimizer.iterations.numpy())
@@ -34,7 +40,7 @@ class TrainState:
     def saved(self) -> dict[str, Any]:
         """What a checkpoint holds, by its name there."""
         return {
-            "model": self.bert,
+            **self.learner.trackables,
             "optimizer": self.optimizer,
             "step": self.optimizer.iterations,
             "num_examples": self.num_examples,
@@ -48,7 +54,7 @@ class TrainState:
 
 
 def new_state(
-    bert: tf_keras.Model,
+    learner: objectives.Learner,
     optimizer: tf_keras.optimizers.Optimizer,
     variables: Sequence[tf.Variable] | None = None,
     clock: schedule.Clock | None = None,
@@ -60,8 +66,8 @@ def new_state(
       clock: the one that the optimizer's learning rate follows, if it does.
     """
     return TrainState(
-        bert,
-        bert.trainable_variables if variables is None else variables,
+        learner,
+        learner.bert.trainable_variables if variables is None else variables,
         optimizer,
         counter("num_examples"),
         counter("num_predictions"),

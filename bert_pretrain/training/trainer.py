@@ -17,11 +17,12 @@ from collections.abc import Mapping, Sequence
 import orbit
 import tensorflow as tf
 
+from bert_pretrain.devices import distribution
 from bert_pretrain.evaluation import running_sums
 from bert_pretrain.kernels import seeding
 from bert_pretrain.model import objectives
 from bert_pretrain.telemetry import train_progress
-from bert_pretrain.training import optimizer, train_state
+from bert_pretrain.training import optimizer, train_state, training_config
 
 Tensors = Mapping[str, tf.Tensor]
 
@@ -36,6 +37,22 @@ class UpdateConfig:
     seed: int  # of the dropout masks, together with the step
     accumulation_steps: int = 1  # microbatches of a replica's share
     recompute: bool = False  # the inner values of layers, for the gradient
+
+
+def update_config(
+    config: training_config.RunConfig,
+    global_batch_size: int,
+    accumulation_steps: int,
+) -> UpdateConfig:
+    """The config of a run's updates with this batch."""
+    return UpdateConfig(
+        global_batch_size=global_batch_size,
+        dtype=distribution.compute_dtype(config.devices),
+        max_gradient_norm=config.optimization.max_gradient_norm,
+        seed=config.seed,
+        accumulation_steps=accumulation_steps,
+        recompute=config.recompute,
+    )
 
 
 class Trainer(orbit.StandardTrainer):
@@ -63,7 +80,7 @@ class Trainer(orbit.StandardTrainer):
             "steps",
             "gradient_norm",
             "tokens",
-            *objectives.sum_names(state.bert),
+            *state.learner.sum_names,
         ]
         with strategy.scope():
             self._sums = running_sums.RunningSums(names)
@@ -122,7 +139,7 @@ class Trainer(orbit.StandardTrainer):
 
     def _summarize(self, sums: Mapping[str, float]) -> dict[str, float]:
         num_good = sums["steps"]
-        output = objectives.means(sums)
+        output = self.state.learner.means(sums)
         output["num_predictions"] = int(self.state.num_predictions.numpy())
         output["gradient_norm"] = sums["gradient_norm"] / max(num_good, 1.0)
         if not num_good:
@@ -191,14 +208,16 @@ class Trainer(orbit.StandardTrainer):
     def _replica_step(self, batch: Tensors) -> None:
         state = self.state
         replica = tf.distribute.get_replica_context()
-        counts = objectives.num_predictions(state.bert, batch)
+        learner = state.learner
+        counts = learner.num_predictions(batch)
         sums, gradients = self._accumulate(
             batch, _weights(replica, counts), self._dropout_seed(replica)
         )
-        losses = [sums[name] for name in objectives.loss_names(state.bert)]
+        losses = [sums[name] for name in learner.loss_names]
         # Apart from `_weights`, the only exchange between replicas in a step.
+        first_count = counts[learner.names[0]]
         gradients, totals = _all_reduce(
-            replica, (gradients, tf.stack([counts["masked_lm"], *losses]))
+            replica, (gradients, tf.stack([first_count, *losses]))
         )
         count, *losses = tf.unstack(totals)
         gradients, norm = _divide_and_clip(
@@ -253,10 +272,7 @@ class Trainer(orbit.StandardTrainer):
             return i + 1, tf.nest.map_structure(tf.add, totals, of_microbatch)
 
         zeros = (
-            {
-                name: tf.zeros([])
-                for name in objectives.sum_names(self.state.bert)
-            },
+            {name: tf.zeros([]) for name in self.state.learner.sum_names},
             [tf.zeros(v.shape) for v in self.state.variables],
         )
         _, totals = tf.while_loop(
@@ -270,8 +286,7 @@ class Trainer(orbit.StandardTrainer):
     def _gradients(self, batch: Tensors, weights: Tensors, seed: tf.Tensor):
         """(`flatten`ed sums, gradients of the weighted sum of the losses)."""
         with tf.GradientTape() as tape:
-            sums = objectives.forward(
-                self.state.bert,
+            sums = self.state.learner.forward(
                 batch,
                 self._config.dtype,
                 seed,

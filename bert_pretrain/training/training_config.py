@@ -1,4 +1,4 @@
-"""Options of a training run."""
+"""Options that all training runs have."""
 
 import dataclasses
 from typing import Literal
@@ -6,7 +6,6 @@ from typing import Literal
 from bert_pretrain import errors, options
 from bert_pretrain.checkpoints import checkpoint_config
 from bert_pretrain.devices import distribution_config
-from bert_pretrain.model import model_config
 from bert_pretrain.telemetry import telemetry_config
 
 # Devices count steps in 32 bits. The largest batches known are of 64 thousand
@@ -147,13 +146,9 @@ class ScheduleConfig(options.Options):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingConfig(options.Options):
-    """Data, batches and evaluations."""
+class RunConfig(options.Options):
+    """What all runs have: batches, evaluations, the update, the devices."""
 
-    data_dir: str = options.option(
-        "Folder of records and manifest, as tfrecord_builders.build makes it.",
-        changes_result=False,  # its contents do
-    )
     global_batch_size: int = options.option(
         "Examples in a step, over all replicas.",
         256,
@@ -194,19 +189,6 @@ class TrainingConfig(options.Options):
         changes_result=False,
         at_least=0,
     )
-    masked_fraction: float | None = options.option(
-        "The share of tokens to predict, for datasets built with "
-        "masking=none; the dataset's own if not given.",
-        None,
-        above=0,
-        at_most=1,
-        usual="BERT has 0.15",
-    )
-    phases: str = options.option(
-        "A YAML file of what changes at which step (docs/training.md).",
-        "",
-        changes_result=False,  # What is in it is compared.
-    )
     seed: int = options.option(
         "Seed of initial weights, order of examples, dropout and dynamic "
         "masks.",
@@ -214,7 +196,6 @@ class TrainingConfig(options.Options):
         at_least=0,
         below=2**31,
     )
-    architecture: model_config.ModelConfig = model_config.ModelConfig()
     optimization: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig
     devices: distribution_config.DistributionConfig = (

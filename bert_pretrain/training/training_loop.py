@@ -1,6 +1,6 @@
 """A training run, told from its beginning to its end.
 
-    train               checks the options, restores the state, reports results
+    train               restores the state, trains, returns what was reached
       Run.train         phase after phase
         _train_phase    loop after loop, until the phase or the run ends
           _train_loop   many steps inside one `tf.function`
@@ -24,15 +24,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
-from bert_pretrain import errors, files, interruption, locks, options
+from bert_pretrain import errors, files, interruption, options
 from bert_pretrain.checkpoints import checkpoint_saver, model_directory
-from bert_pretrain.data import input_pipeline, records
-from bert_pretrain.devices import distribution, pod
-from bert_pretrain.evaluation import evaluator
-from bert_pretrain.model import bert_model, config_json, objectives
+from bert_pretrain.devices import distribution
+from bert_pretrain.model import bert_model
 from bert_pretrain.telemetry import (
     accelerators,
-    console,
     memory,
     metrics_log,
     profiling,
@@ -41,11 +38,9 @@ from bert_pretrain.telemetry import (
     wandb_log,
 )
 from bert_pretrain.training import (
-    blueprint,
+    course,
     optimizer,
-    phases,
     recovery,
-    run_report,
     train_state,
     trainer,
     training_config,
@@ -54,40 +49,52 @@ from bert_pretrain.training import (
 _EVAL_SUMMARIES = "logs/eval"
 
 
-def train(
-    config: training_config.TrainingConfig,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A run that has come to its end."""
+
+    state: train_state.TrainState
+    log: metrics_log.MetricsLog
+    last_phase: course.Phase
+    evaluation: dict[str, float]  # the last one
+    totals: list[train_progress.Totals]  # of each phase that was entered
+
+
+def train(  # noqa: PLR0913 (a run depends on all of these)
+    config: training_config.RunConfig,
+    plan: Sequence[course.Phase],
+    strategy: tf.distribute.Strategy,
+    new_state: Callable[[], train_state.TrainState],
+    *,
+    is_changed: bool = False,
+    announce: Callable[[train_state.TrainState], None] = lambda state: None,
     raise_if_asked: Callable[[], None] = lambda: None,
-) -> run_report.Results:
+) -> Outcome:
     """Trains to `total_steps`; resumes if `model_dir` holds a checkpoint.
 
+    The model directory is locked and prepared (model_directory.py).
+
     Args:
+      plan: the phases, in order.
+      new_state: makes the state at step 0; it is called in the strategy's
+        scope.
+      is_changed: whether the directory holds a run with other options, which
+        goes on with these.
+      announce: tells the user what is trained; it gets the state that the run
+        begins or resumes with.
       raise_if_asked: is called between two loops; raises
         `interruption.Interrupted` if the run should save and end here.
 
     Raises:
-      UserError: if the options, the dataset or the model directory are wrong.
+      UserError: if the checkpoints cannot be read, or nothing can be written.
       Interrupted: if `raise_if_asked` raised it; the state is saved.
       Diverged: if updates fail again and again; see recovery.py.
       Spoilt: if the run is over, but its model is of no use.
     """
-    with locks.locked(config.saving.model_dir), pod.naming_losses():
-        return _train(config, raise_if_asked)
-
-
-def _train(
-    config: training_config.TrainingConfig, raise_if_asked: Callable[[], None]
-) -> run_report.Results:
-    watch = console.Stopwatch()
-    console.quiet_libraries()
     model_dir = config.saving.model_dir
-    plan = blueprint.plan(config)
-    strategy = distribution.build_strategy(config.devices)
-    if not isinstance(strategy, tf.distribute.TPUStrategy):
-        console.swallow_first_compilation()
-    is_changed = _prepare(config, plan, strategy)
     files.remove_temporary_files(model_dir)
     with strategy.scope():
-        state = blueprint.new_state(config, plan)
+        state = new_state()
         saver = checkpoint_saver.Saver(config.saving, state)
         is_restored = saver.restore()
     if is_changed:
@@ -106,7 +113,13 @@ def _train(
             )
         # They stand again when this process, too, has completed the run.
         files.remove(f"{model_dir}/{model_directory.TRAIN_RESULTS_NAME}")
-        run_report.announce(config, plan, state, strategy)
+        announce(state)
+        print(
+            f"resuming at step {state.step:,}"
+            if state.step
+            else "beginning at step 0",
+            flush=True,
+        )
         run = Run(
             config=config,
             plan=plan,
@@ -117,50 +130,14 @@ def _train(
             raise_if_asked=raise_if_asked,
         )
         try:
-            ending = run.train(is_restored)
+            outcome = run.train(is_restored)
         except (errors.UserError, tf.errors.OpError):
             saver.abandon()
             raise
         finally:
             log.flush()
     saver.close()
-    results = run_report.make_results(state, log, ending, watch)
-    files.write_json(
-        f"{model_dir}/{model_directory.TRAIN_RESULTS_NAME}",
-        dataclasses.asdict(results),
-    )
-    return results
-
-
-def _prepare(
-    config: training_config.TrainingConfig,
-    plan: Sequence[phases.Phase],
-    strategy: tf.distribute.Strategy,
-) -> bool:
-    """Checks that all options fit together, and writes them down.
-
-    Returns:
-      Whether the model directory holds a run with other options.
-    """
-    for phase in plan:
-        distribution.check_batch(
-            phase.global_batch_size,
-            strategy.num_replicas_in_sync,
-            phase.accumulation_steps,
-        )
-    pod.check_files(
-        strategy, [phase.data_dir for phase in plan], config.saving.model_dir
-    )
-    return model_directory.prepare(
-        training_config.TrainingConfig,
-        options.to_dict(config)
-        | {
-            model_directory.PHASES_NAME: phases.describe(plan),
-            model_directory.DATASETS_NAME: phases.describe_datasets(plan),
-        },
-        config_json.architecture(config.architecture, blueprint.longest(plan)),
-        config.data_dir,
-    )
+    return outcome
 
 
 # ------------------------------------------------------------------- the run
@@ -170,10 +147,10 @@ def _prepare(
 class PhaseSetup:
     """What takes part in the loops of one phase."""
 
-    phase: phases.Phase
+    phase: course.Phase
     dataset_start_example: int  # examples consumed before this dataset
     trainer: trainer.Trainer
-    evaluator: evaluator.Evaluator
+    evaluator: course.Evaluator
     num_eval_steps: int
     progress: train_progress.TrainProgress
     profiler: profiling.Profiler
@@ -192,15 +169,15 @@ class PhaseSetup:
 class Run:
     """What all phases of a run share."""
 
-    config: training_config.TrainingConfig
-    plan: Sequence[phases.Phase]
+    config: training_config.RunConfig
+    plan: Sequence[course.Phase]
     strategy: tf.distribute.Strategy
     state: train_state.TrainState
     saver: checkpoint_saver.Saver
     log: metrics_log.MetricsLog
     raise_if_asked: Callable[[], None]
 
-    def train(self, is_restored: bool) -> run_report.Ending:
+    def train(self, is_restored: bool) -> Outcome:
         """Trains to the end of the run, phase by phase.
 
         Args:
@@ -208,10 +185,10 @@ class Run:
         """
         totals = []
         while True:
-            phase = phases.at_step(self.plan, self.state.step)
+            phase = course.at_step(self.plan, self.state.step)
             setup = self.enter(phase)
             with (
-                input_pipeline.naming_failures(phase.data_dir, phase.manifest),
+                phase.naming_failures(),
                 self._saving_at_an_interruption(setup),
                 contextlib.closing(setup.profiler),
             ):
@@ -228,7 +205,13 @@ class Run:
                     self._refuse_spoilt(setup)
             totals.append(setup.progress.totals())
             if is_complete:
-                return run_report.Ending(phase, evaluation, totals)
+                return Outcome(
+                    state=self.state,
+                    log=self.log,
+                    last_phase=phase,
+                    evaluation=evaluation,
+                    totals=totals,
+                )
 
     def _train_phase(self, setup: PhaseSetup) -> dict[str, float]:
         """Trains to the end of a phase, or of the run if that is earlier.
@@ -311,9 +294,9 @@ class Run:
         earlier_losses = self._losses(setup.phase)
         evaluation = self._evaluate(setup)
         self.saver.save_if_best(
-            objectives.total_loss(evaluation),
+            self.state.learner.cost(evaluation),
             earlier_losses,
-            phases.dataset_start(self.plan, setup.phase),
+            course.dataset_start(self.plan, setup.phase),
         )
         return evaluation
 
@@ -342,7 +325,7 @@ class Run:
         """Whether weights, moments and the last evaluation are finite."""
         last = self.log.evaluations()[-1:]
         return (
-            all(math.isfinite(objectives.total_loss(each)) for each in last)
+            all(math.isfinite(self.state.learner.cost(each)) for each in last)
             and setup.trainer.is_state_finite()
         )
 
@@ -352,7 +335,7 @@ class Run:
         It may have been saved before the next evaluation.
         """
         return setup.trainer.is_state_finite() and math.isfinite(
-            objectives.total_loss(setup.measure())
+            self.state.learner.cost(setup.measure())
         )
 
     def _refuse_spoilt(self, setup: PhaseSetup) -> None:
@@ -403,11 +386,11 @@ class Run:
         step = self.state.step
         return any(record["step"] == step for record in self.log.evaluations())
 
-    def _is_complete(self, phase: phases.Phase) -> bool:
+    def _is_complete(self, phase: course.Phase) -> bool:
         is_last_step = self.state.step >= self.config.schedule.total_steps
         return is_last_step or self._is_over(phase)
 
-    def _is_over(self, phase: phases.Phase) -> bool:
+    def _is_over(self, phase: course.Phase) -> bool:
         """Whether the time is used up, or the held-out loss falls no longer.
 
         The loss does not fall while updates fail either; recovery.py acts
@@ -421,21 +404,21 @@ class Run:
             self._losses(phase), self.config.early_stopping_patience
         )
 
-    def _losses(self, phase: phases.Phase) -> list[float]:
+    def _losses(self, phase: course.Phase) -> list[float]:
         """Held-out losses up to now, on the dataset of a phase.
 
         Losses on another dataset do not compare.
         """
-        since = phases.dataset_start(self.plan, phase)
+        since = course.dataset_start(self.plan, phase)
         return [
-            objectives.total_loss(record)
+            self.state.learner.cost(record)
             for record in self.log.evaluations()
             if record["step"] > since or not since
         ]
 
     # ------------------------------------------------------- entering a phase
 
-    def enter(self, phase: phases.Phase) -> PhaseSetup:
+    def enter(self, phase: course.Phase) -> PhaseSetup:
         """Makes what the loops of a phase need, from where the state is."""
         config, state = self.config, self.state
         self._begin(phase, int(state.num_examples.numpy()))
@@ -444,31 +427,24 @@ class Run:
             self.strategy,
             state,
             self._batches(phase),
-            blueprint.update_config(
+            trainer.update_config(
                 config, phase.global_batch_size, phase.accumulation_steps
             ),
         )
-        eval_batches, num_eval_steps = input_pipeline.eval_batches(
-            self.strategy,
-            phase.data_dir,
-            phase.manifest,
-            records.EVAL,
-            phase.global_batch_size,
+        phase_evaluator, num_eval_steps = phase.evaluator(
+            self.strategy, state.learner, dtype
         )
-        with self.strategy.scope():
-            bert_evaluator = evaluator.Evaluator(
-                state.bert, eval_batches, dtype=dtype
-            )
         train_summaries = self._folder(model_directory.TRAIN_SUMMARIES)
         return PhaseSetup(
             phase=phase,
             dataset_start_example=int(state.dataset_start.numpy()),
             trainer=bert_trainer,
-            evaluator=bert_evaluator,
+            evaluator=phase_evaluator,
             num_eval_steps=num_eval_steps,
             progress=train_progress.TrainProgress(
                 config.schedule.total_steps,
-                phase.manifest.seq_length,
+                phase.seq_length,
+                state.learner.labels,
                 self._peak_examples_per_second(phase, dtype),
             ),
             profiler=profiling.Profiler(config.trace, train_summaries),
@@ -476,7 +452,7 @@ class Run:
             eval_summaries=self._summaries(self._folder(_EVAL_SUMMARIES)),
         )
 
-    def _begin(self, phase: phases.Phase, dataset_start_example: int) -> None:
+    def _begin(self, phase: course.Phase, dataset_start_example: int) -> None:
         """Does what a phase begins with, once in a run.
 
         Args:
@@ -487,36 +463,31 @@ class Run:
         if phase.from_step == int(state.phase_start.numpy()):
             return
         state.phase_start.assign(phase.from_step)
-        if phase.from_step == phases.dataset_start(self.plan, phase):
+        if phase.from_step == course.dataset_start(self.plan, phase):
             state.dataset_start.assign(dataset_start_example)
         if phase.reset_optimizer:
             optimizer.reset(state.optimizer)
 
-    def _batches(self, phase: phases.Phase) -> tf.distribute.DistributedDataset:
+    def _batches(self, phase: course.Phase) -> tf.distribute.DistributedDataset:
         """Batches from the example of the dataset that the run has reached."""
         state = self.state
         first = int(state.num_examples.numpy() - state.dataset_start.numpy())
         num_steps = max(0, phase.until_step - state.step)
-        return input_pipeline.train_batches(
+        return phase.train_batches(
             self.strategy,
-            phase.data_dir,
-            phase.manifest,
-            phase.global_batch_size,
             self.config.seed,
             range(first, first + num_steps * phase.global_batch_size),
-            phase.masking,
         )
 
     def _peak_examples_per_second(
-        self, phase: phases.Phase, dtype: tf.DType
+        self, phase: course.Phase, dtype: tf.DType
     ) -> float | None:
         """What the accelerators compute at most; None if that is not known."""
         peak_flops = accelerators.peak_flops(self.strategy, dtype)
-        predicting = phase.masking or phase.manifest
         return peak_flops and peak_flops / accelerators.flops_per_example(
             self.state.bert.config,
-            phase.manifest.seq_length,
-            predicting.max_predictions_per_seq,
+            phase.seq_length,
+            phase.num_predictions,
             bert_model.has_pairs(self.state.bert),
         )
 

@@ -20,7 +20,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 from bert_pretrain import command_line, train
 from bert_pretrain.devices import supervision
-from bert_pretrain.training import training_config
+from bert_pretrain.pretraining import pretraining_config
 
 
 def main(config):
@@ -44,4 +44,4 @@ def rehearse(config):
 if __name__ == "__main__":
     num_replicas, num_hosts, silence_seconds = map(int, sys.argv[1:4])
     del sys.argv[1:4]
-    command_line.run(main, training_config.TrainingConfig)
+    command_line.run(main, pretraining_config.TrainingConfig)

@@ -1,8 +1,9 @@
 """The programs of TPUs: a small run for each kind of program."""
 
 from bert_pretrain.checkpoints import checkpoint_saver
+from bert_pretrain.pretraining import blueprint
 from bert_pretrain.telemetry import metrics_log
-from bert_pretrain.training import blueprint, training_config, training_loop
+from bert_pretrain.training import training_config, training_loop
 from helpers import training
 
 # Maps a name to the options of (the dataset, the run). Together the kinds have

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from bert_pretrain.checkpoints import checkpoint_config, model_directory
 from bert_pretrain.model import model_config
+from bert_pretrain.pretraining import pretraining_config
 from bert_pretrain.telemetry import train_progress
 from bert_pretrain.training import training_config
 
@@ -19,7 +20,7 @@ def config(folder, data_dir, model_dir, total_steps=9, **values):
 
     Args:
       bert, architecture: what config.json and the options say of it.
-      values: those of `training_config.TrainingConfig`.
+      values: those of `pretraining_config.TrainingConfig`.
     """
     bert = {
         "hidden_size": 16,
@@ -32,7 +33,7 @@ def config(folder, data_dir, model_dir, total_steps=9, **values):
     text = json.dumps(bert)
     path = folder / f"bert-{zlib.crc32(text.encode())}.json"
     path.write_text(text)
-    return training_config.TrainingConfig(
+    return pretraining_config.TrainingConfig(
         **{
             "data_dir": data_dir,
             "global_batch_size": 8,

@@ -6,16 +6,9 @@ The run, the compile check, the rehearsal and the benchmarks make the same.
 from collections.abc import Mapping, Sequence
 
 from bert_pretrain.data import manifests
-from bert_pretrain.devices import distribution
-from bert_pretrain.model import bert_model
-from bert_pretrain.training import (
-    optimizer,
-    phases,
-    schedule,
-    train_state,
-    trainer,
-    training_config,
-)
+from bert_pretrain.model import bert_model, objectives
+from bert_pretrain.pretraining import phases, pretraining_config
+from bert_pretrain.training import optimizer, schedule, train_state
 
 # Options that phases can change, see phases.py.
 _FIRST_PHASE = (
@@ -27,7 +20,7 @@ _FIRST_PHASE = (
 
 
 def plan(
-    config: training_config.TrainingConfig,
+    config: pretraining_config.TrainingConfig,
     known_manifests: Mapping[str, manifests.Manifest] | None = None,
 ) -> list[phases.Phase]:
     """The phases that the options and their file ask for.
@@ -48,7 +41,7 @@ def longest(plan: Sequence[phases.Phase]) -> manifests.Manifest:
 
 
 def new_state(
-    config: training_config.TrainingConfig, plan: Sequence[phases.Phase]
+    config: pretraining_config.TrainingConfig, plan: Sequence[phases.Phase]
 ) -> train_state.TrainState:
     """Model, optimizer and clock at step 0; call it in the strategy's scope."""
     bert = bert_model.build(config.architecture, longest(plan), config.seed)
@@ -64,24 +57,8 @@ def new_state(
     ]
     rate = schedule.Schedule(config.schedule, clock, changes)
     return train_state.new_state(
-        bert,
+        objectives.Pretraining(bert),
         optimizer.build(config.optimization, rate, variables),
         variables,
         clock,
-    )
-
-
-def update_config(
-    config: training_config.TrainingConfig,
-    global_batch_size: int,
-    accumulation_steps: int,
-) -> trainer.UpdateConfig:
-    """The config of the updates of a phase with this batch."""
-    return trainer.UpdateConfig(
-        global_batch_size=global_batch_size,
-        dtype=distribution.compute_dtype(config.devices),
-        max_gradient_norm=config.optimization.max_gradient_norm,
-        seed=config.seed,
-        accumulation_steps=accumulation_steps,
-        recompute=config.recompute,
     )

@@ -10,17 +10,18 @@ import transformers
 from bert_pretrain.data import input_pipeline, records
 from bert_pretrain.evaluation import evaluator
 from bert_pretrain.kernels import attention_kernel
+from bert_pretrain.pretraining import phases, pretraining_config
 from bert_pretrain.telemetry import (
     console,
     memory,
     metrics_log,
     train_progress,
 )
-from bert_pretrain.training import phases, train_state, training_config
+from bert_pretrain.training import train_state, training_loop
 
 
 def announce(
-    config: training_config.TrainingConfig,
+    config: pretraining_config.TrainingConfig,
     plan: Sequence[phases.Phase],
     state: train_state.TrainState,
     strategy: tf.distribute.Strategy,
@@ -45,12 +46,6 @@ def announce(
             f"{num_examples:,} examples of {phase.manifest.seq_length} tokens, "
             f"{phase.global_batch_size} a step = {num_epochs:.1f} epochs"
         )
-    print(
-        f"resuming at step {state.step:,}"
-        if state.step
-        else "beginning at step 0",
-        flush=True,
-    )
 
 
 def _announce_attention(
@@ -67,15 +62,6 @@ def _announce_attention(
                 f"rows of {seq_length}: plain attention, which takes more "
                 f"memory, since {obstacle}."
             )
-
-
-@dataclasses.dataclass(frozen=True)
-class Ending:
-    """Where a run has ended."""
-
-    phase: phases.Phase
-    evaluation: dict[str, float]  # the last one
-    totals: list[train_progress.Totals]  # of each phase that was entered
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,26 +85,25 @@ class Results:
 
 
 def make_results(
-    state: train_state.TrainState,
-    log: metrics_log.MetricsLog,
-    ending: Ending,
+    outcome: training_loop.Outcome,
+    last_phase: phases.Phase,
     watch: console.Stopwatch,
 ) -> Results:
     """Collects the results at the end of a run."""
-    phase = ending.phase
+    state = outcome.state
     held_out = input_pipeline.host_batches(
-        phase.data_dir, phase.manifest, records.EVAL
+        last_phase.data_dir, last_phase.manifest, records.EVAL
     )
     return Results(
         step=state.step,
-        start=_evaluation_at_the_start(log),
-        end=ending.evaluation,
+        start=_evaluation_at_the_start(outcome.log),
+        end=outcome.evaluation,
         unigram_entropy=evaluator.unigram_entropy(
-            held_out, phase.manifest.vocab_size
+            held_out, last_phase.manifest.vocab_size
         ),
         num_examples=int(state.num_examples.numpy()),
         num_predictions=int(state.num_predictions.numpy()),
-        **train_progress.summarize(ending.totals),
+        **train_progress.summarize(outcome.totals),
         seconds=round(watch.seconds, 3),
         peak_memory_bytes=memory.peak_memory_bytes(),
     )

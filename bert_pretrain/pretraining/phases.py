@@ -13,37 +13,88 @@ optimizer's state are carried over, except that `reset_optimizer` clears the
 latter.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import tensorflow as tf
 import yaml
 
 from bert_pretrain import errors, files, options
 from bert_pretrain.data import (
     dynamic_masking,
+    input_pipeline,
     manifests,
     records,
     vocabulary,
 )
-from bert_pretrain.training import training_config
+from bert_pretrain.evaluation import evaluator
+from bert_pretrain.model import objectives
+from bert_pretrain.training import course, training_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Phase:
-    """A stretch of a run in which only the learning rate changes."""
+class Phase(course.Phase):
+    """Training on the records of one dataset, with one kind of masks."""
 
-    from_step: int
-    until_step: int
     data_dir: str
-    global_batch_size: int
-    accumulation_steps: int
+    manifest: manifests.Manifest
     masked_fraction: float | None
     masking: dynamic_masking.Masking | None  # if the trainer masks
-    peak_learning_rate: float
-    warmup_steps: int = 0  # of this phase, besides the run's own
-    reset_optimizer: bool = False
-    manifest: manifests.Manifest
+
+    @property
+    def dataset(self) -> str:
+        """The folder of the records."""
+        return self.data_dir
+
+    @property
+    def seq_length(self) -> int:
+        """Tokens of a row, with padding."""
+        return self.manifest.seq_length
+
+    @property
+    def num_predictions(self) -> int:
+        """Masked tokens of a row, at most."""
+        return (self.masking or self.manifest).max_predictions_per_seq
+
+    def train_batches(
+        self, strategy: tf.distribute.Strategy, seed: int, examples: range
+    ) -> tf.distribute.DistributedDataset:
+        """See `input_pipeline.train_batches`."""
+        return input_pipeline.train_batches(
+            strategy,
+            self.data_dir,
+            self.manifest,
+            self.global_batch_size,
+            seed,
+            examples,
+            self.masking,
+        )
+
+    def evaluator(
+        self,
+        strategy: tf.distribute.Strategy,
+        learner: objectives.Learner,
+        dtype: tf.DType,
+    ) -> tuple[evaluator.Evaluator, int]:
+        """Measures the losses on the eval split."""
+        batches, num_batches = input_pipeline.eval_batches(
+            strategy,
+            self.data_dir,
+            self.manifest,
+            records.EVAL,
+            self.global_batch_size,
+        )
+        with strategy.scope():
+            return (
+                evaluator.Evaluator(learner, batches, dtype=dtype),
+                num_batches,
+            )
+
+    def naming_failures(self) -> contextlib.AbstractContextManager[None]:
+        """See `input_pipeline.naming_failures`."""
+        return input_pipeline.naming_failures(self.data_dir, self.manifest)
 
 
 # What an entry may name, with its type.
@@ -138,26 +189,26 @@ def read(
     return phases
 
 
-def describe(phases: Sequence[Phase]) -> list[dict[str, Any]]:
+def describe(plan: Sequence[Phase]) -> list[dict[str, Any]]:
     """What later phases change, as plain values; datasets by their digest."""
     return [
-        {name: getattr(phase, name) for name in _KEYS if name != "data_dir"}
-        | {"set": files.sha256(f"{phase.data_dir}/{manifests.MANIFEST_NAME}")}
-        for phase in phases[1:]
+        {name: getattr(each, name) for name in _KEYS if name != "data_dir"}
+        | {"set": files.sha256(f"{each.data_dir}/{manifests.MANIFEST_NAME}")}
+        for each in plan[1:]
     ]
 
 
-def describe_datasets(phases: Sequence[Phase]) -> list[dict[str, Any]]:
+def describe_datasets(plan: Sequence[Phase]) -> list[dict[str, Any]]:
     """What a run learns from, for the card of its model."""
     found = []
-    for phase in phases:
-        if dataset_start(phases, phase) != phase.from_step:
+    for each in plan:
+        if course.dataset_start(plan, each) != each.from_step:
             continue  # A phase before it has the same dataset.
-        manifest = phase.manifest
+        manifest = each.manifest
         split = manifest.splits[records.TRAIN]
         found.append(
             {
-                "from_step": phase.from_step,
+                "from_step": each.from_step,
                 "documents": split.num_documents,
                 "examples": split.num_examples,
                 "tokens": split.num_tokens,
@@ -168,16 +219,6 @@ def describe_datasets(phases: Sequence[Phase]) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def at_step(phases: Sequence[Phase], step: int) -> Phase:
-    """The phase that the step after `step` steps belongs to."""
-    return next(p for p in reversed(phases) if p.from_step <= step)
-
-
-def dataset_start(phases: Sequence[Phase], phase: Phase) -> int:
-    """The step at which the run began with the dataset of a phase."""
-    return next(p for p in phases if p.data_dir == phase.data_dir).from_step
 
 
 def _entries(path: str) -> list[dict[str, Any]]:

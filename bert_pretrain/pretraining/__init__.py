@@ -1,0 +1,1 @@
+"""A pretraining run: from its options and its datasets to its results."""
