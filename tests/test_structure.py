@@ -23,6 +23,7 @@ ROOMS = {
         "evaluation",
         "interchange",
         "training",
+        "tasks",
         "tpu",
         "compilation",
         "assessment",
