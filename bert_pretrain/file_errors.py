@@ -56,10 +56,11 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     except (OSError, tf.errors.OpError) as error:
         raise errors.UserError(f"{path}: {reason(error, path)}.") from error
     except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
         raise errors.UserError(
             f"{path}: not UTF-8 at byte {error.start} "
-            f"(0x{error.object[error.start]:02x}); convert it, for example "
-            "with iconv -t UTF-8."
+            f"(0x{error.object[error.start]:02x}), in line {line}; convert it, "
+            "for example with iconv -t UTF-8."
         ) from error
     except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise errors.UserError(f"{path}: {_CORRUPT.format(error)}.") from error

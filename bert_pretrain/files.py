@@ -10,6 +10,7 @@ nothing here tries again.
 """
 
 import contextlib
+import gzip
 import hashlib
 import json
 import math
@@ -207,9 +208,16 @@ def write_text(path: str, text: str) -> None:
 
 
 def read_text(path: str) -> str:
-    """Reads a whole UTF-8 file."""
+    """Reads a whole UTF-8 file; decompresses it if its name ends with .gz.
+
+    A byte order mark, as Windows puts before a text, is left out.
+    """
+    content = read_bytes(path)
     with file_errors.naming(path):
-        return read_bytes(path).decode("utf-8")
+        if path.endswith(".gz"):
+            content = gzip.decompress(content)
+        # The codec utf-8-sig would count wrong in its errors.
+        return content.decode("utf-8").removeprefix("\ufeff")
 
 
 def write_json(path: str, value: Any) -> None:

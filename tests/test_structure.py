@@ -24,6 +24,7 @@ ROOMS = {
         "interchange",
         "training",
         "pretraining",
+        "tasks",
         "tpu",
         "compilation",
         "assessment",

@@ -207,7 +207,7 @@ def read(
             )
     # Not `str.splitlines`: it also splits at Unicode separators, and real
     # vocabularies have these as tokens.
-    lines = files.read_text(path).removeprefix("\ufeff").split("\n")
+    lines = files.read_text(path).split("\n")
     if lines[-1] == "":
         lines.pop()
     tokens = tuple(line.rstrip("\r") for line in lines)
