@@ -5,6 +5,7 @@ With a reference, its runs are gray lines, and its band is an area.
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import matplotlib.axes
@@ -27,12 +28,14 @@ def draw(
         _draw_reference(over_steps, over_minutes, reference)
     for run, color in zip(runs, itertools.cycle(_COLORS)):
         losses = [each.loss for each in run.evaluations]
-        style = {"color": color, "markersize": 4, "linewidth": 0.8}
+        style: dict[str, Any] = {"color": color, "linewidth": 0.8}
         for axes, values in (
             (over_steps, [each.step for each in run.evaluations]),
             (over_minutes, [each.minutes for each in run.evaluations]),
         ):
-            axes.plot(values, losses, "o-", label=run.name, **style)
+            axes.plot(
+                values, losses, "o-", markersize=4, label=run.name, **style
+            )
     over_steps.set_ylabel("held-out loss (nats)", fontsize="small")
     over_steps.set_xlabel("step", fontsize="small")
     over_steps.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
@@ -60,7 +63,7 @@ def _draw_reference(
         linewidth=0,
         label=f"band of {len(reference.runs)} reference runs",
     )
-    style = {"color": "gray", "linewidth": 0.8}
+    style: dict[str, Any] = {"color": "gray", "linewidth": 0.8}
     for run in reference.runs:
         over_steps.plot(reference.steps, run.losses, **style)
         over_minutes.plot(run.minutes, run.losses, **style)

@@ -47,8 +47,8 @@ def draw_classification(
         figsize=(matrix_inches + _SIDE_INCHES, matrix_inches),
         layout="constrained",
     )
-    left, right = figure.subfigures(
-        1, 2, width_ratios=(matrix_inches, _SIDE_INCHES)
+    ((left, right),) = figure.subfigures(
+        1, 2, squeeze=False, width_ratios=(matrix_inches, _SIDE_INCHES)
     )
     _draw_confusion(left.add_subplot(), counts, drawn, labels)
     above, below = right.subplots(2, sharex=True, height_ratios=(2, 1))
