@@ -31,6 +31,10 @@ setuptools.setup(
         "pyyaml>=6",
         "rensa>=0.5,<0.6",
         "safetensors>=0.4.3",
+        "scikit-learn>=1.5",
+        "scipy>=1.13",
+        # tf-models-official brings it, too. nervaluate needs Python 3.11.
+        "seqeval>=1.2.2,<2",
         "tensorflow>=2.18,<2.21",
         "tensorflow-text>=2.18,<2.21",
         "tf-keras>=2.18,<2.21",

@@ -8,7 +8,7 @@ files, so there the lines are kept and written together.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -114,16 +114,23 @@ class MetricsLog:
         return tuple(self._records)
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """The evaluations up to the present step, in order.
+        """The evaluations up to the present step, in order."""
+        return evaluations(self._records, self._state.step)
 
-        Evaluations of steps that a rollback has undone are left out.
-        """
-        found: list[dict[str, Any]] = []
-        for record in self._records:
-            if record["kind"] == "eval":
-                found = [old for old in found if old["step"] < record["step"]]
-                found.append(record)
-        return [old for old in found if old["step"] <= self._state.step]
+
+def evaluations(
+    records: Iterable[dict[str, Any]], step: int
+) -> list[dict[str, Any]]:
+    """The evaluations among records, up to a step, in order.
+
+    Evaluations of steps that a rollback has undone are left out.
+    """
+    found: list[dict[str, Any]] = []
+    for record in records:
+        if record["kind"] == "eval":
+            found = [old for old in found if old["step"] < record["step"]]
+            found.append(record)
+    return [old for old in found if old["step"] <= step]
 
 
 def read(path: str) -> list[dict[str, Any]]:
