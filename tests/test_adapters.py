@@ -8,12 +8,12 @@ import transformers
 
 from bert_pretrain import errors
 from bert_pretrain.data import records
-from bert_pretrain.model import adapters, bert_model, encoder, heads
+from bert_pretrain.model import adapters, bert_model, heads
 from helpers import strategies
 
 ALL_TARGETS = tuple(adapters.TARGETS)
+LORA = adapters.AdapterConfig(adapter="lora", lora_rank=3)
 CONFIGS = {
-    "lora": adapters.AdapterConfig(adapter="lora", lora_rank=3),
     "lora-all": adapters.AdapterConfig(
         adapter="lora", lora_rank=2, lora_targets=ALL_TARGETS
     ),
@@ -98,38 +98,37 @@ def test_without_adapters_the_view_is_the_model():
 
 
 @pytest.mark.parametrize("name", ["lora-all", "bottleneck"])
-@pytest.mark.parametrize("recompute", [False, True])
-def test_gradients_reach_all_variables_of_the_adapters(name, recompute):
-    bert, batch = classifier(), packed_batch()
+def test_gradients_reach_all_variables_of_the_adapters(name):
+    # Computed again, which is where gradients of variables get lost.
+    bert, batch = classifier(num_hidden_layers=1), packed_batch()
     added = adapters.build(bert, CONFIGS[name], seed=1)
     spread(added)
 
     @tf.function
     def loss_and_gradients():
         with tf.GradientTape() as tape:
-            logits = logits_of(added.view(bert), batch, recompute=recompute)
+            logits = logits_of(added.view(bert), batch, recompute=True)
             loss = tf.reduce_sum(tf.sin(logits))
         return loss, tape.gradient(loss, added.variables)
 
     gradients = [g.numpy() for g in loss_and_gradients()[1]]
-    assert len(gradients) == {"lora-all": 24, "bottleneck": 8}[name]
+    assert len(gradients) == {"lora-all": 12, "bottleneck": 4}[name]
     norms = [np.linalg.norm(gradient) for gradient in gradients]
     assert min(norms) > 1e-2
     # Steps of equal length in all variables change the loss as they say.
     losses = []
-    for step in (1e-3, -2e-3):
+    for step in (1e-4, -2e-4):
         for variable, gradient, norm in zip(
             added.variables, gradients, norms, strict=True
         ):
             variable.assign_add(step * gradient / norm)
         losses.append(float(loss_and_gradients()[0]))
-    assert (losses[0] - losses[1]) / 2e-3 == pytest.approx(sum(norms), rel=0.05)
+    assert (losses[0] - losses[1]) / 2e-4 == pytest.approx(sum(norms), rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["lora", "lora-all"])
-def test_a_merged_model_computes_what_its_view_did(name):
+def test_a_merged_model_computes_what_its_view_did():
     bert, batch = classifier(), packed_batch()
-    added = adapters.build(bert, CONFIGS[name], seed=1)
+    added = adapters.build(bert, CONFIGS["lora-all"], seed=1)
     spread(added)
     before = logits_of(added.view(bert), batch)
     adapters.merge(bert, added)
@@ -143,10 +142,9 @@ def test_bottlenecks_do_not_merge():
         adapters.merge(bert, added)
 
 
-@every_adapter
-def test_bfloat16_is_near_float32(config):
+def test_bfloat16_is_near_float32():
     bert, batch = classifier(), packed_batch()
-    added = adapters.build(bert, config, seed=1)
+    added = adapters.build(bert, CONFIGS["bottleneck"], seed=1)
     spread(added)
     wide, narrow = (
         logits_of(added.view(bert), batch, dtype)
@@ -159,7 +157,7 @@ def test_first_values_follow_from_the_seed():
     bert = classifier()
     first, same, other = (
         [v.numpy() for v in adapters.build(bert, config, seed).variables]
-        for config in [CONFIGS["lora"]]
+        for config in [LORA]
         for seed in (1, 1, 2)
     )
     assert all(map(np.array_equal, first, same))
@@ -183,8 +181,8 @@ def test_a_checkpoint_holds_the_adapters(config, tmp_path):
 def test_replicas_share_the_adapters():
     strategy, batch = strategies.strategy_of(2), packed_batch()
     with strategy.scope():
-        bert = classifier()
-        added = adapters.build(bert, CONFIGS["lora"], seed=1)
+        bert = classifier(num_hidden_layers=1)
+        added = adapters.build(bert, LORA, seed=1)
     spread(added)
 
     @tf.function
@@ -198,8 +196,8 @@ def test_replicas_share_the_adapters():
 
         return strategy.experimental_local_results(strategy.run(on_replica))[0]
 
-    alone = classifier()
-    single = adapters.build(alone, CONFIGS["lora"], seed=1)
+    alone = classifier(num_hidden_layers=1)
+    single = adapters.build(alone, LORA, seed=1)
     spread(single)
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(logits_of(single.view(alone), batch))

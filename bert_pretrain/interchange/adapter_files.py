@@ -21,8 +21,8 @@ from bert_pretrain.model import adapters, heads, weights
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-# PEFT's kinds of tasks. It trains and stores the head of each one, but not the
-# pooler, so the config has to name the pooler.
+# PEFT's kinds of tasks, and the modules that replace those of the base model.
+# PEFT adds the head of a task itself, but not the pooler.
 _TASKS = {
     "BertForSequenceClassification": ("SEQ_CLS", ["classifier", "pooler"]),
     "BertForTokenClassification": ("TOKEN_CLS", ["classifier"]),

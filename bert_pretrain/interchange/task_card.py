@@ -59,8 +59,11 @@ HuggingFace folder (of a run: as `bert_pretrain.export` writes it).
 import peft, transformers
 
 base = transformers.{architecture}.from_pretrained("{base}"{arguments})
-model = peft.PeftModel.from_pretrained(base, "FOLDER").eval()
+model = peft.PeftModel.from_pretrained(base, "FOLDER").merge_and_unload()
 ```
+
+Merged, it is a plain model of transformers. That matters for questions: PEFT
+0.21 gives its model no `token_type_ids` there.
 """
 _OF_BOTTLENECKS = """\
 This folder has only what was trained. The rest is the base model `{base}`. Only
