@@ -6,17 +6,19 @@ transformers 4.57 fails on such files, so tf_model.h5 has the same weights.
 """
 
 import dataclasses
-import os
-import tempfile
 
-import tensorflow as tf
 import transformers
 
-from bert_pretrain import errors, file_errors, files
+from bert_pretrain import errors, files
 from bert_pretrain.checkpoints import model_directory, trained_model
 from bert_pretrain.data import vocabulary
-from bert_pretrain.interchange import export_config, model_card, tokenizer_files
-from bert_pretrain.model import bert_model, config_json, weights
+from bert_pretrain.interchange import (
+    export_config,
+    model_card,
+    model_folder,
+    tokenizer_files,
+)
+from bert_pretrain.model import bert_model, weights
 
 
 def export(config: export_config.ExportConfig) -> trained_model.TrainedModel:
@@ -62,9 +64,9 @@ def write(
 ) -> None:
     """Writes the weights, the tokenizer, the config and the card of a model.
 
-    The config is written last, because it makes the folder a model.
-
     Args:
+      model: what to write.
+      output_dir: the folder.
       card: the text of the README.
       with_tensorflow: whether to write tf_model.h5 too.
 
@@ -73,7 +75,7 @@ def write(
     """
     # PyTorch does not train the embedding of this id.
     model.bert.config.pad_token_id = model.vocabulary.id(vocabulary.PAD)
-    with tempfile.TemporaryDirectory() as temporary:
+    with model_folder.writing(output_dir) as temporary:
         tokenizer_files.write(
             model.vocabulary,
             min(
@@ -89,12 +91,6 @@ def write(
             )
         files.write_text(f"{temporary}/{model_card.FILE_NAME}", card)
         model.bert.config.save_pretrained(temporary)
-        names = sorted(
-            os.listdir(temporary),
-            key=lambda name: (name == config_json.NAME, name),
-        )
-        for name in names:
-            _copy(f"{temporary}/{name}", f"{output_dir}/{name}")
 
 
 def _with_positions(
@@ -112,8 +108,3 @@ def _with_positions(
     for old, new in zip(model.bert.weights, bert.weights, strict=True):
         new.assign(old[: new.shape[0]])
     return dataclasses.replace(model, bert=bert)
-
-
-def _copy(source: str, target: str) -> None:
-    with files.replacing(target) as temporary, file_errors.naming(target):
-        tf.io.gfile.copy(source, temporary)

@@ -73,7 +73,7 @@ def describe(model: trained_model.TrainedModel, log_path: str) -> str:
     vocab = model.vocabulary
     sections = [
         f"# {name}, pretrained for {model.step:,} steps",
-        _table(
+        table(
             ("architecture", ""),
             [
                 ("layers", f"{config.num_hidden_layers}"),
@@ -106,7 +106,7 @@ def _describe_data(model: trained_model.TrainedModel) -> str:
     init_from = model.train_config["architecture"]["init_from"]
     begin = f"The weights began as those of `{init_from}`.\n\n"
     return (begin if init_from else "") + "\n\n".join(
-        _table(
+        table(
             ("dataset", f"of step {dataset['from_step']:,} and later"),
             [
                 (words, _value(dataset[name]))
@@ -122,7 +122,7 @@ def _describe_results(step: int, log_path: str) -> str:
     found = list(_evaluations(step, log_path))
     if not found:
         return "No evaluation of this step is in the run's log."
-    return _table(
+    return table(
         ("result", "value"),
         [
             (words, f"{found[-1][name]:.4f}")
@@ -145,6 +145,7 @@ def _value(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
+def table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
+    """A table of Markdown with two columns."""
     lines = [head, ("---", "---"), *rows]
     return "\n".join(f"| {left} | {right} |" for left, right in lines)

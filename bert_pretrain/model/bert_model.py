@@ -144,7 +144,7 @@ def _load(
         bert = from_config(bert_config)
         missing = weights.load(bert, paths)
     else:
-        bert, missing = _load_older_format(init_from, bert_config)
+        bert, missing = load_older_format(init_from, bert_config)
     if missing:
         errors.warn(
             f"{init_from} does not hold {', '.join(sorted(missing))}; these "
@@ -153,13 +153,20 @@ def _load(
     return bert
 
 
-def _load_older_format(
+def load_older_format(
     init_from: str, bert_config: transformers.BertConfig
 ) -> tuple[transformers.TFPreTrainedModel, Collection[str]]:
     """Loads tf_model.h5 or, if PyTorch is installed, pytorch_model.bin.
 
+    Args:
+      init_from: a folder without safetensors.
+      bert_config: its `architectures` name the class to build.
+
     Returns:
       The model, and the names of weights that are missing in the file.
+
+    Raises:
+      UserError: if there is no such file, or it cannot be loaded.
     """
     has_h5 = tf.io.gfile.exists(f"{init_from}/{transformers.TF2_WEIGHTS_NAME}")
     try:

@@ -154,7 +154,10 @@ def _read_fields(path: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise errors.UserError(f"{path}: expected one JSON object.")
     if (kind := values.get("model_type", "bert")) != "bert":
-        raise errors.UserError(f"{path}: model_type {kind!r}, expected 'bert'.")
+        raise errors.UserError(
+            f"{path}: model_type {kind!r}, expected 'bert'; give the folder of "
+            "a BERT."
+        )
     known = {*_fields_read(), *_LEFT_OUT, *_fields_of_every_model()}
     if unknown := sorted(set(values) - known):
         raise errors.UserError(

@@ -112,6 +112,9 @@ def transform(  # noqa: PLR0913 (a layer depends on all of them)
         inner_BQF,
         *_parameters(layer.bert_output.dense),
     )
+    # A view of the model may have one (adapters.py); HuggingFace's has none.
+    if adapter := getattr(layer, "adapter", None):
+        outer_BQH = adapter(outer_BQH)
     return _drop_and_add(
         config, seeds[2], recomputation.as_stored(outer_BQH), hidden.values
     )

@@ -7,7 +7,7 @@ is not iterable").
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import safetensors
@@ -30,15 +30,27 @@ def save(bert: transformers.TFPreTrainedModel, path: str) -> None:
 
     The decoder shares the word embeddings, so the file holds them only once.
     """
+    save_arrays(arrays_of(bert.weights), path)
+
+
+def save_arrays(arrays: Mapping[str, np.ndarray], path: str) -> None:
+    """Writes arrays that have PyTorch's names and layout, as `arrays_of`."""
+    safetensors.numpy.save_file(
+        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+        path,
+        metadata={"format": "pt"},
+    )
+
+
+def arrays_of(variables: Iterable[tf.Variable]) -> dict[str, np.ndarray]:
+    """The values of a model's variables with PyTorch's names and layout."""
     arrays = {}
-    for variable in bert.weights:
+    for variable in variables:
         name, transposition = pytorch_name(variable.name, variable.shape)
-        arrays[name] = np.ascontiguousarray(
-            pytorch_utils.apply_transpose(
-                transposition, variable.numpy(), pt_to_tf=False
-            )
+        arrays[name] = pytorch_utils.apply_transpose(
+            transposition, variable.numpy(), pt_to_tf=False
         )
-    safetensors.numpy.save_file(arrays, path, metadata={"format": "pt"})
+    return arrays
 
 
 def files_in(folder: str) -> list[str]:
@@ -75,6 +87,7 @@ def load(
     """Sets a model's variables from files that PyTorch or TensorFlow wrote.
 
     Args:
+      bert: the model.
       paths: the files of one checkpoint, see `files_in`.
 
     Returns:
@@ -85,40 +98,84 @@ def load(
       UserError: if the file cannot be read, has weights of other shapes or
         values that are not finite, or has no weights of this model.
     """
-    found: dict[str, np.ndarray] = {}
-    origin: dict[str, str] = {}
-    for path in paths:
-        arrays = _read(path)
-        found |= arrays
-        origin |= dict.fromkeys(arrays, path)
+    place = paths[0] if len(paths) == 1 else paths[0].rpartition("/")[0]
+    return assign(bert.weights, read(paths), place)
+
+
+def assign(
+    variables: Sequence[tf.Variable],
+    arrays: Mapping[str, np.ndarray],
+    place: str,
+) -> list[str]:
+    """Sets variables from arrays with PyTorch's names and layout.
+
+    Args:
+      variables: of one model, or of a part of it.
+      arrays: as from `read` or `arrays_of`; others than those of the variables
+        are ignored.
+      place: where the arrays are from, for messages.
+
+    Returns:
+      The names of variables without an array, which do not change.
+
+    Raises:
+      UserError: see `load`.
+    """
     missing = []
-    for variable in bert.weights:
+    for variable in variables:
         name, transposition = pytorch_name(variable.name, variable.shape)
-        if name not in found:
+        if name not in arrays:
             missing.append(name)
             continue
         values = pytorch_utils.apply_transpose(
-            transposition, found[name], pt_to_tf=True
+            transposition, arrays[name], pt_to_tf=True
         )
         if values.shape != tuple(variable.shape):
             raise errors.UserError(
-                f"{origin[name]}: {name} has the shape {values.shape}, but "
+                f"{place}: {name} has the shape {values.shape}, but "
                 f"config.json requires {tuple(variable.shape)}; use a "
                 "config.json and weights of the same checkpoint."
             )
         values = values.astype(np.float32)
         if not np.isfinite(values).all():
             raise errors.UserError(
-                f"{origin[name]}: {name} holds values that are not finite; use "
+                f"{place}: {name} holds values that are not finite; use "
                 "another checkpoint."
             )
         variable.assign(values)
-    if len(missing) == len(bert.weights):
+    if len(missing) == len(variables):
         raise errors.UserError(
-            f"{paths[0]}: the file holds no weight of a BERT; its first names "
-            f"are {', '.join(sorted(found)[:3])}."
+            f"{place}: the file holds no weight of a BERT; its first names "
+            f"are {', '.join(sorted(arrays)[:3])}."
         )
     return missing
+
+
+def read(paths: Sequence[str]) -> dict[str, np.ndarray]:
+    """Reads files of weights, under PyTorch's current names.
+
+    Raises:
+      UserError: if a file is none, or cannot be read.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for path in paths:
+        arrays |= _read(path)
+    return arrays
+
+
+def _read(path: str) -> dict[str, np.ndarray]:
+    with file_errors.naming(path):
+        try:
+            with safetensors.safe_open(path, "np") as file:
+                is_tensorflow = (file.metadata() or {}).get("format") == "tf"
+                arrays = {name: file.get_tensor(name) for name in file.keys()}
+        except safetensors.SafetensorError as error:
+            raise errors.UserError(
+                f"{path}: not a safetensors file ({error}); download it again."
+            ) from error
+    if is_tensorflow:
+        return dict(_from_tensorflow(arrays))
+    return {_current_name(name): values for name, values in arrays.items()}
 
 
 def are_finite(bert: transformers.TFPreTrainedModel) -> bool:
@@ -133,22 +190,6 @@ def pytorch_name(
     return pytorch_utils.convert_tf_weight_name_to_pt_weight_name(
         variable_name, tf_weight_shape=shape
     )
-
-
-def _read(path: str) -> dict[str, np.ndarray]:
-    """The file's arrays under PyTorch's current names."""
-    with file_errors.naming(path):
-        try:
-            with safetensors.safe_open(path, "np") as file:
-                is_tensorflow = (file.metadata() or {}).get("format") == "tf"
-                arrays = {name: file.get_tensor(name) for name in file.keys()}
-        except safetensors.SafetensorError as error:
-            raise errors.UserError(
-                f"{path}: not a safetensors file ({error}); download it again."
-            ) from error
-    if is_tensorflow:
-        return dict(_from_tensorflow(arrays))
-    return {_current_name(name): values for name, values in arrays.items()}
 
 
 def _from_tensorflow(
