@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import gzip
 import os
 import subprocess
 import sys
@@ -55,9 +56,18 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 def test_text_that_is_not_utf_8_is_named_with_the_place(tmp_path):
     path = f"{tmp_path}/latin1"
-    files.write_bytes(path, b"caf\xe9 noir")
-    with pytest.raises(errors.UserError, match=r"latin1: not UTF-8 at byte 3"):
+    files.write_bytes(path, b"\ncaf\xe9 noir")
+    with pytest.raises(
+        errors.UserError,
+        match=r"latin1: not UTF-8 at byte 4 \(0xe9\), in line 2",
+    ):
         files.read_text(path)
+
+
+def test_compressed_text_and_text_of_windows_are_read(tmp_path):
+    path = f"{tmp_path}/x.gz"
+    files.write_bytes(path, gzip.compress("\ufeffé\r\n".encode()))
+    assert files.read_text(path) == "é\r\n"
 
 
 def test_a_file_that_is_not_json_is_named(tmp_path):

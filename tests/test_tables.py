@@ -95,6 +95,24 @@ def test_plain_text_has_one_text_in_each_line(read):
         read("x.txt", "a")
 
 
+def test_an_empty_line_is_a_text_only_where_a_row_has_one_column(read):
+    column = tables.Columns(text=("text",))
+    found = read("x.tsv", "text\na\n\nb\n", column, needs_labels=False)
+    assert found.texts == ["a", "", "b"]
+    assert read("x.tsv", "text\tlabel\n\na\t1\n\n").texts == ["a"]
+
+
+def test_a_text_may_be_long(read):
+    text = "long, " * 30_000
+    assert read("x.csv", f'text,label\n"{text}",1\n').texts == [text]
+
+
+def test_spaces_around_labels_and_names_of_columns_do_not_count(read):
+    assert rows_of(read("x.csv", "text, label\n a , 1\n")) == [
+        (" a ", None, "1")
+    ]
+
+
 def test_a_compressed_file_is_read_like_others(read):
     content = gzip.compress(b"text,label\nfine,1\n")
     assert rows_of(read("x.csv.gz", content)) == [("fine", None, "1")]
@@ -120,6 +138,8 @@ def test_numbers_of_columns_are_for_tables_without_a_header(read):
         tables.Columns(text=("text",), label="1")
     with pytest.raises(errors.UserError, match="has the columns 'a', 'b', but"):
         read("x.tsv", "a\tb\n", tables.Columns(text=("0",), label="2"))
+    with pytest.raises(errors.UserError, match="has the columns 'a', 'b', but"):
+        read("x.jsonl", '{"a": 1, "b": 2}', NUMBERS)
 
 
 def test_a_header_among_the_examples_is_suspected(read, capsys):
