@@ -73,15 +73,15 @@ def main(config: CompareConfig) -> int:
         reference_band,
         run_history,
     )
+    from bert_pretrain.pretraining import pretraining_config
     from bert_pretrain.telemetry import curves
-    from bert_pretrain.training import training_config
 
     runs = run_history.read(config.model_dir)
     path = config.reference
     if config.write_reference:
         path = config.write_reference
         reference_band.write(
-            path, runs, training_config.TrainingConfig, config.machine
+            path, runs, pretraining_config.TrainingConfig, config.machine
         )
     reference = reference_band.read(path) if path else None
     _print_runs(runs, reference_band.band(reference) if reference else [])
@@ -89,7 +89,7 @@ def main(config: CompareConfig) -> int:
     if config.reference and reference:
         for run in runs:
             verdict = reference_band.compare(
-                run, reference, training_config.TrainingConfig
+                run, reference, pretraining_config.TrainingConfig
             )
             print(f"{run.name}: {_describe(verdict)}")
             is_outside |= bool(verdict.outside)

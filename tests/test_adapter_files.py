@@ -12,19 +12,26 @@ from bert_pretrain import errors
 from bert_pretrain.checkpoints import pretrained
 from bert_pretrain.data import vocabulary
 from bert_pretrain.interchange import task_files, task_json
-from bert_pretrain.model import adapters, bert_model, encoder, heads, weights
+from bert_pretrain.model import (
+    adapters,
+    bert_model,
+    encoder,
+    heads,
+    model_config,
+    weights,
+)
 
 VOCAB = vocabulary.Vocabulary(
     (*vocabulary.SPECIAL_TOKENS, *"the cat ##s dog sat ran big . ,".split()),
     is_lower_case=True,
 )
-LORA = adapters.AdapterConfig(
+LORA = model_config.AdapterConfig(
     adapter="lora",
     lora_rank=3,
     lora_alpha=5.0,
     lora_targets=("value", "attention_output", "output"),
 )
-BOTTLENECK = adapters.AdapterConfig(adapter="bottleneck", bottleneck_size=4)
+BOTTLENECK = model_config.AdapterConfig(adapter="bottleneck", bottleneck_size=4)
 
 
 @pytest.fixture
@@ -148,7 +155,9 @@ def test_peft_computes_the_same_and_so_do_the_merged_weights(
     adapters.merge(model.bert, model.adapters)
     plain = dataclasses.replace(
         model,
-        adapters=adapters.build(model.bert, adapters.AdapterConfig(), seed=0),
+        adapters=adapters.build(
+            model.bert, model_config.AdapterConfig(), seed=0
+        ),
     )
     task_files.write(plain, f"{tmp_path}/merged", scores={})
     np.testing.assert_allclose(

@@ -8,16 +8,16 @@ import transformers
 
 from bert_pretrain import errors
 from bert_pretrain.data import records
-from bert_pretrain.model import adapters, bert_model, heads
+from bert_pretrain.model import adapters, bert_model, heads, model_config
 from helpers import strategies
 
 ALL_TARGETS = tuple(adapters.TARGETS)
-LORA = adapters.AdapterConfig(adapter="lora", lora_rank=3)
+LORA = model_config.AdapterConfig(adapter="lora", lora_rank=3)
 CONFIGS = {
-    "lora-all": adapters.AdapterConfig(
+    "lora-all": model_config.AdapterConfig(
         adapter="lora", lora_rank=2, lora_targets=ALL_TARGETS
     ),
-    "bottleneck": adapters.AdapterConfig(
+    "bottleneck": model_config.AdapterConfig(
         adapter="bottleneck", bottleneck_size=4
     ),
 }
@@ -90,7 +90,7 @@ def test_at_first_an_adapted_model_is_its_base(config):
 
 def test_without_adapters_the_view_is_the_model():
     bert, batch = classifier(), packed_batch()
-    added = adapters.build(bert, adapters.AdapterConfig(), seed=1)
+    added = adapters.build(bert, model_config.AdapterConfig(), seed=1)
     assert not added.variables
     np.testing.assert_array_equal(
         logits_of(added.view(bert), batch), logits_of(bert, batch)
@@ -216,10 +216,10 @@ def size_of(variables):
     [
         # What `AdapterConfig` has by default, on one layer of BERT-base. The
         # other eleven are alike.
-        ("base", adapters.AdapterConfig(adapter="lora"), 0.009),
-        ("base", adapters.AdapterConfig(adapter="bottleneck"), 0.009),
-        ("tiny", adapters.AdapterConfig(adapter="lora"), 0.02),
-        ("tiny", adapters.AdapterConfig(adapter="bottleneck"), 0.02),
+        ("base", model_config.AdapterConfig(adapter="lora"), 0.009),
+        ("base", model_config.AdapterConfig(adapter="bottleneck"), 0.009),
+        ("tiny", model_config.AdapterConfig(adapter="lora"), 0.02),
+        ("tiny", model_config.AdapterConfig(adapter="bottleneck"), 0.02),
     ],
 )
 def test_less_than_two_percent_of_a_model_is_trained(shape, config, share):
@@ -254,4 +254,4 @@ def test_impossible_options_are_refused():
         ({"adapter": "lora", "lora_targets": ()}, "--lora_targets is empty"),
     ):
         with pytest.raises(errors.UserError, match=message):
-            adapters.AdapterConfig(**values)
+            model_config.AdapterConfig(**values)

@@ -12,8 +12,8 @@ from bert_pretrain.evaluation import (
     reference_band,
     run_history,
 )
+from bert_pretrain.pretraining import pretraining_config
 from bert_pretrain.telemetry import curves
-from bert_pretrain.training import training_config
 
 STEPS = range(0, 601, 100)
 DATASETS = [{"documents": 9, "examples": 100, "tokens": 5000}]
@@ -51,7 +51,7 @@ def log_of(factor=1.0, steps=STEPS):
 
 def write_run(folder, records, seed=1, datasets=DATASETS, **flags):
     config = command_line.parse(
-        training_config.TrainingConfig,
+        pretraining_config.TrainingConfig,
         [
             "--data_dir=records",
             f"--model_dir={folder}",

@@ -8,7 +8,7 @@ import transformers
 
 from bert_pretrain.data import vocabulary
 from bert_pretrain.interchange import task_files, task_json
-from bert_pretrain.model import adapters, bert_model, heads
+from bert_pretrain.model import adapters, bert_model, heads, model_config
 
 VOCAB = vocabulary.Vocabulary(
     (*vocabulary.SPECIAL_TOKENS, *"the cat ##s dog sat ran big . ,".split()),
@@ -39,7 +39,7 @@ def test_sentence_transformers_gives_our_embeddings(pooling, tmp_path):
     )
     model = task_files.FineTunedModel(
         bert=bert,
-        adapters=adapters.build(bert, adapters.AdapterConfig(), seed=0),
+        adapters=adapters.build(bert, model_config.AdapterConfig(), seed=0),
         vocabulary=VOCAB,
         task=task,
     )

@@ -25,6 +25,7 @@ ROOMS = {
         "training",
         "pretraining",
         "tasks",
+        "finetuning",
         "tpu",
         "compilation",
         "assessment",

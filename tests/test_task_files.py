@@ -13,7 +13,13 @@ import transformers
 from bert_pretrain import errors
 from bert_pretrain.data import vocabulary
 from bert_pretrain.interchange import task_files, task_json
-from bert_pretrain.model import adapters, bert_model, encoder, heads
+from bert_pretrain.model import (
+    adapters,
+    bert_model,
+    encoder,
+    heads,
+    model_config,
+)
 
 VOCAB = vocabulary.Vocabulary(
     (*vocabulary.SPECIAL_TOKENS, *"the cat ##s dog sat ran big . ,".split()),
@@ -48,7 +54,7 @@ def fine_tuned(task, config=None):
             )
         )
     )
-    added = adapters.build(bert, config or adapters.AdapterConfig(), seed=1)
+    added = adapters.build(bert, config or model_config.AdapterConfig(), seed=1)
     rng = np.random.default_rng(2)
     for variable in (*bert.weights, *added.variables):
         variable.assign(rng.normal(0, 0.2, variable.shape))
@@ -126,7 +132,7 @@ def test_pytorch_s_class_for_the_task_computes_the_same(kind, tmp_path):
     ids=[*TASKS, "of-maxima"],
 )
 def test_a_model_is_read_back_as_it_was(task, tmp_path):
-    task = dataclasses.replace(task, columns={"text_column": "t"})
+    task = dataclasses.replace(task, options={"text_column": "t"})
     model, batch = fine_tuned(task), batch_of()
     task_files.write(model, str(tmp_path), scores={"accuracy": 0.5})
     found = task_files.read(str(tmp_path))

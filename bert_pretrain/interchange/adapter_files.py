@@ -17,7 +17,7 @@ import transformers
 
 from bert_pretrain import errors, files
 from bert_pretrain.interchange import model_folder
-from bert_pretrain.model import adapters, heads, weights
+from bert_pretrain.model import adapters, heads, model_config, weights
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -30,7 +30,7 @@ _TASKS = {
     "BertModel": ("FEATURE_EXTRACTION", None),
 }
 # The names of `adapters.TARGETS` in PyTorch's layer.
-_MODULES: dict[adapters.Target, str] = {
+_MODULES: dict[model_config.Target, str] = {
     "query": "attention.self.query",
     "key": "attention.self.key",
     "value": "attention.self.value",
@@ -132,7 +132,7 @@ def base_model_of(folder: str) -> str:
 
 
 def _to_json(
-    config: adapters.AdapterConfig, architecture: str, base_model: str
+    config: model_config.AdapterConfig, architecture: str, base_model: str
 ) -> dict[str, Any]:
     if config.adapter == "bottleneck":
         return {
@@ -161,12 +161,12 @@ def _to_json(
     }
 
 
-def _from_json(path: str, names: list[str]) -> adapters.AdapterConfig:
+def _from_json(path: str, names: list[str]) -> model_config.AdapterConfig:
     values = _read_config(path)
     kind = values.get("peft_type")
     try:
         if kind == "BOTTLENECK":
-            return adapters.AdapterConfig(
+            return model_config.AdapterConfig(
                 adapter="bottleneck",
                 bottleneck_size=_number(values, "bottleneck_size", int),
             )
@@ -174,7 +174,7 @@ def _from_json(path: str, names: list[str]) -> adapters.AdapterConfig:
             for name in ("use_rslora", "use_dora", "fan_in_fan_out"):
                 if values.get(name):
                     raise errors.UserError(f"{name} is not supported.")
-            return adapters.AdapterConfig(
+            return model_config.AdapterConfig(
                 adapter="lora",
                 lora_rank=_number(values, "r", int),
                 lora_alpha=_number(values, "lora_alpha", float),

@@ -101,7 +101,11 @@ def describe(
         ("parameters", f"{bert.num_parameters():,}"),
         ("the weights began as those of", task.base_model or "none"),
         ("labels", ", ".join(task.labels[:20]) or "none"),
-        *((name, value) for name, value in sorted(task.columns.items())),
+        *(
+            (name, str(value))
+            for name, value in sorted(task.options.items())
+            if value
+        ),
     ]
     if added.variables:
         rows.append(("adapters", added.config.adapter))

@@ -38,6 +38,7 @@ from bert_pretrain.model import (
     bert_model,
     config_json,
     heads,
+    model_config,
     weights,
 )
 
@@ -126,7 +127,7 @@ def read(folder: str) -> FineTunedModel:
     else:
         bert_config = config_json.read(f"{folder}/{config_json.NAME}")
         bert = bert_model.from_config(task.with_head(bert_config))
-        added = adapters.build(bert, adapters.AdapterConfig(), seed=0)
+        added = adapters.build(bert, model_config.AdapterConfig(), seed=0)
         _load(bert, folder, task.pooling)
     return FineTunedModel(
         bert=bert,

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import tensorflow as tf
 import transformers
@@ -37,8 +37,8 @@ class Task:
     pooling: heads.Pooling = "cls"
     max_seq_length: int
     labels: tuple[str, ...] = ()  # in the order of their ids
-    # The options that name columns, such as "text_column", and their values.
-    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    # Of tasks/task_config.py, by their names.
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     base_model: str = ""  # the folder that the weights began with
 
     @property

@@ -11,22 +11,18 @@ X, Y = inputs and outputs of a dense layer, R = rank, H = hidden size,
 M = size of the bottleneck.
 """
 
-import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any
 
 import tensorflow as tf
 import transformers
 
-from bert_pretrain import errors, options
+from bert_pretrain import errors
 from bert_pretrain.kernels import seeding
-from bert_pretrain.model import transformer_layer
+from bert_pretrain.model import model_config, transformer_layer
 
-# The dense layers that LoRA can change, and their places in HuggingFace's layer.
-Target = Literal[
-    "query", "key", "value", "attention_output", "intermediate", "output"
-]
-TARGETS: dict[Target, tuple[str, ...]] = {
+# The places in HuggingFace's layer of the dense layers that LoRA can change.
+TARGETS: dict[model_config.Target, tuple[str, ...]] = {
     "query": ("attention", "self_attention", "query"),
     "key": ("attention", "self_attention", "key"),
     "value": ("attention", "self_attention", "value"),
@@ -36,47 +32,14 @@ TARGETS: dict[Target, tuple[str, ...]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AdapterConfig(options.Options):
-    """Whether adapters are trained instead of the model, and their size."""
-
-    adapter: Literal["none", "lora", "bottleneck"] = options.option(
-        "Small matrices that are trained instead of the model's own weights.",
-        "none",
-    )
-    lora_rank: int = options.option(
-        "Rank of LoRA's matrices.", 8, at_least=1, usual="8 is usual"
-    )
-    lora_alpha: float = options.option(
-        "LoRA's change of a kernel is multiplied by alpha / rank.",
-        16.0,
-        above=0,
-        usual="twice the rank is usual",
-    )
-    lora_targets: tuple[Target, ...] = options.option(
-        "Dense layers that LoRA changes.", ("query", "value")
-    )
-    bottleneck_size: int = options.option(
-        "Inner size of the bottleneck adapters.",
-        16,
-        at_least=1,
-        usual="16 to 64 are usual",
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.adapter == "lora" and not self.lora_targets:
-            raise errors.UserError(
-                "--lora_targets is empty, so LoRA would change nothing; "
-                f"give some of {', '.join(TARGETS)}."
-            )
-
-
 class LowRank(tf.Module):
     """LoRA's change of a kernel: alpha / R · A · B."""
 
     def __init__(
-        self, kernel_XY: tf.Variable, config: AdapterConfig, seed: tf.Tensor
+        self,
+        kernel_XY: tf.Variable,
+        config: model_config.AdapterConfig,
+        seed: tf.Tensor,
     ) -> None:
         """Begins with A at random and B zero, so that the change is zero."""
         super().__init__()
@@ -106,7 +69,7 @@ class Bottleneck(tf.Module):
     def __init__(
         self,
         bert_config: transformers.PretrainedConfig,
-        config: AdapterConfig,
+        config: model_config.AdapterConfig,
         seed: tf.Tensor,
     ) -> None:
         """Begins with an upper matrix of zeros, so that nothing is added."""
@@ -142,8 +105,8 @@ class Adapters(tf.Module):
 
     def __init__(
         self,
-        config: AdapterConfig,
-        low_rank: list[dict[Target, LowRank]],
+        config: model_config.AdapterConfig,
+        low_rank: list[dict[model_config.Target, LowRank]],
         bottlenecks: list[Bottleneck],
     ) -> None:
         """Takes what `build` made.
@@ -176,7 +139,9 @@ class Adapters(tf.Module):
 
 
 def build(
-    bert: transformers.TFPreTrainedModel, config: AdapterConfig, seed: int
+    bert: transformers.TFPreTrainedModel,
+    config: model_config.AdapterConfig,
+    seed: int,
 ) -> Adapters:
     """Makes the adapters of a model, which at first change nothing.
 

@@ -1,10 +1,15 @@
-"""Options of the architecture and of the first weights."""
+"""Options of the architecture, of the first weights, and of adapters."""
 
 import dataclasses
 import re
-from typing import Literal
+from typing import Literal, get_args
 
 from bert_pretrain import errors, options
+
+# The dense layers of a layer, which LoRA can change.
+Target = Literal[
+    "query", "key", "value", "attention_output", "intermediate", "output"
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,3 +84,39 @@ class ModelConfig(options.Options):
             raise errors.UserError(
                 f"--freeze={self.freeze} is not a regular expression ({error})."
             ) from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdapterConfig(options.Options):
+    """Whether adapters are trained instead of the model, and their size."""
+
+    adapter: Literal["none", "lora", "bottleneck"] = options.option(
+        "Small matrices that are trained instead of the model's own weights.",
+        "none",
+    )
+    lora_rank: int = options.option(
+        "Rank of LoRA's matrices.", 8, at_least=1, usual="8 is usual"
+    )
+    lora_alpha: float = options.option(
+        "LoRA's change of a kernel is multiplied by alpha / rank.",
+        16.0,
+        above=0,
+        usual="twice the rank is usual",
+    )
+    lora_targets: tuple[Target, ...] = options.option(
+        "Dense layers that LoRA changes.", ("query", "value")
+    )
+    bottleneck_size: int = options.option(
+        "Inner size of the bottleneck adapters.",
+        16,
+        at_least=1,
+        usual="16 to 64 are usual",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adapter == "lora" and not self.lora_targets:
+            raise errors.UserError(
+                "--lora_targets is empty, so LoRA would change nothing; "
+                f"give some of {', '.join(get_args(Target))}."
+            )

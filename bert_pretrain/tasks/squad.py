@@ -19,7 +19,7 @@ _SHAPE = (
     'write {"data": [{"paragraphs": [{"context": "…", "qas": [{"id": "…", '
     '"question": "…", "answers": [{"text": "…", "answer_start": 0}]}]}]}]}'
 )
-_JSON_TYPES = {dict: "object", list: "array", str: "string"}
+_JSON_TYPES: dict[type, str] = {dict: "object", list: "array", str: "string"}
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 

@@ -1,0 +1,1 @@
+"""Fine-tuning: a pretrained model learns a task, and is used for it."""

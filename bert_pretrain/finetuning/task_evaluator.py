@@ -1,0 +1,81 @@
+"""What a model says of all examples of a file, and how good that is."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from bert_pretrain.data import labelled_rows
+from bert_pretrain.finetuning import learners
+
+Outputs = Mapping[str, np.ndarray]
+
+
+class TaskEvaluator:
+    """Collects a learner's outputs by the number of the example."""
+
+    def __init__(  # noqa: PLR0913 (it depends on all of them)
+        self,
+        strategy: tf.distribute.Strategy,
+        learner: learners.TaskLearner,
+        pieces: labelled_rows.Pieces,
+        layout: labelled_rows.Layout,
+        dtype: tf.DType,
+        score: Callable[[Outputs], dict[str, float]] = lambda outputs: {},
+    ) -> None:
+        """Prepares it.
+
+        Args:
+          score: of the outputs for all examples.
+        """
+        self._strategy = strategy
+        self._learner = learner
+        self._pieces = pieces
+        self._dtype = dtype
+        self._score = score
+        self._batches, self.num_batches = labelled_rows.eval_batches(
+            strategy, pieces, layout
+        )
+
+    def evaluate(self, num_steps: tf.Tensor) -> dict[str, float]:
+        """The scores; NaN for all if an output is not finite.
+
+        Args:
+          num_steps: `num_batches`.
+        """
+        del num_steps
+        outputs = self.outputs()
+        if not all(np.isfinite(values).all() for values in outputs.values()):
+            return {self._learner.metric: float("nan")}
+        return self._score(outputs)
+
+    def outputs(self) -> dict[str, np.ndarray]:
+        """The learner's outputs: arrays [num_outputs, …], by their names."""
+        collected: dict[str, np.ndarray] = {}
+        iterator = iter(self._batches)
+        for _ in range(self.num_batches):
+            numbers, batch_outputs = self._step(next(iterator))
+            for number_BP, *values in zip(
+                self._local(numbers),
+                *map(self._local, batch_outputs.values()),
+                strict=True,
+            ):
+                is_used = number_BP.numpy() >= 0
+                used = number_BP.numpy()[is_used]
+                for name, value in zip(batch_outputs, values, strict=True):
+                    array = value.numpy()
+                    if name not in collected:
+                        shape = (self._pieces.num_outputs, *array.shape[2:])
+                        collected[name] = np.zeros(shape, array.dtype)
+                    collected[name][used] = array[is_used]
+        return collected
+
+    def _local(self, values) -> tuple[tf.Tensor, ...]:
+        return self._strategy.experimental_local_results(values)
+
+    @tf.function
+    def _step(self, batch):
+        return self._strategy.run(self._replica_step, args=(batch,))
+
+    def _replica_step(self, batch):
+        return batch["outputs"], self._learner.outputs(batch, self._dtype)

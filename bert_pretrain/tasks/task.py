@@ -1,0 +1,149 @@
+"""A task: how its files become pieces of rows, and how answers are scored.
+
+Each kind of task is a class: text_tasks.py, tagging_task.py, question_task.py.
+A task is read from its options, and knows its labels after the training file
+is read. task.json keeps it beside a fine-tuned model.
+"""
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import matplotlib.figure
+import numpy as np
+import tokenizers
+
+from bert_pretrain import errors
+from bert_pretrain.data import labelled_rows, vocabulary
+from bert_pretrain.interchange import task_json
+from bert_pretrain.tasks import task_config
+
+Outputs = Mapping[str, np.ndarray]
+
+
+class Task(abc.ABC):
+    """One kind of task."""
+
+    kind: ClassVar[task_json.Kind]
+
+    def __init__(
+        self, config: task_config.TaskConfig, vocab: vocabulary.Vocabulary
+    ) -> None:
+        """Takes the options, and the vocabulary of the model."""
+        self.config = config
+        self.labels: tuple[str, ...] = ()
+        self._vocabulary = vocab
+        self._tokenizer = tokenizers.BertWordPieceTokenizer(
+            {token: i for i, token in enumerate(vocab.tokens)},
+            lowercase=vocab.is_lower_case,
+            strip_accents=vocab.strips_accents,
+        )
+
+    @property
+    @abc.abstractmethod
+    def metric(self) -> str:
+        """The score that decides between models; more is better."""
+
+    @abc.abstractmethod
+    def read(self, path: str, *, is_labelled: bool, is_training: bool) -> Any:
+        """Reads the examples of a file.
+
+        Raises:
+          UserError: if something in it is wrong.
+        """
+
+    @abc.abstractmethod
+    def learn_labels(self, given: Any) -> None:
+        """Takes the labels of the training examples."""
+
+    @abc.abstractmethod
+    def encode(
+        self, given: Any, *, is_labelled: bool, is_training: bool = False
+    ) -> labelled_rows.Pieces:
+        """Divides the examples into pieces of rows.
+
+        Raises:
+          UserError: if an example has a label that training does not have.
+        """
+
+    @abc.abstractmethod
+    def scores(self, given: Any, outputs: Outputs) -> dict[str, float]:
+        """The scores of a model's outputs for labelled examples."""
+
+    @abc.abstractmethod
+    def answers(self, given: Any, outputs: Outputs) -> list[dict[str, Any]]:
+        """What a model says of each example, as JSON objects."""
+
+    def figure(
+        self, given: Any, outputs: Outputs
+    ) -> matplotlib.figure.Figure | None:
+        """A picture of the outputs for labelled examples, if there is one."""
+        return None
+
+    # -------------------------------------------------------------- tokens
+
+    @property
+    def _cls(self) -> int:
+        return self._vocabulary.id(vocabulary.CLS)
+
+    @property
+    def _sep(self) -> int:
+        return self._vocabulary.id(vocabulary.SEP)
+
+    def _tokenize(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+        """Tokens of texts, without special tokens."""
+        return self._tokenizer.encode_batch(
+            list(texts), add_special_tokens=False
+        )
+
+    def _encode_texts(
+        self, path: str, texts: Sequence[str], pairs: Sequence[str] | None
+    ) -> dict[str, Any]:
+        """Tokens and bounds of pieces: one for each text or pair.
+
+        A text that is too long loses its end; of a pair the longer text does.
+        """
+        limit = self.config.max_seq_length
+        firsts = [encoding.ids for encoding in self._tokenize(texts)]
+        seconds = (
+            [encoding.ids for encoding in self._tokenize(pairs)]
+            if pairs is not None
+            else [None] * len(firsts)
+        )
+        pieces, num_cut = [], 0
+        for first, second in zip(firsts, seconds, strict=True):
+            room = limit - (2 if second is None else 3)
+            if len(first) + len(second or ()) > room:
+                num_cut += 1
+                first, second = _cut(first, second, room)
+            ids = [self._cls, *first, self._sep]
+            types = [0] * len(ids)
+            if second is not None:
+                ids += [*second, self._sep]
+                types += [1] * (len(second) + 1)
+            pieces.append((ids, types))
+        warn_of_cuts(path, num_cut, len(pieces), limit)
+        return labelled_rows.join(pieces)
+
+
+def warn_of_cuts(path: str, num_cut: int, num_texts: int, limit: int) -> None:
+    """Tells the user that texts lose their ends, if some do."""
+    if num_cut:
+        errors.warn(
+            f"{path}: {num_cut:,} of {num_texts:,} texts are longer than "
+            f"--max_seq_length={limit} tokens and lose their ends."
+        )
+
+
+def _cut(
+    first: list[int], second: list[int] | None, room: int
+) -> tuple[list[int], list[int] | None]:
+    """Cuts the longer text until both fit."""
+    if second is None:
+        return first[:room], None
+    half = room // 2
+    if len(second) <= half:
+        return first[: room - len(second)], second
+    if len(first) <= room - half:
+        return first, second[: room - len(first)]
+    return first[: room - half], second[:half]
