@@ -46,7 +46,7 @@ def test_all_answers_of_both_versions_are_read(read, capsys):
     found = read(
         squad_file(
             question("a", (4, "Rhine"), (0, "The Rhine")),
-            question("b", is_impossible=True, plausible_answers=[]),
+            {"id": "b", "question": "b?", "is_impossible": True},
             question("c", (13, "long"), is_impossible=False),
         )
     )

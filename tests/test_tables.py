@@ -72,6 +72,7 @@ def test_tsv_gives_back_every_character_that_a_field_may_hold(read, seed):
     rows = random_rows(seed, "\t\n\r")
     content = "".join("\t".join(row) + "\n" for row in [("a", "b", "y"), *rows])
     assert rows_of(read("x.tsv", content, PAIRS)) == rows
+    assert read("x.tsv", "label\ttext\r\n1\ta\r\n").texts == ["a"]
     windows = "\ufeff" + content.replace("\n", "\r\n")
     assert rows_of(read("x.tsv", windows, PAIRS)) == rows
 
@@ -105,6 +106,10 @@ def test_an_empty_line_is_a_text_only_where_a_row_has_one_column(read):
 def test_a_text_may_be_long(read):
     text = "long, " * 30_000
     assert read("x.csv", f'text,label\n"{text}",1\n').texts == [text]
+
+
+def test_a_column_without_a_name_is_not_taken_for_one_that_is_not_wanted(read):
+    assert rows_of(read("x.csv", ",text,label\n0,a,1\n")) == [("a", None, "1")]
 
 
 def test_spaces_around_labels_and_names_of_columns_do_not_count(read):
@@ -166,6 +171,8 @@ def test_labels_are_optional_where_nobody_needs_them(read):
     assert read("x.csv", "text,label\na,\n", needs_labels=False).labels is None
     found = read("x.csv", "text,label\na,1\n", needs_labels=False)
     assert found.labels == ["1"]
+    with pytest.raises(errors.UserError, match="no column of labels is named"):
+        read("x.csv", "text\na\n", tables.Columns(text=("text",)))
 
 
 BAD_FILES = {
@@ -237,6 +244,7 @@ def test_a_few_malformed_rows_are_left_out_and_counted(read, capsys):
     assert len(found) == 198
     said = "x.tsv:200: 1 instead of 2 columns, as in 2 of 200 rows, which are l"
     assert said in capsys.readouterr().err
+    assert len(read("x.tsv", "text\tlabel\ncut\nfine\t1\n")) == 1
     with pytest.raises(
         errors.UserError, match="as in 3 of 201 rows; in a .tsv"
     ):

@@ -130,8 +130,9 @@ def read(
     found = _examples(path, rows, header, columns)
     if columns.are_numbers:
         _suspect_header(found)
-    found = _labelled(found, needs_labels, no_label)
-    found = _not_empty(found, drops_empty)
+    if len(found):
+        found = _labelled(found, needs_labels, no_label)
+        found = _not_empty(found, drops_empty)
     if not len(found):
         raise errors.UserError(f"{path}: no examples; add some.")
     return found
@@ -367,6 +368,10 @@ def _labelled(
 ) -> examples.TextExamples:
     """Checks the labels, and leaves out examples without one."""
     labels = found.labels or []
+    if needs_labels and not labels:
+        raise errors.UserError(
+            f"{found.path}: no column of labels is named; give --label_column."
+        )
     if needs_labels and not all(labels):
         raise errors.UserError(
             f"{found.name_of(labels.index(''))}: the label is empty, as in "
