@@ -138,6 +138,7 @@ def test_undone_evaluations_do_not_count_but_their_time_does(tmp_path):
         {**eval_record(200, 5.0), "num_examples": 9600},
     ]
     (run,) = run_history.read([write_run(tmp_path / "run", records)])
+    assert [each.step for each in run.evaluations] == [0, 100, 200]
     assert run.losses == {0: 7.0, 100: 6.0, 200: 5.0}
     assert run.minutes == pytest.approx(9600 / 64 / 60)
 

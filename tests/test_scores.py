@@ -78,10 +78,13 @@ def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy():
     assert error == pytest.approx((0.2 + 0.8) / 2)
 
 
-@pytest.mark.parametrize("confidence", [1.0, 0.5, 1 / 15, 14 / 15])
-def test_every_confidence_has_a_bin(confidence):
+@pytest.mark.parametrize(
+    ("confidence", "expected"),
+    [(1.0, 14), (0.5, 7), (14 / 15, 13), (1 / 15, 0), (0.01, 0)],
+)
+def test_a_bin_holds_its_upper_end(confidence, expected):
     counts, *_ = scores.reliability(np.array([0]), np.array([[confidence]]))
-    assert counts.sum() == 1
+    assert np.flatnonzero(counts).tolist() == [expected]
 
 
 def test_numbers_are_scored_by_their_order_and_their_line():
@@ -182,6 +185,7 @@ def test_scores_go_into_json_as_plain_numbers():
             **scores.question_answering(float32[:, 0], float32[:, 1]),
         }
     ] * 2
+    assert {type(value) for value in of_seeds[0].values()} == {float}
     summary = scores.summarize(of_seeds)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 

@@ -168,7 +168,9 @@ def band(reference: Reference) -> list[Interval]:
     logs = np.log([run.losses for run in reference.runs])  # [runs, steps]
     middles, margins = _margins(logs)
     return [
-        Interval(step, *np.exp([middle - margin, middle, middle + margin]))
+        Interval(
+            step, *map(math.exp, (middle - margin, middle, middle + margin))
+        )
         for step, middle, margin in zip(
             reference.steps, middles, margins, strict=True
         )
