@@ -97,7 +97,7 @@ $(INSTALLED)-compile: $(INSTALLED)
 	@touch $@
 
 torch: $(INSTALLED)-test
-	@$(PIP) 'torch==2.13.0'
+	@$(PIP) -e '.[torch]'
 
 beam: $(INSTALLED)-test
 	@$(PIP) -e '.[beam]'

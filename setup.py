@@ -93,6 +93,11 @@ setuptools.setup(
         # Only to check that exported weights give the same logits there.
         # Its default wheel brings gigabytes of CUDA, so nothing else asks
         # for it.
-        "torch": ["torch>=2.4"],
+        "torch": [
+            "accelerate>=1.1",
+            "peft>=0.18,<0.22",
+            "sentence-transformers>=5",
+            "torch>=2.4",
+        ],
     },
 )

@@ -16,7 +16,7 @@ import transformers
 import yaml
 
 from bert_pretrain import errors, export, files, train
-from bert_pretrain.checkpoints import trained_model
+from bert_pretrain.checkpoints import pretrained, trained_model
 from bert_pretrain.data import vocabulary
 from bert_pretrain.interchange import export_config, exporting
 from bert_pretrain.model import bert_model, weights
@@ -341,6 +341,14 @@ def test_a_run_is_exported_with_a_card_and_the_positions_it_trained(
     assert "--max_positions=16" in warning
     tokenizer = transformers.AutoTokenizer.from_pretrained(f"{tmp_path}/whole")
     assert tokenizer.model_max_length == 16
+    # Fine-tuning begins alike with a run and with its export.
+    run, whole = (
+        pretrained.read(folder) for folder in (model_dir, f"{tmp_path}/whole")
+    )
+    assert run.num_trained_positions == whole.num_trained_positions == 16
+    assert run.arrays.keys() == whole.arrays.keys()
+    for name, array in run.arrays.items():
+        np.testing.assert_array_equal(array, whole.arrays[name])
 
     export.main(
         export_config.ExportConfig(

@@ -10,36 +10,18 @@ import transformers
 
 from bert_pretrain import errors
 from bert_pretrain.checkpoints import pretrained, trained_model
-from bert_pretrain.data import vocabulary
-from bert_pretrain.interchange import exporting, task_json
+from bert_pretrain.interchange import exporting
 from bert_pretrain.model import bert_model, weights
-from bert_pretrain.training import training_loop
+from helpers import fine_tuned
 
-VOCAB = vocabulary.Vocabulary(
-    (*vocabulary.SPECIAL_TOKENS, *"the cat ##s dog sat ran big . ,".split()),
-    is_lower_case=True,
-)
-TASK = task_json.Task(
-    kind="classification", max_seq_length=20, labels=("no", "yes", "both")
-)
+TASK = fine_tuned.TASKS["classification"]
 
 
-def pretrained_bert(architecture="BertForMaskedLM"):
+def pretrained_bert(name="BertForMaskedLM"):
     bert = bert_model.from_config(
-        transformers.BertConfig(
-            vocab_size=VOCAB.size,
-            hidden_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=40,
-            architectures=[architecture],
-            num_labels=2,
-        )
+        fine_tuned.architecture(architectures=[name], num_labels=2)
     )
-    rng = np.random.default_rng(2)
-    for variable in bert.weights:
-        variable.assign(rng.normal(0, 0.2, variable.shape))
+    fine_tuned.spread(bert.weights)
     return bert
 
 
@@ -48,7 +30,11 @@ def exported(tmp_path):
     """A pretrained model, and the folder that it was exported to."""
     bert = pretrained_bert()
     model = trained_model.TrainedModel(
-        bert=bert, vocabulary=VOCAB, step=7, is_good=True, train_config={}
+        bert=bert,
+        vocabulary=fine_tuned.VOCAB,
+        step=7,
+        is_good=True,
+        train_config={},
     )
     exporting.write(model, str(tmp_path), card="")
     return bert, tmp_path
@@ -99,7 +85,7 @@ def test_the_head_of_another_task_is_not_taken_over(tmp_path):
     bert = pretrained_bert("BertForSequenceClassification")
     bert.config.save_pretrained(tmp_path)
     weights.save(bert, f"{tmp_path}/{weights.FILE_NAME}")
-    VOCAB.write(f"{tmp_path}/vocab.txt")
+    fine_tuned.VOCAB.write(f"{tmp_path}/vocab.txt")
     # Two classes before, three now.
     model = classifier_on(tmp_path)
     assert model.classifier.kernel.shape == (32, 3)
@@ -111,19 +97,6 @@ def test_weights_of_tensorflow_s_format_are_read(exported):
     os.remove(folder / weights.FILE_NAME)  # tf_model.h5 remains.
     model = classifier_on(folder)
     assert same(values_of(bert.bert), values_of(model)) == (21, 0)
-
-
-@pytest.mark.slow
-def test_a_run_is_read_from_its_newest_checkpoint(make_config):
-    config = make_config(total_steps=2)
-    training_loop.train(config)
-    model_dir = config.saving.model_dir
-    body = pretrained.read(model_dir)
-    # It has 24 positions, and its rows have 16 tokens.
-    assert body.num_trained_positions == 16
-    bert = pretrained.with_head(body, TASK.with_head(body.config), seed=1)
-    trained = trained_model.restore(model_dir).bert
-    assert same(values_of(trained.bert), values_of(bert)) == (23, 0)
 
 
 def test_the_tokenizer_says_how_many_positions_were_trained(exported):
