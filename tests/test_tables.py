@@ -131,7 +131,7 @@ def test_examples_know_their_lines(read):
         "x.csv:2",
         "x.csv:5",
     ]
-    assert found.take([1]).name_of(0) == found.name_of(1)
+    assert examples.take(found, [1]).name_of(0) == found.name_of(1)
     assert read("x.jsonl", '\n{"text": "a", "label": 1}').lines == [2]
     assert read("x.tsv", "a\t0\n\nb\t1", NUMBERS).lines == [1, 3]
 

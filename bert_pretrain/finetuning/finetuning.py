@@ -29,7 +29,7 @@ from bert_pretrain.finetuning import (
     task_run,
 )
 from bert_pretrain.interchange import task_json
-from bert_pretrain.tasks import task
+from bert_pretrain.tasks import examples, task
 from bert_pretrain.telemetry import console, curves
 
 METRICS_NAME = "metrics.json"
@@ -183,7 +183,7 @@ def _choose(train: Any, num_examples: int, seed: int) -> Any:
     if not num_examples or num_examples >= len(train):
         return train
     drawn = np.random.default_rng(seed).permutation(len(train))[:num_examples]
-    return train.take(sorted(drawn.tolist()))
+    return examples.take(train, sorted(drawn.tolist()))
 
 
 def _report(

@@ -7,12 +7,14 @@ file, so that a message can name it.
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from bert_pretrain import errors
 
 _NUM_LABELS_SHOWN = 20
+_Examples = TypeVar("_Examples", "TextExamples", "TaggedSentences", "Questions")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,20 +41,6 @@ class TextExamples:
     def name_of(self, index: int) -> str:
         """Where an example is, as PATH:LINE."""
         return f"{self.path}:{self.lines[index]}"
-
-    def take(self, indexes: Sequence[int]) -> "TextExamples":
-        """Some of the examples, in the order of the indexes."""
-
-        def some(values: list) -> list:
-            return [values[index] for index in indexes]
-
-        return TextExamples(
-            path=self.path,
-            lines=some(self.lines),
-            texts=some(self.texts),
-            pairs=None if self.pairs is None else some(self.pairs),
-            labels=None if self.labels is None else some(self.labels),
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,6 +106,16 @@ class Questions:
     def name_of(self, index: int) -> str:
         """Where a question is, as PATH and its id."""
         return f"{self.path}: question {self.ids[index]}"
+
+
+def take(found: _Examples, indexes: Sequence[int]) -> _Examples:
+    """Some of the examples, in the order of the indexes."""
+    lists: dict[str, Any] = {
+        name: [values[index] for index in indexes]
+        for name, values in vars(found).items()
+        if isinstance(values, list)
+    }
+    return dataclasses.replace(found, **lists)
 
 
 @dataclasses.dataclass(frozen=True)

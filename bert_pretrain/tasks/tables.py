@@ -387,7 +387,9 @@ def _labelled(
         f"stands for none; {labels.count(no_label)} of {len(found)} rows have "
         "it and are left out."
     )
-    return found.take([i for i, x in enumerate(labels) if x != no_label])
+    return examples.take(
+        found, [i for i, x in enumerate(labels) if x != no_label]
+    )
 
 
 def _not_empty(
@@ -405,7 +407,7 @@ def _not_empty(
     )
     if not drops_empty:
         return found
-    return found.take([i for i, each in enumerate(is_full) if each])
+    return examples.take(found, [i for i, each in enumerate(is_full) if each])
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Tasks about a text or a pair of texts: classes, numbers, embeddings."""
 
+import dataclasses
 from typing import Any
 
 import matplotlib.figure
@@ -49,13 +50,15 @@ class TextTask(task.Task):
         )
         if self._known and not is_given:
             return self._known.layouts
-        return (
-            tables.Columns(
-                text=tuple((config.text_column or "text").split(",")),
-                text_pair=config.text_pair_column,
-                label=config.label_column or "label",
-            ),
+        columns = tables.Columns(
+            text=tuple((config.text_column or "text").split(",")),
+            text_pair=config.text_pair_column,
+            label=config.label_column,
         )
+        # A table without a header has no column of this name.
+        if not columns.label and not columns.are_numbers:
+            columns = dataclasses.replace(columns, label="label")
+        return (columns,)
 
     def _pieces(
         self, found: Examples, **labels: np.ndarray
@@ -217,10 +220,18 @@ class Embedding(TextTask):
 
         Labels are similarities of pairs. Training needs none.
         """
-        found = super().read(
+        layouts = self._layouts()
+        if is_training:
+            # Without second texts, a text is learned beside itself.
+            alone = tuple(
+                dataclasses.replace(each, text_pair="") for each in layouts
+            )
+            layouts = alone if ".txt" in path else layouts + alone
+        found = tables.read(
             path,
-            is_labelled=is_labelled and not is_training,
-            is_training=is_training,
+            layouts,
+            needs_labels=is_labelled and not is_training,
+            drops_empty=is_training,
         )
         if is_labelled and not is_training and found.pairs is None:
             raise errors.UserError(
