@@ -342,15 +342,20 @@ class Vectors(TaskLearner):
             )
         )
         weights_N = tf.reshape(batch["label_weights"], [-1])
+        # The second texts of all replicas.
         replica = tf.distribute.get_replica_context()
-        others_MH, weights_M = second_NH, weights_N
-        if replica is not None and replica.num_replicas_in_sync > 1:
-            others_MH, weights_M = (
-                replica.all_gather(values, axis=0)
-                for values in (second_NH, weights_N)
+        others_MH, weights_M = (
+            tf.ensure_shape(
+                replica.all_gather(values, axis=0),
+                [
+                    replica.num_replicas_in_sync * values.shape[0],
+                    *values.shape[1:],
+                ],
             )
-        number = 0 if replica is None else replica.replica_id_in_sync_group
-        own_N = number * weights_N.shape[0] + tf.range(weights_N.shape[0])
+            for values in (second_NH, weights_N)
+        )
+        num_own = weights_N.shape[0]
+        own_N = replica.replica_id_in_sync_group * num_own + tf.range(num_own)
         logits_NM = tf.where(
             weights_M > 0,
             tf.matmul(first_NH, others_MH, transpose_b=True)
