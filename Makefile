@@ -169,7 +169,7 @@ compile-check: $(INSTALLED)-compile
 
 test: $(INSTALLED)-test
 	@$(BIN)/python -c 'import torch' 2>/dev/null || echo \
-	  "Not checked: that PyTorch loads the exported weights (make torch)."
+	  "Not checked: that PyTorch, PEFT and others load our files (make torch)."
 	@$(BIN)/python -c 'import apache_beam' 2>/dev/null || echo \
 	  "Not checked: the builder's engine for Apache Beam (make beam)."
 	@$(BIN)/python -c 'import jax' 2>/dev/null || echo \
