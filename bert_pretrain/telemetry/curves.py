@@ -110,6 +110,16 @@ _LOSS = _panels_of(objectives.OBJECTIVES[0])[0].title
 _GIGA = 1e-9
 _PANELS = (
     *itertools.chain.from_iterable(map(_panels_of, objectives.OBJECTIVES)),
+    # Of fine-tuning.
+    Panel("Loss (nats, or squares)", _trained_and_held_out("loss")),
+    Panel("Accuracy", _trained_and_held_out("accuracy"), is_share=True),
+    Panel(
+        "Other scores, held out",
+        tuple(
+            Line(name, name, "eval")
+            for name in ("f1", "matthews", "pearson", "spearman")
+        ),
+    ),
     Panel("Learning rate", (Line("rate", "learning_rate"),)),
     Panel(
         "Global norm",
