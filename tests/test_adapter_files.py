@@ -9,7 +9,7 @@ import transformers
 
 from bert_pretrain import errors
 from bert_pretrain.checkpoints import pretrained
-from bert_pretrain.interchange import task_files
+from bert_pretrain.interchange import adapter_files, task_files
 from bert_pretrain.model import (
     adapters,
     bert_model,
@@ -114,6 +114,30 @@ def test_adapters_are_read_back_with_their_head(
     assert found.adapters.config == config
     np.testing.assert_array_equal(
         fine_tuned.outputs_of(found, batch), fine_tuned.outputs_of(model, batch)
+    )
+
+
+@pytest.mark.filterwarnings("ignore")  # PEFT's own.
+def test_what_peft_saves_is_read(base, tmp_path):
+    pytest.importorskip("torch")
+    peft = pytest.importorskip("peft")
+    model, batch = adapted(base, LORA), fine_tuned.batch_of()
+    task_files.write(model, f"{tmp_path}/adapter", scores={})
+    peft.PeftModel.from_pretrained(
+        transformers.BertForSequenceClassification.from_pretrained(
+            base, num_labels=3
+        ),
+        f"{tmp_path}/adapter",
+    ).save_pretrained(f"{tmp_path}/again")
+    # Its head, of which the pooler is a part, is another one.
+    other = adapted(base, LORA)
+    fine_tuned.spread(heads.head_variables(other.bert, "cls"), seed=6)
+    added = adapter_files.read(f"{tmp_path}/again", other.bert, "cls")
+    np.testing.assert_array_equal(
+        fine_tuned.outputs_of(
+            dataclasses.replace(other, adapters=added), batch
+        ),
+        fine_tuned.outputs_of(model, batch),
     )
 
 
