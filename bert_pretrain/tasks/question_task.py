@@ -90,6 +90,9 @@ class QuestionAnswering(task.Task):
     def _windows(self, given: Questions) -> list[_Window]:
         limit = self.config.max_seq_length
         max_question = int(_MAX_QUESTION_SHARE * limit)
+        stride = self.config.document_stride
+        if stride is None:
+            stride = limit // 3
         questions = [e.ids for e in self._tokenize(given.questions)]
         num_cut = sum(len(ids) > max_question for ids in questions)
         if num_cut:
@@ -104,7 +107,7 @@ class QuestionAnswering(task.Task):
         ):
             begin = [self._cls, *ids[:max_question], self._sep]
             room = limit - len(begin) - 1
-            step = max(1, room - self.config.document_stride)
+            step = max(1, room - stride)
             for start in range(0, max(1, len(encoding.ids)), step):
                 part = slice(start, start + room)
                 tokens = [*encoding.ids[part], self._sep]

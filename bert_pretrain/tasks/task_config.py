@@ -62,8 +62,11 @@ class TaskConfig(options.Options):
         at_least=8,
         at_most=2**16,
     )
-    document_stride: int = options.option(
-        "Tokens that two windows of a long context share.", 64, at_least=0
+    document_stride: int | None = options.option(
+        "Tokens that two windows of a long context share; default: a third of "
+        "max_seq_length.",
+        None,
+        at_least=0,
     )
     pooling: Literal["auto", "cls", "mean", "max"] = options.option(
         "How the states of a text become one: that of [CLS], or the mean or "
@@ -74,7 +77,7 @@ class TaskConfig(options.Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.document_stride >= self.max_seq_length:
+        if (self.document_stride or 0) >= self.max_seq_length:
             raise errors.UserError(
                 f"--document_stride={self.document_stride} must be below "
                 f"--max_seq_length={self.max_seq_length}, or windows do not "

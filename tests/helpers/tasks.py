@@ -132,7 +132,6 @@ def config_of(folder, task="classification", *flags, num_examples=60):
             f"--dev_file={folder}/dev.{ending}",
             f"--output_dir={folder}/out",
             "--max_seq_length=32",
-            "--document_stride=4",
             "--peak_learning_rate=1e-2",
             "--num_epochs=6",
             "--global_batch_size=16",
