@@ -228,6 +228,7 @@ def test_random_weights_and_few_examples_and_copies_can_be_compared(tmp_path):
         ("tagging", ["--label_column=tag"], "have no names"),
         ("classification", ["--seeds=1,1"], "different numbers"),
         ("classification", ["--seeds=one"], "whole numbers"),
+        ("classification", ["--tpu=pod"], "--tpu=local there"),
         ("classification", ["--max_seq_length=64"], "48 positions"),
         ("classification", ["--class_weights=best:2"], "'best:2' is not"),
         ("classification", ["--document_stride=32"], "must be below"),

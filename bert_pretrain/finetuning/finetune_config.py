@@ -214,6 +214,12 @@ class FinetuneConfig(options.Options):
             raise errors.UserError(
                 f"--seeds={self.seeds}: give different numbers below 2**31."
             )
+        if self.devices.tpu not in ("", "local"):
+            raise errors.UserError(
+                f"--tpu={self.devices.tpu}: fine-tuning reads its examples in "
+                "its own process, so it runs on the TPU's machine; give "
+                "--tpu=local there. Pods of several hosts cannot be used."
+            )
         if self.optimization.optimizer != "adamw":
             if self.learning.layer_rate_decay != 1:
                 raise errors.UserError(
