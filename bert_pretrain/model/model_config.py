@@ -57,6 +57,12 @@ class ModelConfig(options.Options):
     positions: Literal["learned", "sinusoidal"] = options.option(
         "Position embeddings: learned, or fixed sines and cosines.", "learned"
     )
+    initial_embeddings: Literal["random", "cooccurrence"] = options.option(
+        "Word embeddings at the beginning: random, or vectors of the words "
+        "that occur together in the training text, which take a minute to "
+        "count and spare many steps.",
+        "random",
+    )
     freeze: str = options.option(
         "Weights that training does not change: a regular expression that is "
         r"searched in PyTorch's names, such as bert\.embeddings or "
@@ -77,6 +83,12 @@ class ModelConfig(options.Options):
                 f"--positions={self.positions} and "
                 f"--init_from={self.init_from} both give the position "
                 "embeddings; leave one out."
+            )
+        if self.initial_embeddings != "random" and self.init_from:
+            raise errors.UserError(
+                f"--initial_embeddings={self.initial_embeddings} and "
+                f"--init_from={self.init_from} both give the word embeddings; "
+                "leave one out."
             )
         try:
             re.compile(self.freeze)

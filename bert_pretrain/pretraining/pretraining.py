@@ -15,6 +15,7 @@ from bert_pretrain.pretraining import (
     phases,
     pretraining_config,
     run_report,
+    word_vectors,
 )
 from bert_pretrain.telemetry import console
 from bert_pretrain.training import course, train_state, training_loop
@@ -52,11 +53,19 @@ def _train(
     def announce(state: train_state.TrainState) -> None:
         run_report.announce(config, plan, state, strategy)
 
+    def new_state() -> train_state.TrainState:
+        state = blueprint.new_state(config, plan)
+        if config.architecture.initial_embeddings == "cooccurrence":
+            word_vectors.initialize(
+                state.bert, plan[0].data_dir, plan[0].manifest, config.seed
+            )
+        return state
+
     outcome = training_loop.train(
         config,
         plan,
         strategy,
-        lambda: blueprint.new_state(config, plan),
+        new_state,
         is_changed=is_changed,
         announce=announce,
         raise_if_asked=raise_if_asked,
