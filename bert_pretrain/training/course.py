@@ -47,7 +47,7 @@ class Phase(abc.ABC):
     @property
     @abc.abstractmethod
     def num_predictions(self) -> int:
-        """Positions of a row whose last state is computed."""
+        """Positions of a row where a word of the vocabulary is predicted."""
 
     @abc.abstractmethod
     def train_batches(
