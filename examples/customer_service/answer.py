@@ -112,7 +112,8 @@ def read_answers(path: str) -> dict[str, str]:
         answers = yaml.safe_load(files.read_text(path))
     except yaml.YAMLError as error:
         raise errors.UserError(
-            f"{path}: not YAML ({error}); write INTENT: ANSWER in each line."
+            f"{path}: not YAML ({' '.join(str(error).split())}); write "
+            "INTENT: ANSWER in each line."
         ) from error
     if not isinstance(answers, dict) or not all(
         isinstance(text, str) for pair in answers.items() for text in pair

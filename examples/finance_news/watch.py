@@ -370,9 +370,11 @@ def draw(watches: Mapping[str, CompanyWatch]) -> Any:
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
     drawn.suptitle("Share of negative headlines in the window")
-    handles: dict[str, Any] = {}
-    for axes in all_axes:
-        handles |= dict(zip(*reversed(axes.get_legend_handles_labels())))
+    handles = {
+        label: handle
+        for axes in all_axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     drawn.legend(
         handles.values(),
         handles,

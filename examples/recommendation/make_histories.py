@@ -44,10 +44,9 @@ def _history(items, popularity_N, rng):
     liked = rng.choice(np.unique(genres_N), rng.integers(1, 4), replace=False)
     theme = rng.choice(themes)
     weights_N = popularity_N * _ANY_GENRE
-    for genre, weight in zip(liked, rng.dirichlet(np.ones(len(liked)))):
-        weights_N[genres_N == genre] += (popularity_N * weight)[
-            genres_N == genre
-        ]
+    shares = rng.dirichlet(np.ones(len(liked)))
+    for genre, share in zip(liked, shares, strict=True):
+        weights_N += share * popularity_N * (genres_N == genre)
     weights_N[[theme in item["themes"] for item in items]] *= _THEME
     read: list[int] = []
     for _ in range(rng.integers(5, 15)):

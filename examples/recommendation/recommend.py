@@ -127,7 +127,9 @@ def main(config: RecommendConfig) -> None:
         history = library.histories[user]
         (cosines_N,) = without(cosines([history]), [history])
         print(f"\n{user}, after {library.titles[history[-1]]!r}:")
-        for item in (-cosines_N).argsort()[: config.num_recommendations]:
+        num_new = len(cosines_N) - len(history)
+        num_best = min(config.num_recommendations, num_new)
+        for item in (-cosines_N).argsort()[:num_best]:
             print(f"  {cosines_N[item]:.2f}  {library.titles[item]}")
 
 
