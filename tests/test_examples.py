@@ -6,14 +6,14 @@ import io
 import json
 import math
 import pathlib
-import types
 
 import numpy as np
 import pytest
 import yaml
 
 from bert_pretrain import errors
-from bert_pretrain.tasks import prediction, tables
+from bert_pretrain.finetuning import prediction
+from bert_pretrain.tasks import tables
 from examples.customer_service import answer
 from examples.finance_news import watch
 from examples.recommendation import recommend
@@ -24,18 +24,18 @@ ROOT = pathlib.Path(__file__).parent.parent / "examples"
 class FakePredictor:
     """Stands in for a fine-tuned model: a function gives a text its values."""
 
-    labels: tuple[str, ...] = ()
-
-    def __init__(self, values_of, labels=()):
+    def __init__(self, values_of, classes=()):
         self._values_of = values_of
-        self.labels = labels
+        self._classes = classes
 
     def predict_texts(self, texts):
         probabilities_NC = np.array([self._values_of(text) for text in texts])
-        return types.SimpleNamespace(
-            labels=self.labels,
-            label_ids=probabilities_NC.argmax(axis=1),
-            probabilities=probabilities_NC,
+        label_ids = probabilities_NC.argmax(axis=1)
+        return prediction.Predictions(
+            [self._classes[i] for i in label_ids],
+            label_ids,
+            probabilities_NC,
+            self._classes,
         )
 
     def embed(self, texts):

@@ -69,7 +69,7 @@ class Guess:
 def main(config: AnswerConfig) -> None:
     """Chooses the threshold if none is given, and answers the questions."""
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
-    from bert_pretrain.tasks import prediction
+    from bert_pretrain.finetuning import prediction
     from bert_pretrain.telemetry import console
 
     console.quiet_libraries()
@@ -137,11 +137,10 @@ def guess_labelled(predictor, path: str) -> tuple[list[Guess], list[str]]:
 def guess_intents(predictor, texts: Sequence[str]) -> list[Guess]:
     """The most probable intent of each question."""
     found = predictor.predict_texts(texts)
+    best = found.probabilities.max(axis=1)
     return [
-        Guess(found.labels[index], float(probabilities[index]))
-        for index, probabilities in zip(
-            found.label_ids, found.probabilities, strict=True
-        )
+        Guess(label, float(probability))
+        for label, probability in zip(found.labels, best, strict=True)
     ]
 
 

@@ -226,7 +226,7 @@ def _count(headlines: list[Headline]) -> Tally:
 def main(config: WatchConfig) -> None:
     """Labels the headlines, prints alerts, and draws the result."""
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
-    from bert_pretrain.tasks import prediction
+    from bert_pretrain.finetuning import prediction
     from bert_pretrain.telemetry import console, curves
 
     console.quiet_libraries()
@@ -259,8 +259,7 @@ def watch(
     headlines = read_headlines(config.input_file, counts)
     while batch := list(itertools.islice(headlines, config.batch_size)):
         found = predictor.predict_texts([each.text for each in batch])
-        for headline, index in zip(batch, found.label_ids, strict=True):
-            label = found.labels[index]
+        for headline, label in zip(batch, found.labels, strict=True):
             counts["labelled"] += 1
             if headline.label:
                 counts["labelled as in the file"] += headline.label == label

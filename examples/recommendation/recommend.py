@@ -110,7 +110,7 @@ def main(config: RecommendConfig) -> None:
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
     from sklearn.metrics import pairwise
 
-    from bert_pretrain.tasks import prediction
+    from bert_pretrain.finetuning import prediction
     from bert_pretrain.telemetry import console
 
     console.quiet_libraries()
