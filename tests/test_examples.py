@@ -6,19 +6,29 @@ import io
 import json
 import math
 import pathlib
+import re
+import shlex
+import string
 
 import numpy as np
 import pytest
 import yaml
 
-from bert_pretrain import errors
-from bert_pretrain.finetuning import prediction
+from bert_pretrain import command_line, errors
+from bert_pretrain.data import vocabulary
+from bert_pretrain.finetuning import (
+    finetune_config,
+    finetuning,
+    prediction,
+)
 from bert_pretrain.tasks import tables
 from examples.customer_service import answer
 from examples.finance_news import watch
 from examples.recommendation import recommend
+from helpers import tasks
 
 ROOT = pathlib.Path(__file__).parent.parent / "examples"
+APPLICATIONS = ("customer_service", "finance_news", "recommendation")
 
 
 class FakePredictor:
@@ -435,3 +445,78 @@ def test_an_unknown_user_is_named():
     config = recommend.RecommendConfig(model_dir="model", user=("nobody",))
     with pytest.raises(errors.UserError, match="--user=nobody .* u001, u002"):
         recommend.main(config)
+
+
+# --------------------------------------------------- the commands of READMEs
+
+_OWN_DATA = "## With your own data"
+_PROGRAMS = {
+    "bert_pretrain.finetune": (
+        finetune_config.FinetuneConfig,
+        finetuning.finetune,
+    ),
+    "examples/customer_service/answer.py": (answer.AnswerConfig, answer.main),
+    "examples/finance_news/watch.py": (watch.WatchConfig, watch.main),
+    "examples/recommendation/recommend.py": (
+        recommend.RecommendConfig,
+        recommend.main,
+    ),
+}
+
+
+def commands_in(text):
+    """(program, flags) of each command in the code blocks of a README."""
+    for block in re.findall(r"^```\n(.*?)^```", text, re.M | re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.partition("|")[2] or line)
+            if words[:1] == ["python"]:
+                _, program, *flags = [word for word in words if word != "-m"]
+                yield program, flags
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_the_options_in_a_readme_exist(name):
+    commands = list(commands_in((ROOT / name / "README.md").read_text()))
+    assert len(commands) >= 4
+    for program, flags in commands:
+        command_line.parse(_PROGRAMS[program][0], flags)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_the_commands_of_a_readme_go_from_data_to_a_result(
+    name, tmp_path, monkeypatch, capsys
+):
+    # A tiny model, from random weights and for an epoch.
+    model = tmp_path / "output" / "export"
+    text = " ".join(
+        path.read_text() for path in sorted((ROOT / name).glob("*.[tj]s*"))
+    )
+    words = collections.Counter(re.findall("[a-z]+", text.lower()))
+    frequent = [word for word, _ in words.most_common(500)]
+    letters = [*string.ascii_lowercase, *string.digits, *string.punctuation]
+    tokens = dict.fromkeys(
+        [*frequent, *letters, *(f"##{each}" for each in letters)]
+    )
+    tasks.write_model(
+        model,
+        vocabulary.Vocabulary(
+            (*vocabulary.SPECIAL_TOKENS, *tokens), is_lower_case=True
+        ),
+        max_position_embeddings=128,
+    )
+    (tmp_path / "examples").symlink_to(ROOT)
+    monkeypatch.chdir(tmp_path)
+    readme = (ROOT / name / "README.md").read_text().partition(_OWN_DATA)[0]
+    for program, flags in commands_in(readme):
+        config_class, main = _PROGRAMS[program]
+        if main is finetuning.finetune:
+            flags = [*flags, "--seeds=1", "--num_epochs=1"]
+        monkeypatch.setattr("sys.stdin", io.StringIO("where is my parcel\n"))
+        main(command_line.parse(config_class, flags))
+    printed = capsys.readouterr().out
+    assert {
+        "customer_service": "> where is my parcel\n",
+        "finance_news": "210 labelled\n",
+        "recommendation": "embeddings ",
+    }[name] in printed
