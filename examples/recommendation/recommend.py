@@ -1,13 +1,13 @@
 """Recommends items to users by the texts of the items that they had before.
 
     python examples/recommendation/recommend.py --pairs_dir=output/pairs
-    python examples/recommendation/recommend.py --model_dir=output/items \\
+    python examples/recommendation/recommend.py --model_dir=output/books \\
         --user=u001
 
-The first command writes pairs of texts to fine-tune with: a history, and the
-item that came next. The second one embeds the texts of items and histories, and
-recommends the items nearest to the history, by cosine, that are not in it. The
-text of a history is that of its latest items, the last one first.
+The first command writes pairs of texts to fine-tune with: an item, and the one
+that the same user had next. The second one embeds the texts of all items. A
+history has the mean vector of its latest items, and the items nearest to it, by
+cosine, are recommended, but none that is in the history.
 
 The last item of each history is left out of all training. Recall at k is the
 share of the users for whom this item is among the first k recommendations. The
@@ -20,11 +20,11 @@ table shows it beside that of other ways to recommend:
 """
 
 import dataclasses
+import itertools
 import json
-import math
 import pathlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bert_pretrain import command_line, errors, options
@@ -53,7 +53,7 @@ class RecommendConfig(options.Options):
         f"{_FOLDER}/histories.jsonl",
     )
     num_latest: int = options.option(
-        "Latest items whose texts stand for a history.", 3, at_least=1
+        "Latest items of a history that count.", 5, at_least=1
     )
     user: tuple[str, ...] = options.option(
         "A user to print recommendations for; may be repeated.", ()
@@ -84,17 +84,12 @@ class Library:
     texts: list[str]
     histories: dict[str, list[int]]
 
-    def text_of(self, history: Sequence[int], num_latest: int) -> str:
-        """The texts of the latest items of a history, the last one first."""
-        latest = history[: -num_latest - 1 : -1]
-        return " ".join(self.texts[item] for item in latest)
-
 
 def main(config: RecommendConfig) -> None:
     """Writes pairs, or measures recall and recommends."""
     library = read_library(config.items_file, config.histories_file)
     if config.pairs_dir:
-        num_pairs = write_pairs(library, config.num_latest, config.pairs_dir)
+        num_pairs = write_pairs(library, config.pairs_dir)
         print(
             f"{config.pairs_dir}: {num_pairs[0]:,} pairs to train on, "
             f"{num_pairs[1]:,} to validate on"
@@ -108,28 +103,18 @@ def main(config: RecommendConfig) -> None:
             f"{', '.join(list(library.histories)[:3])}."
         )
     # Imported late: --help and a wrong flag do not wait for TensorFlow.
-    from sklearn.metrics import pairwise
-
     from bert_pretrain.finetuning import prediction
     from bert_pretrain.telemetry import console
 
     console.quiet_libraries()
-    predictor = prediction.load(config.model_dir)
-
-    def cosines(histories: list[list[int]]) -> Any:
-        texts = [library.text_of(each, config.num_latest) for each in histories]
-        return pairwise.cosine_similarity(
-            predictor.embed(texts), predictor.embed(library.texts)
-        )
-
-    print(recall_table(library, cosines))
+    vectors_NH = prediction.load(config.model_dir).embed(library.texts)
+    print(recall_table(library, vectors_NH, config.num_latest))
     for user in config.user:
         history = library.histories[user]
-        (cosines_N,) = without(cosines([history]), [history])
+        (cosines_N,) = cosines([history], vectors_NH, config.num_latest)
         print(f"\n{user}, after {library.titles[history[-1]]!r}:")
-        num_new = len(cosines_N) - len(history)
-        num_best = min(config.num_recommendations, num_new)
-        for item in (-cosines_N).argsort()[:num_best]:
+        nearest = [i for i in (-cosines_N).argsort() if i not in history]
+        for item in nearest[: config.num_recommendations]:
             print(f"  {cosines_N[item]:.2f}  {library.titles[item]}")
 
 
@@ -213,13 +198,11 @@ def _read_objects(
         yield place, found
 
 
-def write_pairs(
-    library: Library, num_latest: int, pairs_dir: str
-) -> tuple[int, int]:
-    """Writes the pairs to fine-tune with, all before the last items.
+def write_pairs(library: Library, pairs_dir: str) -> tuple[int, int]:
+    """Writes pairs of items that follow one another, without the last ones.
 
-    Half of the pairs of dev.tsv, whose similarity is 0, have a random item
-    instead of the next one.
+    To half of the pairs of dev.tsv belongs a random item instead; their
+    similarity is 0, that of the others 1.
 
     Returns:
       The number of pairs in train.tsv and in dev.tsv.
@@ -227,64 +210,77 @@ def write_pairs(
     from bert_pretrain import files
 
     rng = random.Random(0)
-    train, dev = ["history\tnext"], ["history\tnext\tsimilarity"]
+    train, dev = ["item\tnext"], ["item\tnext\tsimilarity"]
     for number, history in enumerate(library.histories.values()):
-        for end in range(1, len(history) - 1):
-            text = library.text_of(history[:end], num_latest)
-            pair = f"{text}\t{library.texts[history[end]]}"
+        texts = [library.texts[item] for item in history[:-1]]
+        for first, second in itertools.pairwise(texts):
             if number % _DEV_EVERY:
-                train.append(pair)
+                train.append(f"{first}\t{second}")
             else:
-                dev.append(f"{pair}\t1")
-                dev.append(f"{text}\t{rng.choice(library.texts)}\t0")
+                dev.append(f"{first}\t{second}\t1")
+                dev.append(f"{first}\t{rng.choice(library.texts)}\t0")
     for name, lines in (("train", train), ("dev", dev)):
         files.write_text(f"{pairs_dir}/{name}.tsv", "\n".join(lines) + "\n")
     return len(train) - 1, len(dev) - 1
 
 
-def recall_table(
-    library: Library, cosines: Callable[[list[list[int]]], Any]
-) -> str:
+def recall_table(library: Library, vectors_NH: Any, num_latest: int) -> str:
     """Recall of the last items by all ways to recommend.
 
     Args:
-      cosines: maps histories to their cosine with each item, [users, items].
+      vectors_NH: the embeddings of the items.
     """
     import numpy as np
     from sklearn.feature_extraction import text
-    from sklearn.metrics import pairwise
 
-    histories = list(library.histories.values())
-    past = [history[:-1] for history in histories]
-    had_UN = np.zeros((len(past), len(library.texts)))
+    past = [history[:-1] for history in library.histories.values()]
+    last = [history[-1] for history in library.histories.values()]
+    had_UN = _membership(past, len(library.texts))
     together_NN = np.zeros((len(library.texts),) * 2)
-    for user, items in enumerate(past):
-        had_UN[user, items] = 1
+    for items in past:
         np.add.at(together_NN, (items[:-1], items[1:]), 1)
-    together_NN += together_NN.T
     words_NW = text.TfidfVectorizer().fit_transform(library.texts)
     ways = {
-        "embeddings": cosines(past),
-        "read together": had_UN @ together_NN,
-        "words": pairwise.cosine_similarity(had_UN @ words_NW, words_NW),
+        "embeddings": cosines(past, vectors_NH, num_latest),
+        "read together": had_UN @ (together_NN + together_NN.T),
+        "words": cosines(past, words_NW, num_latest),
         "popularity": np.tile(had_UN.sum(axis=0), (len(past), 1)),
         "random": np.zeros_like(had_UN),
     }
-    last = [history[-1] for history in histories]
     lines = ["recall at k".ljust(14) + "".join(f"{k:7}" for k in _RECALLS_AT)]
     for name, scores_UN in ways.items():
-        scores_UN = without(scores_UN, past)
+        # What is in a history is never recommended.
+        scores_UN = np.where(had_UN, -np.inf, scores_UN)
         recalls = (f"{recall(scores_UN, last, k):7.1%}" for k in _RECALLS_AT)
         lines.append(name.ljust(14) + "".join(recalls))
     return "\n".join(lines)
 
 
-def without(scores_UN: Any, histories: Sequence[Sequence[int]]) -> Any:
-    """The scores, with minus infinity for what is in a user's history."""
-    scores_UN = scores_UN.copy()
+def cosines(
+    histories: Sequence[Sequence[int]], vectors_NH: Any, num_latest: int
+) -> Any:
+    """The cosine of each history with each item: [U, N].
+
+    Args:
+      vectors_NH: of the items, of any lengths; may be sparse.
+      num_latest: the items of a history whose mean vector is that of it.
+    """
+    from sklearn import preprocessing
+
+    units_NH = preprocessing.normalize(vectors_NH)
+    latest = [history[-num_latest:] for history in histories]
+    sums_UH = _membership(latest, units_NH.shape[0]) @ units_NH
+    return preprocessing.normalize(sums_UH) @ units_NH.T
+
+
+def _membership(histories: Sequence[Sequence[int]], num_items: int) -> Any:
+    """1 for each item that is in a history, else 0: [U, N]."""
+    import numpy as np
+
+    membership_UN = np.zeros((len(histories), num_items))
     for user, history in enumerate(histories):
-        scores_UN[user, history] = -math.inf
-    return scores_UN
+        membership_UN[user, history] = 1
+    return membership_UN
 
 
 def recall(scores_UN: Any, last: Sequence[int], k: int) -> float:
