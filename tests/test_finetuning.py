@@ -231,7 +231,7 @@ def test_random_weights_and_few_examples_and_copies_can_be_compared(tmp_path):
         ("classification", ["--tpu=pod"], "--tpu=local there"),
         ("classification", ["--max_seq_length=64"], "48 positions"),
         ("classification", ["--class_weights=best:2"], "'best:2' is not"),
-        ("classification", ["--document_stride=32"], "must be below"),
+        ("question_answering", ["--document_stride=32"], "must be below"),
         ("classification", ["--num_reinitialized_layers=2"], "has 1 layers"),
     ],
 )

@@ -77,13 +77,15 @@ class TaskConfig(options.Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.task != "question_answering":
+            return
         if (self.document_stride or 0) >= self.max_seq_length:
             raise errors.UserError(
                 f"--document_stride={self.document_stride} must be below "
                 f"--max_seq_length={self.max_seq_length}, or windows do not "
                 "move on."
             )
-        if self.task == "question_answering" and self.max_seq_length < 32:
+        if self.max_seq_length < 32:
             raise errors.UserError(
                 f"--max_seq_length={self.max_seq_length} has no room for a "
                 "question and its context; give at least 32."

@@ -28,10 +28,10 @@ VOCAB = vocabulary.Vocabulary(
 )
 
 
-def write_model(folder, **config):
+def write_model(folder, vocab=VOCAB, **config):
     """A tiny BERT with a head for masked words, as an export has it."""
     fields = {
-        "vocab_size": VOCAB.size,
+        "vocab_size": vocab.size,
         "hidden_size": 32,
         "num_hidden_layers": 1,
         "num_attention_heads": 2,
@@ -42,7 +42,8 @@ def write_model(folder, **config):
     }
     bert = bert_model.from_config(transformers.BertConfig(**fields))
     files.make_directory(str(folder))
-    tokenizer_files.write(VOCAB, 48, str(folder))
+    num_positions = bert.config.max_position_embeddings
+    tokenizer_files.write(vocab, num_positions, str(folder))
     weights.save(bert, f"{folder}/{weights.FILE_NAME}")
     files.write_json(f"{folder}/{config_json.NAME}", bert.config.to_dict())
     return str(folder)
