@@ -501,7 +501,7 @@ def test_the_commands_of_a_readme_go_from_data_to_a_result(
         config_class, main = _PROGRAMS[program]
         if main is finetuning.finetune:
             flags = [*flags, "--seeds=1", "--num_epochs=1"]
-        monkeypatch.setattr("sys.stdin", io.StringIO("where is my parcel\n"))
+
         main(command_line.parse(config_class, flags))
     printed = capsys.readouterr().out
     assert {

@@ -51,7 +51,6 @@ class Predictor:
         """Takes the models; `load` reads them."""
         self.models = models
         self._strategy = strategy
-        self._dtype = dtype
         description = models[0].task
         self.task: task.Task = kinds.task_of(
             options.from_dict(task_config.TaskConfig, description.options),
@@ -59,13 +58,17 @@ class Predictor:
             description.labels,
         )
         self._description = description
-        self._learners = [
-            learners.OF_KIND[description.kind](
-                model.bert,
-                model.adapters,
-                learners.LossConfig(
-                    pooling=description.pooling, metric=self.task.metric
+        self._collectors = [
+            task_evaluator.OutputCollector(
+                strategy,
+                learners.OF_KIND[description.kind](
+                    model.bert,
+                    model.adapters,
+                    learners.LossConfig(
+                        pooling=description.pooling, metric=self.task.metric
+                    ),
                 ),
+                dtype,
             )
             for model in models
         ]
@@ -79,11 +82,12 @@ class Predictor:
             num_slots=pieces.num_slots_of_row(seq_length),
             batch_size=_ROWS * self._strategy.num_replicas_in_sync,
         )
+        batches, num_batches = labelled_rows.eval_batches(
+            self._strategy, pieces, layout
+        )
         of_models = [
-            task_evaluator.TaskEvaluator(
-                self._strategy, learner, pieces, layout, self._dtype
-            ).outputs()
-            for learner in self._learners
+            each.collect(batches, num_batches, pieces.num_outputs)
+            for each in self._collectors
         ]
         return {
             name: scores.ensemble([each[name] for each in of_models])

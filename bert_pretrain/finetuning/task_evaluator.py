@@ -11,8 +11,62 @@ from bert_pretrain.finetuning import learners
 Outputs = Mapping[str, np.ndarray]
 
 
+class OutputCollector:
+    """Collects a learner's outputs by the number of the example.
+
+    It compiles batches of the same shape once, so it is worth keeping.
+    """
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        learner: learners.TaskLearner,
+        dtype: tf.DType,
+    ) -> None:
+        """Takes what computes the outputs."""
+        self._strategy = strategy
+        self._learner = learner
+        self._dtype = dtype
+
+    def collect(
+        self,
+        batches: tf.distribute.DistributedDataset,
+        num_batches: int,
+        num_outputs: int,
+    ) -> dict[str, np.ndarray]:
+        """The outputs for batches: arrays [num_outputs, …], by their names."""
+        collected: dict[str, np.ndarray] = {}
+        iterator = iter(batches)
+        for _ in range(num_batches):
+            numbers, batch_outputs = self._step(next(iterator))
+            for number_BP, *values in zip(
+                self._local(numbers),
+                *map(self._local, batch_outputs.values()),
+                strict=True,
+            ):
+                is_used = number_BP.numpy() >= 0
+                used = number_BP.numpy()[is_used]
+                for name, value in zip(batch_outputs, values, strict=True):
+                    array = value.numpy()
+                    if name not in collected:
+                        shape = (num_outputs, *array.shape[2:])
+                        collected[name] = np.zeros(shape, array.dtype)
+                    collected[name][used] = array[is_used]
+        return collected
+
+    def _local(self, values) -> tuple[tf.Tensor, ...]:
+        return self._strategy.experimental_local_results(values)
+
+    @tf.function
+    def _step(self, batch):
+        return self._strategy.run(self._replica_step, args=(batch,))
+
+    def _replica_step(self, batch):
+        return batch["outputs"], self._learner.outputs(batch, self._dtype)
+
+
 class TaskEvaluator:
-    """Collects a learner's outputs by the number of the example."""
+    """Scores a learner's outputs for the examples of a file."""
 
     def __init__(  # noqa: PLR0913 (it depends on all of them)
         self,
@@ -28,10 +82,9 @@ class TaskEvaluator:
         Args:
           score: of the outputs for all examples.
         """
-        self._strategy = strategy
-        self._learner = learner
-        self._pieces = pieces
-        self._dtype = dtype
+        self._collector = OutputCollector(strategy, learner, dtype)
+        self._metric = learner.metric
+        self._num_outputs = pieces.num_outputs
         self._score = score
         self._batches, self.num_batches = labelled_rows.eval_batches(
             strategy, pieces, layout
@@ -46,36 +99,11 @@ class TaskEvaluator:
         del num_steps
         outputs = self.outputs()
         if not all(np.isfinite(values).all() for values in outputs.values()):
-            return {self._learner.metric: float("nan")}
+            return {self._metric: float("nan")}
         return self._score(outputs)
 
     def outputs(self) -> dict[str, np.ndarray]:
         """The learner's outputs: arrays [num_outputs, …], by their names."""
-        collected: dict[str, np.ndarray] = {}
-        iterator = iter(self._batches)
-        for _ in range(self.num_batches):
-            numbers, batch_outputs = self._step(next(iterator))
-            for number_BP, *values in zip(
-                self._local(numbers),
-                *map(self._local, batch_outputs.values()),
-                strict=True,
-            ):
-                is_used = number_BP.numpy() >= 0
-                used = number_BP.numpy()[is_used]
-                for name, value in zip(batch_outputs, values, strict=True):
-                    array = value.numpy()
-                    if name not in collected:
-                        shape = (self._pieces.num_outputs, *array.shape[2:])
-                        collected[name] = np.zeros(shape, array.dtype)
-                    collected[name][used] = array[is_used]
-        return collected
-
-    def _local(self, values) -> tuple[tf.Tensor, ...]:
-        return self._strategy.experimental_local_results(values)
-
-    @tf.function
-    def _step(self, batch):
-        return self._strategy.run(self._replica_step, args=(batch,))
-
-    def _replica_step(self, batch):
-        return batch["outputs"], self._learner.outputs(batch, self._dtype)
+        return self._collector.collect(
+            self._batches, self.num_batches, self._num_outputs
+        )
