@@ -205,6 +205,7 @@ def test_random_weights_and_few_examples_and_copies_can_be_compared(tmp_path):
         "few": ["--max_train_examples=8"],
         "copies": ["--augmented_copies=1", "--max_train_examples=8"],
         "layers": ["--num_reinitialized_layers=1", "--checkpoint=best"],
+        "frozen": [r"--freeze=bert\.embeddings"],
     }.items():
         config = tasks.config_of(
             tmp_path,
@@ -215,7 +216,7 @@ def test_random_weights_and_few_examples_and_copies_can_be_compared(tmp_path):
         )
         results[name] = finetuning.finetune(config)
     losses = {name: each["loss"]["mean"] for name, each in results.items()}
-    assert len(set(losses.values())) == 4
+    assert len(set(losses.values())) == 5
     assert results["few"]["num_train_examples"] == 8
     assert results["scratch"]["num_train_examples"] == 60
 
@@ -228,6 +229,8 @@ def test_random_weights_and_few_examples_and_copies_can_be_compared(tmp_path):
         ("tagging", ["--label_column=tag"], "have no names"),
         ("classification", ["--seeds=1,1"], "different numbers"),
         ("classification", ["--seeds=one"], "whole numbers"),
+        ("classification", ["--freeze=nothing"], "matches none of the"),
+        ("classification", ["--freeze=["], "not a regular expression"),
         ("classification", ["--tpu=pod"], "--tpu=local there"),
         ("classification", ["--max_seq_length=64"], "48 positions"),
         ("classification", ["--class_weights=best:2"], "'best:2' is not"),

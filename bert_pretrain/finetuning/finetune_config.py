@@ -49,6 +49,12 @@ class LearningConfig(options.Options):
         0,
         at_least=0,
     )
+    freeze: str = options.option(
+        "Weights that do not learn: a regular expression that is searched in "
+        r"PyTorch's names, such as bert\.embeddings, which helps with few "
+        "labels.",
+        "",
+    )
     dropout: float = options.option(
         "Dropout on hidden states, attention probabilities and the head.",
         0.1,
@@ -83,6 +89,15 @@ class LearningConfig(options.Options):
         above=0,
         below=1,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            re.compile(self.freeze)
+        except re.error as error:
+            raise errors.UserError(
+                f"--freeze={self.freeze} is not a regular expression ({error})."
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -219,6 +234,12 @@ class FinetuneConfig(options.Options):
                 f"--tpu={self.devices.tpu}: fine-tuning reads its examples in "
                 "its own process, so it runs on the TPU's machine; give "
                 "--tpu=local there. Pods of several hosts cannot be used."
+            )
+        if self.learning.freeze and self.added.adapter != "none":
+            raise errors.UserError(
+                f"--freeze={self.learning.freeze} and --adapter="
+                f"{self.added.adapter}: with adapters nothing else but the "
+                "head learns; leave one out."
             )
         if self.optimization.optimizer != "adamw":
             if self.learning.layer_rate_decay != 1:

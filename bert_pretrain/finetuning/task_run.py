@@ -346,7 +346,10 @@ def _new_state(
     _reinitialize(bert, config.learning.num_reinitialized_layers)
     added = adapters.build(bert, config.added, run_config.seed)
     if config.added.adapter == "none":
-        variables = heads.trained_variables(bert, losses.pooling)
+        variables = bert_model.without(
+            heads.trained_variables(bert, losses.pooling),
+            config.learning.freeze,
+        )
     else:
         variables = [
             *added.trainable_variables,

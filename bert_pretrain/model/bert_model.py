@@ -7,7 +7,7 @@ pass is in `encoder.py`.
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -80,24 +80,39 @@ def trained_variables(
     Raises:
       UserError: if `--freeze` matches no variable, or all variables.
     """
-    names = {
-        variable.ref(): weights.pytorch_name(variable.name, variable.shape)[0]
-        for variable in bert.trainable_variables
-    }
-    frozen = {
-        ref
-        for ref, name in names.items()
-        if config.freeze and re.search(config.freeze, name)
-    }
-    if config.freeze and len(frozen) in (0, len(names)):
-        raise errors.UserError(
-            f"--freeze={config.freeze} matches "
-            f"{'all' if frozen else 'none'} of the {len(names)} weights; some "
-            f"names are {', '.join(_similar(config.freeze, names.values()))}."
-        )
+    chosen = without(bert.trainable_variables, config.freeze)
     if config.positions == "sinusoidal":
-        frozen.add(bert.bert.embeddings.position_embeddings.ref())
-    return [v for v in bert.trainable_variables if v.ref() not in frozen]
+        fixed = bert.bert.embeddings.position_embeddings.ref()
+        chosen = [v for v in chosen if v.ref() != fixed]
+    return chosen
+
+
+def without(
+    variables: Sequence[tf.Variable], pattern: str
+) -> list[tf.Variable]:
+    """Leaves the variables out whose names in PyTorch match `--freeze`.
+
+    Args:
+      pattern: a regular expression that is searched; empty for none.
+
+    Raises:
+      UserError: if it matches no variable, or all.
+    """
+    if not pattern:
+        return list(variables)
+    names = [weights.pytorch_name(v.name, v.shape)[0] for v in variables]
+    chosen = [
+        variable
+        for variable, name in zip(variables, names, strict=True)
+        if not re.search(pattern, name)
+    ]
+    if len(chosen) in (0, len(names)):
+        raise errors.UserError(
+            f"--freeze={pattern} matches {'none' if chosen else 'all'} of the "
+            f"{len(names)} weights; some names are "
+            f"{', '.join(_similar(pattern, names))}."
+        )
+    return chosen
 
 
 def _similar(pattern: str, names: Collection[str]) -> list[str]:
