@@ -145,4 +145,6 @@ def test_words_have_as_many_slots_as_a_row_needs():
     pieces = random_pieces()
     assert 1 <= pieces.num_slots_of_row(20) <= 32
     assert pieces_of([20, 20]).num_slots_of_row(20) == 2
-    assert pieces_of([1] * 9).num_slots_of_row(64) == 32
+    assert pieces_of([1] * 99).num_slots_of_row(64) == 32
+    # There are no more to fill.
+    assert pieces_of([1] * 9).num_slots_of_row(64) == 9

@@ -77,7 +77,9 @@ class Pieces:
         largest = int(self.slot_counts.max(initial=1))
         # Words of a sentence take one slot each.
         limit = _MAX_SLOTS if largest == 1 else seq_length
-        return max(largest, min(wanted, limit))
+        # So rows for one text have one slot, whatever its length.
+        total = int(self.slot_counts.sum())
+        return max(largest, min(wanted, limit, total))
 
 
 def join(

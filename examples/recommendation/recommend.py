@@ -128,7 +128,8 @@ def read_library(items_file: str, histories_file: str) -> Library:
       UserError: if a line is not as expected, names an item twice, or names an
         unknown one.
     """
-    titles, texts, numbers = [], [], {}
+    titles, texts = [], []
+    numbers: dict[str, int] = {}
     for place, item in _read_objects(
         items_file, {"id": str, "title": str, "description": str}
     ):
@@ -142,7 +143,8 @@ def read_library(items_file: str, histories_file: str) -> Library:
         # The pairs become a table, where tabs and line ends have a meaning.
         text = f"{item['title']}. {item['description']}"
         texts.append(" ".join(text.split()))
-    histories, num_short = {}, 0
+    histories: dict[str, list[int]] = {}
+    num_short = 0
     for place, line in _read_objects(
         histories_file, {"user": str, "items": list}
     ):
