@@ -54,6 +54,9 @@ METHODS = "pretrained", "random", "tf-idf", "vectors"
 # Few labels need many epochs (Mosbach et al. 2021); the cost of many labels is
 # bounded. The last entry is for all other numbers.
 _EPOCHS = {100: 30, 1_000: 10, 10_000: 4, 0: 2}
+# Up to so many labels the pretrained embeddings stay as they are: words of the
+# test set that no label has seen then keep their place among the others.
+_FEW = 1000
 _NUM_DEV = 500
 _NUM_CHINESE_TEST = 4000
 _STRENGTHS = 0.01, 0.1, 1, 10, 100, 1000
@@ -287,7 +290,7 @@ def finetune(
             "bert_pretrain.finetune",
             f"--flagfile={config.recipe}/finetune.flags",
             f"--init_from={language.folder}/model",
-            *(["--from_scratch"] if from_scratch else []),
+            *_beginning(num_labels, from_scratch),
             *(
                 f"--{split}_file={task.folder}/{split}.jsonl"
                 for split in task.splits
@@ -298,6 +301,12 @@ def finetune(
             f"--num_epochs={_EPOCHS.get(num_labels, _EPOCHS[0])}",
         )
     return json.loads(metrics_file.read_text())["test"]["accuracy"]["seeds"]
+
+
+def _beginning(num_labels, from_scratch):
+    if from_scratch:
+        return ["--from_scratch"]
+    return [r"--freeze=bert\.embeddings"] if 0 < num_labels <= _FEW else []
 
 
 def _run(module, *arguments):
