@@ -104,7 +104,7 @@ def describe(
         *(
             (name, str(value))
             for name, value in sorted(task.options.items())
-            if value
+            if value and name.endswith("_column")
         ),
     ]
     if added.variables:

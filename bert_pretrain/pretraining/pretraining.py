@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from bert_pretrain import files, locks, options
-from bert_pretrain.checkpoints import model_directory
+from bert_pretrain.checkpoints import checkpoint_files, model_directory
 from bert_pretrain.data import manifests
 from bert_pretrain.devices import distribution, pod
 from bert_pretrain.model import config_json
@@ -53,9 +53,13 @@ def _train(
     def announce(state: train_state.TrainState) -> None:
         run_report.announce(config, plan, state, strategy)
 
+    # A run that resumes has its embeddings in a checkpoint.
+    is_new = not any(checkpoint_files.list_whole(config.saving.model_dir))
+
     def new_state() -> train_state.TrainState:
         state = blueprint.new_state(config, plan)
-        if config.architecture.initial_embeddings == "cooccurrence":
+        embeddings = config.architecture.initial_embeddings
+        if embeddings == "cooccurrence" and is_new:
             word_vectors.initialize(
                 state.bert, plan[0].data_dir, plan[0].manifest, config.seed
             )
