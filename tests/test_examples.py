@@ -455,7 +455,8 @@ _PROGRAMS = {
 
 def commands_in(text):
     """(program, flags) of each command in the code blocks of a README."""
-    for block in re.findall(r"^```\n(.*?)^```", text, re.M | re.S):
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+    for block in (block for language, block in blocks if not language):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line.partition("|")[2] or line)
             if words[:1] == ["python"]:
