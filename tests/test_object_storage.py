@@ -252,7 +252,7 @@ def test_a_server_that_fails_for_good_ends_the_run_with_one_line(run, storage):
 FLAGS = """
 import sys
 from bert_pretrain import command_line
-from bert_pretrain.pretraining import pretraining, pretraining_config
+from bert_pretrain.pretraining import pretraining_config
 sys.argv = ["train", "--data_dir={data_dir}", "--model_dir={model_dir}",
     "--model_size=tiny", "--global_batch_size=8", "--total_steps=4"]
 command_line.run(train.main, pretraining_config.TrainingConfig)

@@ -53,13 +53,12 @@ def _train(
     def announce(state: train_state.TrainState) -> None:
         run_report.announce(config, plan, state, strategy)
 
-    # A run that resumes has its embeddings in a checkpoint.
-    is_new = not any(checkpoint_files.list_whole(config.saving.model_dir))
-
     def new_state() -> train_state.TrainState:
         state = blueprint.new_state(config, plan)
-        embeddings = config.architecture.initial_embeddings
-        if embeddings == "cooccurrence" and is_new:
+        # A run that resumes has its embeddings in a checkpoint.
+        if config.architecture.initial_embeddings == "cooccurrence" and not any(
+            checkpoint_files.list_whole(config.saving.model_dir)
+        ):
             word_vectors.initialize(
                 state.bert, plan[0].data_dir, plan[0].manifest, config.seed
             )
