@@ -204,6 +204,15 @@ def test_a_rise_of_bad_news_gives_one_alert_that_ends_when_it_is_calm():
     assert episode.base.all == (episode.since - first).days + len(quiet) - 6
 
 
+def test_the_calmer_the_news_must_be_the_longer_an_episode_lasts():
+    found = headlines("00p0n0p" * 4 + "nnnnn0n" + "00n0p0n00p0" * 2)
+    ends = [
+        events(found, watch.Rule(calm_above=limit))[0].episodes[0].until
+        for limit in (0.02, 0.2, 0.5)
+    ]
+    assert ends[0] < ends[1] < ends[2]
+
+
 def test_a_second_rise_after_a_calm_time_is_a_second_episode():
     quiet, bad = "00p0n0p" * 4, "nnnnn0n"
     company, _ = events(headlines(quiet + bad + quiet + bad))
