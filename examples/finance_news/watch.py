@@ -354,15 +354,17 @@ def draw(watches: Mapping[str, CompanyWatch]) -> Any:
     for axes, name in zip(all_axes, sorted(watches), strict=True):
         company = watches[name]
         axes.plot(*company.shares(), color="black", linewidth=1.2)
-        for label, color in _COLORS.items():
+        for height, (label, color) in enumerate(_COLORS.items()):
             days = [e.date for e in company.headlines if e.label == label]
-            axes.plot(days, [-0.1] * len(days), "|", color=color, label=label)
+            # Headlines of a day must not hide one another.
+            heights = [-0.08 - 0.06 * height] * len(days)
+            axes.plot(days, heights, "|", color=color, label=label)
         for episode in company.episodes:
             end = episode.until or company.headlines[-1].date
             axes.axvspan(episode.since, end, color="tab:red", alpha=0.15)
             axes.axvline(episode.since, color="tab:red", label="alert")
         axes.set_title(name, loc="left", fontsize=10)
-        axes.set_ylim(-0.2, 1.05)
+        axes.set_ylim(-0.27, 1.05)
         axes.yaxis.set_major_formatter(ticker.PercentFormatter(1))
         axes.spines[["top", "right"]].set_visible(False)
     locator = dates.AutoDateLocator()
