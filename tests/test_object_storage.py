@@ -336,13 +336,14 @@ def test_a_read_that_hangs_is_begun_again(run, storage):
     def fault(request):
         if request.path == "/bucket/x" and not hung:
             hung.append(request)
-            return object_storage.Fault(seconds=5)
+            return object_storage.Fault(seconds=20)
         return None
 
     storage.fault = fault
     started = time.monotonic()
     assert "content" in run("print(files.read_text('gs://bucket/x'))").stdout
-    assert time.monotonic() - started < 5
+    # A busy machine needs some seconds for the start of the program.
+    assert time.monotonic() - started < 20
     assert [request.path for request in storage.requests].count("/bucket/x") > 1
 
 
