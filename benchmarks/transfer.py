@@ -41,12 +41,12 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 import sklearn.base
-import tokenizers
 from sklearn import linear_model, model_selection, pipeline, preprocessing
 from sklearn.feature_extraction import text as text_features
 
 from bert_pretrain import command_line, errors, files, options
 from bert_pretrain.data import manifests
+from bert_pretrain.interchange import tokenizer_files
 from bert_pretrain.pretraining import word_vectors
 from bert_pretrain.telemetry import curves
 
@@ -333,11 +333,7 @@ def mean_vectors(data_dir: str) -> sklearn.base.BaseEstimator:
     words = manifests.read_vocabulary(data_dir, manifest)
     _, _, counts_VC = word_vectors.count(data_dir, manifest, words)
     vectors_VH = word_vectors.factorize(counts_VC, _WIDTH, seed=0)
-    tokenizer = tokenizers.BertWordPieceTokenizer(
-        {token: i for i, token in enumerate(words.tokens)},
-        lowercase=words.is_lower_case,
-        strip_accents=words.strips_accents,
-    )
+    tokenizer = tokenizer_files.tokenizer(words)
 
     def pool(texts):
         encodings = tokenizer.encode_batch(

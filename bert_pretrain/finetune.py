@@ -18,47 +18,21 @@ from collections.abc import Callable
 from typing import Any
 
 from bert_pretrain import command_line
-from bert_pretrain.devices import preemption, supervision, worker_status
 from bert_pretrain.finetuning import finetune_config
+from bert_pretrain.training import command
 
 
 def main(config: finetune_config.FinetuneConfig) -> int:
     """Fine-tunes, prints the scores, and returns the exit code."""
 
-    def run() -> int:
-        # The import of TensorFlow takes seconds, in which a signal may come.
-        with (
-            interruption.watching() as raise_if_asked,
-            preemption.heeding(),
-        ):
-            return _finetune(config, raise_if_asked)
+    def work(raise_if_asked: Callable[[], None]) -> None:
+        # Imported late: --help and a wrong flag do not wait for TensorFlow.
+        from bert_pretrain.finetuning import finetuning
 
-    return supervision.run(run, config.devices.tpu)
-
-
-def _finetune(
-    config: finetune_config.FinetuneConfig, raise_if_asked: Callable[[], None]
-) -> int:
-    # Imported late: --help and a wrong flag do not wait for TensorFlow.
-    from bert_pretrain.devices import pod
-    from bert_pretrain.finetuning import finetuning
-    from bert_pretrain.training import recovery
-
-    try:
-        raise_if_asked()
         metrics = finetuning.finetune(config, raise_if_asked)
-    except worker_status.WorkerLost as lost:
-        pod.leave(lost)
-    except interruption.Interrupted as interrupted:
-        return interruption.report(interrupted)
-    except recovery.Diverged as diverged:
-        print(f"error: {diverged}", file=sys.stderr)
-        return recovery.DIVERGED_CODE
-    except recovery.Spoilt as spoilt:
-        print(f"error: {spoilt}", file=sys.stderr)
-        return recovery.SPOILT_CODE
-    _print_metrics(config.output_dir, metrics)
-    return 0
+        _print_metrics(config.output_dir, metrics)
+
+    return command.run(work, config.devices.tpu)
 
 
 def _print_metrics(output_dir: str, metrics: dict[str, Any]) -> None:

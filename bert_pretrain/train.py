@@ -23,8 +23,8 @@ import typing
 from collections.abc import Callable
 
 from bert_pretrain import command_line
-from bert_pretrain.devices import preemption, supervision, worker_status
 from bert_pretrain.pretraining import pretraining_config
+from bert_pretrain.training import command
 
 if typing.TYPE_CHECKING:
     from bert_pretrain.pretraining import run_report
@@ -33,41 +33,14 @@ if typing.TYPE_CHECKING:
 def main(config: pretraining_config.TrainingConfig) -> int:
     """Trains, prints the results, and returns the exit code."""
 
-    def run() -> int:
-        # The import of TensorFlow takes seconds, in which a signal may come.
-        with (
-            interruption.watching() as raise_if_asked,
-            preemption.heeding(),
-        ):
-            return _train(config, raise_if_asked)
+    def work(raise_if_asked: Callable[[], None]) -> None:
+        # Imported late: --help and a wrong flag do not wait for TensorFlow.
+        from bert_pretrain.pretraining import pretraining
 
-    return supervision.run(run, config.devices.tpu)
-
-
-def _train(
-    config: pretraining_config.TrainingConfig,
-    raise_if_asked: Callable[[], None],
-) -> int:
-    # Imported late: --help and a wrong flag do not wait for TensorFlow.
-    from bert_pretrain.devices import pod
-    from bert_pretrain.pretraining import pretraining
-    from bert_pretrain.training import recovery
-
-    try:
-        raise_if_asked()
         results = pretraining.train(config, raise_if_asked)
-    except worker_status.WorkerLost as lost:
-        pod.leave(lost)
-    except interruption.Interrupted as interrupted:
-        return interruption.report(interrupted)
-    except recovery.Diverged as diverged:
-        print(f"error: {diverged}", file=sys.stderr)
-        return recovery.DIVERGED_CODE
-    except recovery.Spoilt as spoilt:
-        print(f"error: {spoilt}", file=sys.stderr)
-        return recovery.SPOILT_CODE
-    _print_results(config.saving.model_dir, results)
-    return 0
+        _print_results(config.saving.model_dir, results)
+
+    return command.run(work, config.devices.tpu)
 
 
 def _print_results(model_dir: str, results: "run_report.Results") -> None:

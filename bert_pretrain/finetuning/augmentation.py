@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-import tokenizers
 import tqdm
 import transformers
 
@@ -18,6 +17,7 @@ from bert_pretrain import errors
 from bert_pretrain.checkpoints import pretrained
 from bert_pretrain.data import vocabulary
 from bert_pretrain.finetuning import finetune_config
+from bert_pretrain.interchange import tokenizer_files
 from bert_pretrain.model import bert_model, encoder, weights
 from bert_pretrain.tasks import examples
 
@@ -67,11 +67,7 @@ class _Replacer:
     def __init__(self, begin: pretrained.Pretrained, fraction: float) -> None:
         self._fraction = fraction
         self._vocabulary = vocab = begin.vocabulary
-        self._tokenizer = tokenizers.BertWordPieceTokenizer(
-            {token: i for i, token in enumerate(vocab.tokens)},
-            lowercase=vocab.is_lower_case,
-            strip_accents=vocab.strips_accents,
-        )
+        self._tokenizer = tokenizer_files.tokenizer(vocab)
         self._max_tokens = min(_MAX_TOKENS, begin.num_trained_positions)
         # Tokens that may take the place of a word.
         self._is_word = ~(vocab.is_special | vocab.is_continuation)

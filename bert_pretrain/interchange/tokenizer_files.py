@@ -1,5 +1,6 @@
-"""The files of HuggingFace's tokenizer, for texts as the records have them."""
+"""HuggingFace's tokenizer for texts as the records have them, and its files."""
 
+import tokenizers
 import transformers
 
 from bert_pretrain.data import vocabulary
@@ -20,3 +21,14 @@ def write(vocab: vocabulary.Vocabulary, max_tokens: int, folder: str) -> None:
         strip_accents=vocab.strips_accents,
         model_max_length=max_tokens,
     ).save_pretrained(folder)
+
+
+def tokenizer(
+    vocab: vocabulary.Vocabulary,
+) -> tokenizers.BertWordPieceTokenizer:
+    """The tokenizer itself, which tells where each token is in its text."""
+    return tokenizers.BertWordPieceTokenizer(
+        {token: i for i, token in enumerate(vocab.tokens)},
+        lowercase=vocab.is_lower_case,
+        strip_accents=vocab.strips_accents,
+    )

@@ -15,7 +15,7 @@ import tokenizers
 
 from bert_pretrain import errors
 from bert_pretrain.data import labelled_rows, vocabulary
-from bert_pretrain.interchange import task_json
+from bert_pretrain.interchange import task_json, tokenizer_files
 from bert_pretrain.tasks import task_config
 
 Outputs = Mapping[str, np.ndarray]
@@ -33,11 +33,7 @@ class Task(abc.ABC):
         self.config = config
         self.labels: tuple[str, ...] = ()
         self._vocabulary = vocab
-        self._tokenizer = tokenizers.BertWordPieceTokenizer(
-            {token: i for i, token in enumerate(vocab.tokens)},
-            lowercase=vocab.is_lower_case,
-            strip_accents=vocab.strips_accents,
-        )
+        self._tokenizer = tokenizer_files.tokenizer(vocab)
 
     @property
     @abc.abstractmethod

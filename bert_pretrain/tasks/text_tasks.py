@@ -250,15 +250,20 @@ class Embedding(TextTask):
 
         Otherwise the second texts follow the first ones.
         """
-        tokens = self._encode_texts(given.path, given.texts, None)
-        if given.pairs is None:
-            return one_slot_pieces(tokens, {})
-        seconds = self._encode_texts(given.path, given.pairs, None)
-        if is_training:
-            return one_slot_pieces(tokens, {}, one_slot_pieces(seconds, {}))
+        texts, pairs = given.texts, given.pairs or []
+        if not is_training:
+            texts, pairs = [*texts, *pairs], []
+        second = self._alone(given.path, pairs) if pairs else None
+        return self._alone(given.path, texts, second)
+
+    def _alone(
+        self,
+        path: str,
+        texts: list[str],
+        second: labelled_rows.Pieces | None = None,
+    ) -> labelled_rows.Pieces:
         return one_slot_pieces(
-            self._encode_texts(given.path, [*given.texts, *given.pairs], None),
-            {},
+            self._encode_texts(path, texts, None), {}, second
         )
 
     def scores(
