@@ -235,6 +235,12 @@ def write_json(path: str, value: Any) -> None:
     write_text(path, text + "\n")
 
 
+def write_json_lines(path: str, values: Iterable[Any]) -> None:
+    """Writes values as JSON, one on each line."""
+    lines = (json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+    write_text(path, "".join(lines))
+
+
 def finite_or_none(value: Any) -> Any:
     """The value with None for each number in it that is not finite."""
     if isinstance(value, float):

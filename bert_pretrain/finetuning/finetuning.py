@@ -9,8 +9,7 @@ runs/seed-N/           the trainer's directory, with checkpoints and log
 """
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -212,7 +211,7 @@ def _report(
             metrics |= summary
         else:
             metrics[name] = summary
-        _write_json_lines(
+        files.write_json_lines(
             f"{config.output_dir}/"
             + (PREDICTIONS_NAME if name == "dev" else TEST_PREDICTIONS_NAME),
             what.answers(split.examples, outputs),
@@ -221,12 +220,3 @@ def _report(
         if name == "dev" and figure is not None:
             curves.write_png(figure, f"{config.output_dir}/{CHART_NAME}")
     return metrics
-
-
-def _write_json_lines(path: str, values: Sequence[Mapping[str, Any]]) -> None:
-    files.write_text(
-        path,
-        "".join(
-            json.dumps(value, ensure_ascii=False) + "\n" for value in values
-        ),
-    )

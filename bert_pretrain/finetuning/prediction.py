@@ -6,7 +6,6 @@ answer together: with the mean of their probabilities.
 
 import dataclasses
 import io
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -193,7 +192,7 @@ def predict(config: predict_config.PredictConfig) -> int:
     if config.output_file.endswith(".npy"):
         _write_vectors(config.output_file, what, outputs)
     else:
-        _write_answers(config.output_file, what.answers(given, outputs))
+        files.write_json_lines(config.output_file, what.answers(given, outputs))
     return len(given)
 
 
@@ -207,18 +206,7 @@ def _write_vectors(
         )
     content = io.BytesIO()
     np.save(content, outputs["embeddings"], allow_pickle=False)
-    with files.replacing(path) as temporary, file_errors.naming(path):
-        with tf.io.gfile.GFile(temporary, "wb") as file:
-            file.write(content.getvalue())
-
-
-def _write_answers(path: str, answers: Sequence[Mapping[str, Any]]) -> None:
-    files.write_text(
-        path,
-        "".join(
-            json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers
-        ),
-    )
+    files.write_bytes(path, content.getvalue())
 
 
 def _texts(
