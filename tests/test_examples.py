@@ -9,6 +9,7 @@ import pathlib
 import re
 import shlex
 import string
+import types
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ class FakePredictor:
     def __init__(self, values_of, classes=()):
         self._values_of = values_of
         self._classes = classes
+        self.task = types.SimpleNamespace(labels=classes)
 
     def predict_texts(self, texts):
         probabilities_NC = np.array([self._values_of(text) for text in texts])
@@ -63,6 +65,24 @@ def one_hot(index, size):
 
 
 # --------------------------------------------------------- customer service
+
+
+def test_an_answer_to_an_intent_that_the_model_does_not_know_is_refused():
+    answer.check_intents("answers.yaml", {"refund": "Yes."}, ["refund", "none"])
+    with pytest.raises(errors.UserError, match="answers.yaml.*'refnud'"):
+        answer.check_intents("answers.yaml", {"refnud": "Yes."}, ["refund"])
+
+
+def test_a_model_without_the_label_negative_cannot_watch(monkeypatch, tmp_path):
+    config = watch.WatchConfig(
+        model_dir="model",
+        input_file=f"{tmp_path}/headlines.jsonl",
+        output_dir=f"{tmp_path}/out",
+    )
+    fake = FakePredictor(lambda text: [1.0, 0.0], ("0", "1"))
+    with pytest.raises(errors.UserError, match="labels 0, 1.*no alert"):
+        run_with(monkeypatch, fake, watch, config)
+
 
 ANSWERS = {"refund": "In five days.", "login": "Use the link."}
 

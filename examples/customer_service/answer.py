@@ -75,6 +75,7 @@ def main(config: AnswerConfig) -> None:
     console.quiet_libraries()
     answers = read_answers(config.answers_file)
     predictor = prediction.load(config.model_dir)
+    check_intents(config.answers_file, answers, predictor.task.labels)
     threshold = config.threshold
     if threshold is None:
         guesses, intents = guess_labelled(predictor, config.dev_file)
@@ -123,6 +124,22 @@ def read_answers(path: str) -> dict[str, str]:
             "each line, and quotes around an answer that is no text."
         )
     return answers
+
+
+def check_intents(
+    path: str, answers: Mapping[str, str], intents: Sequence[str]
+) -> None:
+    """Checks that the model knows the intents that have answers.
+
+    Raises:
+      UserError: if it does not know one; its answer would never be given.
+    """
+    if unknown := [name for name in answers if name not in intents]:
+        raise errors.UserError(
+            f"{path}: the model does not know the intent {unknown[0]!r}, only "
+            f"{', '.join(intents)}; correct the name, or train with questions "
+            "of this intent."
+        )
 
 
 def guess_labelled(predictor, path: str) -> tuple[list[Guess], list[str]]:

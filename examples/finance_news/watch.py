@@ -34,7 +34,8 @@ from bert_pretrain import command_line, errors, options
 
 _FOLDER = pathlib.Path(__file__).parent
 _DAY = datetime.timedelta(days=1)
-_COLORS = {"negative": "tab:red", "neutral": "0.6", "positive": "tab:green"}
+NEGATIVE = "negative"
+_COLORS = {NEGATIVE: "tab:red", "neutral": "0.6", "positive": "tab:green"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -216,7 +217,7 @@ def _date_of(headline: Headline) -> datetime.date:
 
 
 def _is_negative(headline: Headline) -> bool:
-    return headline.label == "negative"
+    return headline.label == NEGATIVE
 
 
 def _count(headlines: list[Headline]) -> Tally:
@@ -231,6 +232,12 @@ def main(config: WatchConfig) -> None:
 
     console.quiet_libraries()
     predictor = prediction.load(config.model_dir)
+    if NEGATIVE not in predictor.task.labels:
+        raise errors.UserError(
+            f"{config.model_dir}: the model has the labels "
+            f"{', '.join(predictor.task.labels)}, and none is {NEGATIVE!r}, so "
+            "there can be no alert; train with this label."
+        )
     # Counts headlines by what is said of them at the end.
     counts: collections.Counter[str] = collections.Counter()
     watches = watch(config, predictor, counts)
