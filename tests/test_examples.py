@@ -78,6 +78,7 @@ def test_a_model_without_the_label_negative_cannot_watch(monkeypatch, tmp_path):
         model_dir="model",
         input_file=f"{tmp_path}/headlines.jsonl",
         output_dir=f"{tmp_path}/out",
+        rule=watch.Rule(),
     )
     fake = FakePredictor(lambda text: [1.0, 0.0], ("0", "1"))
     with pytest.raises(errors.UserError, match="labels 0, 1.*no alert"):
