@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -169,19 +170,10 @@ def learn(
         bert_config,
         material.encoder.vocabulary,
     )
-    losses = _loss_config(config, train, pieces, material)
+    losses = _loss_config(config, pieces, material)
 
     def new_state() -> train_state.TrainState:
         return _new_state(run_config, bert_config, losses, material)
-
-    def announce(state: train_state.TrainState) -> None:
-        num_trained = sum(int(np.prod(v.shape)) for v in state.variables)
-        print(
-            f"seed {seed}: {len(pieces):,} examples, {layout.batch_size} rows "
-            f"of {layout.seq_length} tokens a step, "
-            f"{phase.until_step:,} steps; {num_trained:,} of "
-            f"{state.bert.num_parameters():,} parameters learn"
-        )
 
     outcome = training_loop.train(
         run_config,
@@ -189,7 +181,7 @@ def learn(
         material.strategy,
         new_state,
         is_changed=is_changed,
-        announce=announce,
+        announce=functools.partial(_announce, seed, phase),
         raise_if_asked=raise_if_asked,
     )
     learner = outcome.state.learner
@@ -197,6 +189,20 @@ def learn(
     if config.checkpoint == "best" or config.early_stopping_patience:
         _restore_best(learner, run_config.saving.model_dir)
     return learner, layout
+
+
+def _announce(
+    seed: int, phase: TaskPhase, state: train_state.TrainState
+) -> None:
+    """Prints what is learned, and by how many weights."""
+    layout = phase.layout
+    num_trained = sum(int(np.prod(v.shape)) for v in state.variables)
+    print(
+        f"seed {seed}: {len(phase.pieces):,} examples, {layout.batch_size} "
+        f"rows of {layout.seq_length} tokens a step, {phase.until_step:,} "
+        f"steps; {num_trained:,} of {state.bert.num_parameters():,} "
+        "parameters learn"
+    )
 
 
 def write(
@@ -412,7 +418,6 @@ def _rate_factors(
 
 def _loss_config(
     config: finetune_config.FinetuneConfig,
-    train: Any,
     pieces: labelled_rows.Pieces,
     material: Material,
 ) -> learners.LossConfig:
