@@ -84,6 +84,24 @@ def test_a_task_is_learned_and_the_model_says_the_same_when_read(
 
 
 @pytest.mark.slow
+def test_the_end_of_a_long_text_is_learned_if_it_is_divided(tmp_path):
+    # One word tells, behind 40 that say nothing; a row has room for 30.
+    def accuracy(long_texts):
+        folder = tmp_path / long_texts
+        folder.mkdir()
+        config = tasks.config_of(
+            folder, "classification", f"--long_texts={long_texts}"
+        )
+        for path, seed in ((config.train_file, 1), (config.dev_file, 2)):
+            tasks.write_late_texts(path, num_examples=100, seed=seed)
+        assert finetune.main(config) == 0
+        return files.read_json(f"{folder}/out/metrics.json")["accuracy"]["mean"]
+
+    assert accuracy("divide") >= 0.95
+    assert accuracy("cut") <= 0.7
+
+
+@pytest.mark.slow
 def test_similar_texts_get_similar_vectors(tmp_path):
     config = tasks.config_of(
         tmp_path,

@@ -34,8 +34,12 @@ class OutputCollector:
         num_batches: int,
         num_outputs: int,
     ) -> dict[str, np.ndarray]:
-        """The outputs for batches: arrays [num_outputs, …], by their names."""
+        """The outputs for batches: arrays [num_outputs, …], by their names.
+
+        The output of a text that was read in parts is the mean of theirs.
+        """
         collected: dict[str, np.ndarray] = {}
+        counts = np.zeros(num_outputs, np.int32)
         iterator = iter(batches)
         for _ in range(num_batches):
             numbers, batch_outputs = self._step(next(iterator))
@@ -46,12 +50,16 @@ class OutputCollector:
             ):
                 is_used = number_BP.numpy() >= 0
                 used = number_BP.numpy()[is_used]
+                np.add.at(counts, used, 1)
                 for name, value in zip(batch_outputs, values, strict=True):
                     array = value.numpy()
                     if name not in collected:
                         shape = (num_outputs, *array.shape[2:])
                         collected[name] = np.zeros(shape, array.dtype)
-                    collected[name][used] = array[is_used]
+                    np.add.at(collected[name], used, array[is_used])
+        for array in collected.values():
+            shape = (num_outputs, *[1] * (array.ndim - 1))
+            array /= np.maximum(counts, 1).reshape(shape)
         return collected
 
     def _local(self, values) -> tuple[tf.Tensor, ...]:

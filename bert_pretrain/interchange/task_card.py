@@ -107,6 +107,8 @@ def describe(
             if value and name.endswith("_column")
         ),
     ]
+    if task.options.get("long_texts") == "divide":
+        rows.append(("longer texts", "the mean of the answers to their parts"))
     if added.variables:
         rows.append(("adapters", added.config.adapter))
     results = [(name, f"{score:.4f}") for name, score in scores.items()]

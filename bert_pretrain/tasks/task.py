@@ -6,6 +6,7 @@ is read. task.json keeps it beside a fine-tuned model.
 """
 
 import abc
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -93,11 +94,22 @@ class Task(abc.ABC):
         )
 
     def _encode_texts(
-        self, path: str, texts: Sequence[str], pairs: Sequence[str] | None
-    ) -> dict[str, Any]:
-        """Tokens and bounds of pieces: one for each text or pair.
+        self,
+        path: str,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None,
+        *,
+        divides: bool = False,
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """Makes pieces of texts or pairs.
 
-        A text that is too long loses its end; of a pair the longer text does.
+        Args:
+          divides: a text that is too long becomes several pieces. Else it loses
+            its end; of a pair the longer text does.
+
+        Returns:
+          Tokens and bounds of the pieces, and the number of the text of each:
+          int32 [pieces].
         """
         limit = self.config.max_seq_length
         firsts = [encoding.ids for encoding in self._tokenize(texts)]
@@ -106,20 +118,32 @@ class Task(abc.ABC):
             if pairs is not None
             else [None] * len(firsts)
         )
-        pieces, num_cut = [], 0
-        for first, second in zip(firsts, seconds, strict=True):
+        pieces, numbers, num_cut = [], [], 0
+        for number, (first, second) in enumerate(
+            zip(firsts, seconds, strict=True)
+        ):
             room = limit - (2 if second is None else 3)
-            if len(first) + len(second or ()) > room:
+            parts = [(first, second)]
+            if second is None and divides:
+                parts = [(part, None) for part in _divide(first, room)]
+            elif len(first) + len(second or ()) > room:
                 num_cut += 1
-                first, second = _cut(first, second, room)
-            ids = [self._cls, *first, self._sep]
-            types = [0] * len(ids)
-            if second is not None:
-                ids += [*second, self._sep]
-                types += [1] * (len(second) + 1)
-            pieces.append((ids, types))
-        warn_of_cuts(path, num_cut, len(pieces), limit)
-        return labelled_rows.join(pieces)
+                parts = [_cut(first, second, room)]
+            pieces += [self._piece(*part) for part in parts]
+            numbers += [number] * len(parts)
+        warn_of_cuts(path, num_cut, len(firsts), limit)
+        return labelled_rows.join(pieces), np.array(numbers, np.int32)
+
+    def _piece(
+        self, first: list[int], second: list[int] | None
+    ) -> tuple[list[int], list[int]]:
+        """Ids and token types of a text or a pair, with special tokens."""
+        ids = [self._cls, *first, self._sep]
+        types = [0] * len(ids)
+        if second is not None:
+            ids += [*second, self._sep]
+            types += [1] * (len(second) + 1)
+        return ids, types
 
 
 def warn_of_cuts(path: str, num_cut: int, num_texts: int, limit: int) -> None:
@@ -129,6 +153,13 @@ def warn_of_cuts(path: str, num_cut: int, num_texts: int, limit: int) -> None:
             f"{path}: {num_cut:,} of {num_texts:,} texts are longer than "
             f"--max_seq_length={limit} tokens and lose their ends."
         )
+
+
+def _divide(tokens: list[int], room: int) -> list[list[int]]:
+    """Parts of nearly the same length, as few as fit."""
+    num_parts = max(1, -(-len(tokens) // room))
+    bounds = [len(tokens) * i // num_parts for i in range(num_parts + 1)]
+    return [tokens[start:end] for start, end in itertools.pairwise(bounds)]
 
 
 def _cut(

@@ -56,11 +56,18 @@ class TaskConfig(options.Options):
     )
     max_seq_length: int = options.option(
         "Tokens of a text, and of a row; several short texts share a row. "
-        "Longer texts are cut, and counted; longer sentences and contexts are "
+        "For longer texts see --long_texts; longer sentences and contexts are "
         "divided.",
         128,
         at_least=8,
         at_most=2**16,
+    )
+    long_texts: Literal["cut", "divide"] = options.option(
+        "What becomes of texts longer than max_seq_length: cut: they lose "
+        "their ends, and are counted; divide: they are read in parts of the "
+        "same length, each learns the text's label, and the answer is the "
+        "mean of the parts' answers. Pairs are always cut.",
+        "cut",
     )
     document_stride: int | None = options.option(
         "Tokens that two windows of a long context share; default: a third of "

@@ -1,6 +1,7 @@
 """Tasks about a text or a pair of texts: classes, numbers, embeddings."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.figure
@@ -63,27 +64,47 @@ class TextTask(task.Task):
     def _pieces(
         self, found: Examples, **labels: np.ndarray
     ) -> labelled_rows.Pieces:
-        """One piece for each example, with one slot at its [CLS]."""
-        tokens = self._encode_texts(found.path, found.texts, found.pairs)
-        return one_slot_pieces(tokens, labels)
+        """One piece for each example, or for each part of a long text.
 
+        Args:
+          labels: of the examples.
+        """
+        return self._one_slot_pieces(
+            found.path,
+            found.texts,
+            found.pairs,
+            labels,
+            divides=self.config.long_texts == "divide",
+        )
 
-def one_slot_pieces(
-    tokens: dict[str, Any],
-    labels: dict[str, np.ndarray],
-    second: labelled_rows.Pieces | None = None,
-) -> labelled_rows.Pieces:
-    """Pieces with one slot each, at their first token."""
-    num_pieces = len(tokens["bounds"]) - 1
-    return labelled_rows.Pieces(
-        **tokens,
-        slot_positions=np.zeros(num_pieces, np.int32),
-        slot_bounds=np.arange(num_pieces + 1),
-        outputs=np.arange(num_pieces, dtype=np.int32),
-        labels=labels,
-        num_outputs=num_pieces,
-        second=second,
-    )
+    def _one_slot_pieces(  # noqa: PLR0913 (they are the parts of the pieces)
+        self,
+        path: str,
+        texts: list[str],
+        pairs: list[str] | None = None,
+        labels: Mapping[str, np.ndarray] | None = None,
+        second: labelled_rows.Pieces | None = None,
+        *,
+        divides: bool = False,
+    ) -> labelled_rows.Pieces:
+        """Pieces with one slot each, at their first token.
+
+        The output of a piece has the number of its text.
+        """
+        tokens, numbers = self._encode_texts(
+            path, texts, pairs, divides=divides
+        )
+        return labelled_rows.Pieces(
+            **tokens,
+            slot_positions=np.zeros_like(numbers),
+            slot_bounds=np.arange(len(numbers) + 1),
+            outputs=numbers,
+            labels={
+                name: values[numbers] for name, values in (labels or {}).items()
+            },
+            num_outputs=len(texts),
+            second=second,
+        )
 
 
 class Classification(TextTask):
@@ -253,17 +274,11 @@ class Embedding(TextTask):
         texts, pairs = given.texts, given.pairs or []
         if not is_training:
             texts, pairs = [*texts, *pairs], []
-        second = self._alone(given.path, pairs) if pairs else None
-        return self._alone(given.path, texts, second)
-
-    def _alone(
-        self,
-        path: str,
-        texts: list[str],
-        second: labelled_rows.Pieces | None = None,
-    ) -> labelled_rows.Pieces:
-        return one_slot_pieces(
-            self._encode_texts(path, texts, None), {}, second
+        if pairs:
+            second = self._one_slot_pieces(given.path, pairs)
+            return self._one_slot_pieces(given.path, texts, second=second)
+        return self._one_slot_pieces(
+            given.path, texts, divides=self.config.long_texts == "divide"
         )
 
     def scores(

@@ -75,6 +75,17 @@ def write_texts(path, num_examples=60, seed=1):
     return str(path)
 
 
+def write_late_texts(path, num_examples, seed):
+    """Long texts whose last word tells whether they are good or bad."""
+    generator = random.Random(seed)
+    lines = ["text\tlabel"]
+    for number in range(num_examples):
+        words, label = ((GOOD, "good"), (BAD, "bad"))[number % 2]
+        text = [*generator.choices(OTHERS, k=40), generator.choice(words)]
+        lines.append(f"{' '.join(text)}\t{label}")
+    files.write_text(path, "\n".join(lines) + "\n")
+
+
 def write_tags(path, num_examples=60, seed=1):
     """Sentences with names, in CoNLL's columns."""
     generator = random.Random(seed)
