@@ -65,6 +65,7 @@ class TaskPhase(course.Phase):
     material: Material
     pieces: labelled_rows.Pieces  # to learn from
     layout: labelled_rows.Layout
+    rows_per_epoch: int
 
     @property
     def dataset(self) -> str:
@@ -75,6 +76,11 @@ class TaskPhase(course.Phase):
     def seq_length(self) -> int:
         """Tokens of a row, with padding."""
         return self.layout.seq_length
+
+    @property
+    def examples_per_row(self) -> float:
+        """See `Phase`; several short texts share a row."""
+        return len(self.pieces) / self.rows_per_epoch
 
     @property
     def num_predictions(self) -> int:
@@ -148,7 +154,8 @@ def learn(
     pieces = material.task.encode(train, is_labelled=True, is_training=True)
     _warn_of_untrained_positions(config, pieces, material.encoder)
     layout = _layout(config, pieces, material.strategy.num_replicas_in_sync)
-    run_config = _run_config(config, seed, pieces, layout, material)
+    num_rows = len(labelled_rows.Epochs(pieces, layout, seed).rows(0))
+    run_config = _run_config(config, seed, num_rows, layout, material)
     phase = TaskPhase(
         from_step=0,
         until_step=run_config.schedule.total_steps,
@@ -158,6 +165,7 @@ def learn(
         material=material,
         pieces=pieces,
         layout=layout,
+        rows_per_epoch=num_rows,
     )
     bert_config = _with_dropout(
         material.description.with_head(material.encoder.config),
@@ -278,12 +286,11 @@ def _layout(
 def _run_config(
     config: finetune_config.FinetuneConfig,
     seed: int,
-    pieces: labelled_rows.Pieces,
+    num_rows: int,
     layout: labelled_rows.Layout,
     material: Material,
 ) -> SeedConfig:
     learning = config.learning
-    num_rows = len(labelled_rows.Epochs(pieces, layout, seed).rows(0))
     steps_of_epoch = max(1, round(num_rows / layout.batch_size))
     total_steps = max(
         1, round(learning.num_epochs * num_rows / layout.batch_size)

@@ -14,7 +14,7 @@ class Loop:
     """How much one loop of training did, and how long it took."""
 
     num_steps: int
-    num_examples: int
+    num_examples: int  # rows; in one of fine-tuning several examples may lie
     seconds: float
     longest_bad_row: int = 0  # steps in a row whose update was left out
     num_tokens: int = 0  # without padding
@@ -29,7 +29,7 @@ class Totals:
     # The other fields leave out the first loop, which compiles.
     seconds: float
     input_seconds: float
-    num_examples: int
+    num_examples: float
     num_tokens: int  # with padding
     num_unpadded_tokens: int
 
@@ -40,23 +40,26 @@ class TrainProgress:
     def __init__(
         self,
         total_steps: int,
-        tokens_per_example: int,
+        tokens_per_row: int,
         labels: Mapping[str, str],
-        peak_examples_per_second: float | None = None,
+        peak_rows_per_second: float | None = None,
+        examples_per_row: float = 1.0,
     ) -> None:
         """Prepares it.
 
         Args:
           total_steps: of the run.
-          tokens_per_example: with padding.
+          tokens_per_row: with padding.
           labels: of the values that the line has, by their names.
-          peak_examples_per_second: the rate at an MFU of 1; None if it is not
+          peak_rows_per_second: the rate at an MFU of 1; None if it is not
             known.
+          examples_per_row: on average.
         """
         self._total_steps = total_steps
-        self._tokens_per_example = tokens_per_example
+        self._tokens_per_row = tokens_per_row
         self._labels = labels
-        self._peak = peak_examples_per_second
+        self._peak = peak_rows_per_second
+        self._examples_per_row = examples_per_row
         self._loops: list[Loop] = []
 
     def report(
@@ -76,8 +79,8 @@ class TrainProgress:
         """
         self._loops.append(loop)
         rate = loop.num_examples / loop.seconds
-        output["examples_per_second"] = rate
-        output["tokens_per_second"] = rate * self._tokens_per_example
+        output["examples_per_second"] = rate * self._examples_per_row
+        output["tokens_per_second"] = rate * self._tokens_per_row
         output["tokens_per_second_without_padding"] = (
             loop.num_tokens / loop.seconds
         )
@@ -95,13 +98,13 @@ class TrainProgress:
     def totals(self) -> Totals:
         """The sums over the loops so far."""
         timed = self._loops[1:] or self._loops
-        num_examples = sum(loop.num_examples for loop in timed)
+        num_rows = sum(loop.num_examples for loop in timed)
         return Totals(
             train_seconds=sum(loop.seconds for loop in self._loops),
             seconds=sum(loop.seconds for loop in timed),
             input_seconds=sum(loop.input_seconds for loop in timed),
-            num_examples=num_examples,
-            num_tokens=num_examples * self._tokens_per_example,
+            num_examples=num_rows * self._examples_per_row,
+            num_tokens=num_rows * self._tokens_per_row,
             num_unpadded_tokens=sum(loop.num_tokens for loop in timed),
         )
 

@@ -45,6 +45,11 @@ class Phase(abc.ABC):
         """Tokens of a row, with padding."""
 
     @property
+    def examples_per_row(self) -> float:
+        """How many the reader of the log is to count; on average."""
+        return 1.0
+
+    @property
     @abc.abstractmethod
     def num_predictions(self) -> int:
         """Positions of a row where a word of the vocabulary is predicted."""

@@ -445,7 +445,8 @@ class Run:
                 config.schedule.total_steps,
                 phase.seq_length,
                 state.learner.labels,
-                self._peak_examples_per_second(phase, dtype),
+                self._peak_rows_per_second(phase, dtype),
+                phase.examples_per_row,
             ),
             profiler=profiling.Profiler(config.trace, train_summaries),
             train_summaries=self._summaries(train_summaries),
@@ -479,7 +480,7 @@ class Run:
             range(first, first + num_steps * phase.global_batch_size),
         )
 
-    def _peak_examples_per_second(
+    def _peak_rows_per_second(
         self, phase: course.Phase, dtype: tf.DType
     ) -> float | None:
         """What the accelerators compute at most; None if that is not known."""
