@@ -60,6 +60,7 @@ def test_a_task_is_learned_and_the_model_says_the_same_when_read(
     assert metrics[metric]["mean"] >= at_least
     assert len(metrics[metric]["seeds"]) == len(config.seed_numbers)
     assert (tmp_path / "out" / "seed-1" / "model.safetensors").exists()
+    assert (tmp_path / "out" / finetuning.CHART_NAME).exists()
     said = read_lines(tmp_path / "out" / "predictions.jsonl")
     prediction.predict(
         command_line.parse(

@@ -100,3 +100,14 @@ def test_numbers_are_drawn_over_their_labels():
     points = axes.collections[0].get_offsets()
     assert points.tolist() == [[0, 0], [1, 0.5], [2, 1]]
     assert "Pearson 1.000" in axes.get_title(loc="left")
+
+
+def test_the_surest_answers_come_first():
+    figure = score_charts.draw_answers(
+        [0.5, -3.0, 9.0, 2.0], exact=[0, 0, 1, 1], f1=[0.5, 0.1, 1, 1]
+    )
+    (axes,) = figure.axes
+    f1, exact = axes.get_lines()
+    np.testing.assert_allclose(exact.get_xdata(), [0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(exact.get_ydata(), [1, 1, 2 / 3, 0.5])
+    np.testing.assert_allclose(f1.get_ydata(), [1, 1, 2.5 / 3, 0.65])

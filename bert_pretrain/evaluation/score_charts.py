@@ -2,7 +2,8 @@
 
 For classes: the confusion matrix, a reliability diagram (Guo et al. 2017,
 figure 1), and how many predictions have which confidence. For numbers: a
-scatter plot.
+scatter plot. For answers to questions: how good the surest of them are (Geifman
+and El-Yaniv 2017, figure 1).
 """
 
 from collections.abc import Sequence
@@ -86,6 +87,34 @@ def draw_regression(
         "prediction",
     )
     axes.set_aspect("equal")
+    return figure
+
+
+def draw_answers(
+    confidences: Sequence[float], exact: Sequence[float], f1: Sequence[float]
+) -> matplotlib.figure.Figure:
+    """Draws how good answers are, if only the surest ones are given.
+
+    Args:
+      confidences: of N answers, on any scale.
+      exact, f1: how good each answer is, from 0 to 1.
+    """
+    order = np.argsort(-np.asarray(confidences), kind="stable")
+    ranks = np.arange(1, len(order) + 1)
+    figure = matplotlib.figure.Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for name, values in (("F1", f1), ("exact match", exact)):
+        means = np.cumsum(np.asarray(values, float)[order]) / ranks
+        axes.plot(ranks / len(ranks), means, label=f"{name} {means[-1]:.3f}")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.legend(frameon=False, title="of all answers")
+    _format(
+        axes,
+        f"{len(ranks):,} questions",
+        "share of questions that are answered, the surest first",
+        "mean score of the answers",
+    )
     return figure
 
 

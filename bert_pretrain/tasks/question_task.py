@@ -9,11 +9,12 @@ import dataclasses
 import math
 from typing import Any
 
+import matplotlib.figure
 import numpy as np
 
 from bert_pretrain import errors
 from bert_pretrain.data import labelled_rows
-from bert_pretrain.evaluation import scores
+from bert_pretrain.evaluation import score_charts, scores
 from bert_pretrain.tasks import examples, squad, task
 
 Questions = examples.Questions
@@ -128,11 +129,21 @@ class QuestionAnswering(task.Task):
         self, given: Questions, outputs: task.Outputs
     ) -> dict[str, float]:
         """See `Task`."""
-        answers = [answer["answer"] for answer in self.answers(given, outputs)]
-        gold = [[a.text for a in accepted] for accepted in given.answers]
         return scores.question_answering(
-            [squad.exact_match(*p) for p in zip(answers, gold, strict=True)],
-            [squad.f1(*p) for p in zip(answers, gold, strict=True)],
+            *_compare(given, self.answers(given, outputs))
+        )
+
+    def figure(
+        self, given: Questions, outputs: task.Outputs
+    ) -> matplotlib.figure.Figure:
+        """See `Task`: how good the surest answers are."""
+        answers = self.answers(given, outputs)
+        return score_charts.draw_answers(
+            [
+                -math.inf if answer["score"] is None else answer["score"]
+                for answer in answers
+            ],
+            *_compare(given, answers),
         )
 
     def answers(
@@ -172,6 +183,20 @@ class QuestionAnswering(task.Task):
             }
             for i, (answer, score) in enumerate(best)
         ]
+
+
+def _compare(
+    given: Questions, answers: list[dict[str, Any]]
+) -> tuple[list[float], list[float]]:
+    """Exact match and F1 of each answer."""
+    pairs = [
+        (answer["answer"], [a.text for a in accepted])
+        for answer, accepted in zip(answers, given.answers, strict=True)
+    ]
+    return (
+        [float(squad.exact_match(*pair)) for pair in pairs],
+        [squad.f1(*pair) for pair in pairs],
+    )
 
 
 def _span(window: _Window, answers: list[examples.Answer]) -> tuple[int, int]:
