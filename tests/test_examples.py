@@ -372,12 +372,33 @@ def library_of(*histories):
 
 
 def test_the_latest_items_of_a_history_say_what_is_near():
-    vectors_NH = np.array([[1, 0], [0, 2], [3, 3], [-1, 0]])
-    cosines_UN = recommend.cosines([[3, 0, 1], [1, 3]], vectors_NH, 2)
-    half = math.sqrt(0.5)
+    vectors = {
+        "A. Text": [1, 0],
+        "B. Text": [0, 2],
+        "C. Text": [3, 3],
+        "D. Text": [-1, 0],
+        "E. Text": [0, 1],
+        "F. Text": [0, 1],
+        # Histories, the newest first.
+        "B. Text A. Text": [1, 2],
+        "D. Text B. Text": [-1, 1],
+    }
+    cosines_UN = recommend.cosines(
+        library_of([3, 0, 1], [1, 3]),
+        [[3, 0, 1], [1, 3]],
+        lambda texts: np.array([vectors[text] for text in texts]),
+        num_latest=2,
+    )
+    half, fifth = math.sqrt(0.5), math.sqrt(0.2)
     # The lengths of vectors do not count.
-    np.testing.assert_allclose(cosines_UN[0], [half, half, 1, -half])
-    np.testing.assert_allclose(cosines_UN[1], [-half, half, 0, half], atol=1e-9)
+    np.testing.assert_allclose(
+        cosines_UN,
+        [
+            [fifth, 2 * fifth, 3 * fifth * half, -fifth, *[2 * fifth] * 2],
+            [-half, half, 0, half, half, half],
+        ],
+        atol=1e-9,
+    )
 
 
 def test_recall_counts_the_last_items_among_the_first_k():
@@ -411,10 +432,14 @@ def test_pairs_to_train_on_know_nothing_of_the_last_items(tmp_path):
 
 def test_good_vectors_have_full_recall_and_random_what_chance_gives():
     library = library_of([0, 1, 2], [3, 4, 5], [1, 0, 2])
-    vectors_NH = np.array([[1, 0]] * 3 + [[0, 1]] * 3)
+
+    def embed(texts):
+        counts_UN = [[text.count(f"{n}.") for n in "ABCDEF"] for text in texts]
+        return np.array(counts_UN) @ np.array([[1, 0]] * 3 + [[0, 1]] * 3)
+
     table = {
         line[:14].strip(): line[14:].split()
-        for line in recommend.recall_table(library, vectors_NH, 2).splitlines()
+        for line in recommend.recall_table(library, embed, 2).splitlines()
     }
     assert table["recall at k"] == ["1", "5", "10", "20"]
     assert table["embeddings"] == ["100.0%"] * 4

@@ -5,9 +5,9 @@
         --user=u001
 
 The first command writes pairs of texts to fine-tune with: an item, and the one
-that the same user had next. The second one embeds the texts of all items. A
-history has the mean vector of its latest items, and the items nearest to it, by
-cosine, are recommended, but none that is in the history.
+that the same user had next. The second one embeds the texts of all items, and
+that of each history: the texts of its latest items, the newest first. The items
+nearest to a history, by cosine, are recommended, but none that is in it.
 
 The last item of each history is left out of all training. Recall at k is the
 share of the users for whom this item is among the first k recommendations. The
@@ -24,7 +24,7 @@ import itertools
 import json
 import pathlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bert_pretrain import command_line, errors, options
@@ -107,11 +107,11 @@ def main(config: RecommendConfig) -> None:
     from bert_pretrain.telemetry import console
 
     console.quiet_libraries()
-    vectors_NH = prediction.load(config.model_dir).embed(library.texts)
-    print(recall_table(library, vectors_NH, config.num_latest))
+    embed = prediction.load(config.model_dir).embed
+    print(recall_table(library, embed, config.num_latest))
     for user in config.user:
         history = library.histories[user]
-        (cosines_N,) = cosines([history], vectors_NH, config.num_latest)
+        (cosines_N,) = cosines(library, [history], embed, config.num_latest)
         print(f"\n{user}, after {library.titles[history[-1]]!r}:")
         nearest = [i for i in (-cosines_N).argsort() if i not in history]
         for item in nearest[: config.num_recommendations]:
@@ -226,11 +226,13 @@ def write_pairs(library: Library, pairs_dir: str) -> tuple[int, int]:
     return len(train) - 1, len(dev) - 1
 
 
-def recall_table(library: Library, vectors_NH: Any, num_latest: int) -> str:
+def recall_table(
+    library: Library, embed: Callable[[list[str]], Any], num_latest: int
+) -> str:
     """Recall of the last items by all ways to recommend.
 
     Args:
-      vectors_NH: the embeddings of the items.
+      embed: gives the vectors of texts.
     """
     import numpy as np
     from sklearn.feature_extraction import text
@@ -241,11 +243,11 @@ def recall_table(library: Library, vectors_NH: Any, num_latest: int) -> str:
     together_NN = np.zeros((len(library.texts),) * 2)
     for items in past:
         np.add.at(together_NN, (items[:-1], items[1:]), 1)
-    words_NW = text.TfidfVectorizer().fit_transform(library.texts)
+    words = text.TfidfVectorizer().fit(library.texts)
     ways = {
-        "embeddings": cosines(past, vectors_NH, num_latest),
+        "embeddings": cosines(library, past, embed, num_latest),
         "read together": had_UN @ (together_NN + together_NN.T),
-        "words": cosines(past, words_NW, num_latest),
+        "words": cosines(library, past, words.transform, num_latest),
         "popularity": np.tile(had_UN.sum(axis=0), (len(past), 1)),
         "random": np.zeros_like(had_UN),
     }
@@ -259,20 +261,27 @@ def recall_table(library: Library, vectors_NH: Any, num_latest: int) -> str:
 
 
 def cosines(
-    histories: Sequence[Sequence[int]], vectors_NH: Any, num_latest: int
+    library: Library,
+    histories: Sequence[Sequence[int]],
+    embed: Callable[[list[str]], Any],
+    num_latest: int,
 ) -> Any:
     """The cosine of each history with each item: [U, N].
 
     Args:
-      vectors_NH: of the items, of any lengths; may be sparse.
-      num_latest: the items of a history whose mean vector is that of it.
+      embed: gives the vectors of texts: [texts, H], of any lengths; may be
+        sparse.
+      num_latest: the items whose texts are the text of a history.
     """
-    from sklearn import preprocessing
+    from sklearn.metrics import pairwise
 
-    units_NH = preprocessing.normalize(vectors_NH)
-    latest = [history[-num_latest:] for history in histories]
-    sums_UH = _membership(latest, units_NH.shape[0]) @ units_NH
-    return preprocessing.normalize(sums_UH) @ units_NH.T
+    texts = [
+        " ".join(
+            library.texts[item] for item in history[: -num_latest - 1 : -1]
+        )
+        for history in histories
+    ]
+    return pairwise.cosine_similarity(embed(texts), embed(library.texts))
 
 
 def _membership(histories: Sequence[Sequence[int]], num_items: int) -> Any:
