@@ -372,33 +372,12 @@ def library_of(*histories):
 
 
 def test_the_latest_items_of_a_history_say_what_is_near():
-    vectors = {
-        "A. Text": [1, 0],
-        "B. Text": [0, 2],
-        "C. Text": [3, 3],
-        "D. Text": [-1, 0],
-        "E. Text": [0, 1],
-        "F. Text": [0, 1],
-        # Histories, the newest first.
-        "B. Text A. Text": [1, 2],
-        "D. Text B. Text": [-1, 1],
-    }
-    cosines_UN = recommend.cosines(
-        library_of([3, 0, 1], [1, 3]),
-        [[3, 0, 1], [1, 3]],
-        lambda texts: np.array([vectors[text] for text in texts]),
-        num_latest=2,
-    )
-    half, fifth = math.sqrt(0.5), math.sqrt(0.2)
+    vectors_NH = np.array([[1, 0], [0, 2], [3, 3], [-1, 0]])
+    cosines_UN = recommend.cosines([[3, 0, 1], [1, 3]], vectors_NH, 2)
+    half = math.sqrt(0.5)
     # The lengths of vectors do not count.
-    np.testing.assert_allclose(
-        cosines_UN,
-        [
-            [fifth, 2 * fifth, 3 * fifth * half, -fifth, *[2 * fifth] * 2],
-            [-half, half, 0, half, half, half],
-        ],
-        atol=1e-9,
-    )
+    np.testing.assert_allclose(cosines_UN[0], [half, half, 1, -half])
+    np.testing.assert_allclose(cosines_UN[1], [-half, half, 0, half], atol=1e-9)
 
 
 def test_recall_counts_the_last_items_among_the_first_k():
@@ -416,16 +395,16 @@ def test_items_of_equal_score_count_as_in_random_order():
 
 def test_pairs_to_train_on_know_nothing_of_the_last_items(tmp_path):
     library = library_of([0, 1, 2, 3], [4, 5, 0, 1], [2, 0])
-    recommend.write_pairs(library, str(tmp_path))
+    recommend.write_pairs(library, str(tmp_path), num_latest=2)
     dev, train = (
         [line.split("\t") for line in path.read_text().splitlines()[1:]]
         for path in sorted(tmp_path.iterdir())
     )
-    assert train == [["E. Text", "F. Text"], ["F. Text", "A. Text"]]
+    assert train == [["E. Text", "F. Text"], ["F. Text E. Text", "A. Text"]]
     # Of the first user.
     assert [pair for pair in dev if pair[2] == "1"] == [
         ["A. Text", "B. Text", "1"],
-        ["B. Text", "C. Text", "1"],
+        ["B. Text A. Text", "C. Text", "1"],
     ]
     assert len(dev) == 4
 
@@ -437,12 +416,13 @@ def test_good_vectors_have_full_recall_and_random_what_chance_gives():
         counts_UN = [[text.count(f"{n}.") for n in "ABCDEF"] for text in texts]
         return np.array(counts_UN) @ np.array([[1, 0]] * 3 + [[0, 1]] * 3)
 
+    lines = recommend.recall_table(library, embed, embed(library.texts), 2)
     table = {
-        line[:14].strip(): line[14:].split()
-        for line in recommend.recall_table(library, embed, 2).splitlines()
+        line[:14].strip(): line[14:].split() for line in lines.splitlines()
     }
     assert table["recall at k"] == ["1", "5", "10", "20"]
     assert table["embeddings"] == ["100.0%"] * 4
+    assert table["as one text"] == ["100.0%"] * 4
     # Of six items, two are in each history.
     assert table["random"][:2] == ["25.0%", "100.0%"]
     assert table["words"] == table["random"]

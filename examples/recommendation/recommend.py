@@ -4,15 +4,17 @@
     python examples/recommendation/recommend.py --model_dir=output/books \\
         --user=u001
 
-The first command writes pairs of texts to fine-tune with: an item, and the one
-that the same user had next. The second one embeds the texts of all items, and
-that of each history: the texts of its latest items, the newest first. The items
-nearest to a history, by cosine, are recommended, but none that is in it.
+The text of a history is that of its latest items, the newest first. The first
+command writes pairs of texts to fine-tune with: a history, and the item that
+came next. The second one embeds the texts of all items. The items nearest to
+the mean vector of a history's latest items, by cosine, are recommended, but
+none that is in it.
 
 The last item of each history is left out of all training. Recall at k is the
 share of the users for whom this item is among the first k recommendations. The
 table shows it beside that of other ways to recommend:
 
+    as one text    the items nearest to the vector of the history's text
     read together  the items next to those of this history in other histories
     words          TF-IDF of the same texts
     popularity     the items in most histories
@@ -20,7 +22,6 @@ table shows it beside that of other ways to recommend:
 """
 
 import dataclasses
-import itertools
 import json
 import pathlib
 import random
@@ -89,7 +90,7 @@ def main(config: RecommendConfig) -> None:
     """Writes pairs, or measures recall and recommends."""
     library = read_library(config.items_file, config.histories_file)
     if config.pairs_dir:
-        num_pairs = write_pairs(library, config.pairs_dir)
+        num_pairs = write_pairs(library, config.pairs_dir, config.num_latest)
         print(
             f"{config.pairs_dir}: {num_pairs[0]:,} pairs to train on, "
             f"{num_pairs[1]:,} to validate on"
@@ -108,10 +109,11 @@ def main(config: RecommendConfig) -> None:
 
     console.quiet_libraries()
     embed = prediction.load(config.model_dir).embed
-    print(recall_table(library, embed, config.num_latest))
+    vectors_NH = embed(library.texts)
+    print(recall_table(library, embed, vectors_NH, config.num_latest))
     for user in config.user:
         history = library.histories[user]
-        (cosines_N,) = cosines(library, [history], embed, config.num_latest)
+        (cosines_N,) = cosines([history], vectors_NH, config.num_latest)
         print(f"\n{user}, after {library.titles[history[-1]]!r}:")
         nearest = [i for i in (-cosines_N).argsort() if i not in history]
         for item in nearest[: config.num_recommendations]:
@@ -200,8 +202,10 @@ def _read_objects(
         yield place, found
 
 
-def write_pairs(library: Library, pairs_dir: str) -> tuple[int, int]:
-    """Writes pairs of items that follow one another, without the last ones.
+def write_pairs(
+    library: Library, pairs_dir: str, num_latest: int
+) -> tuple[int, int]:
+    """Writes pairs of a history and what followed, without the last items.
 
     To half of the pairs of dev.tsv belongs a random item instead; their
     similarity is 0, that of the others 1.
@@ -212,10 +216,11 @@ def write_pairs(library: Library, pairs_dir: str) -> tuple[int, int]:
     from bert_pretrain import files
 
     rng = random.Random(0)
-    train, dev = ["item\tnext"], ["item\tnext\tsimilarity"]
+    train, dev = ["history\tnext"], ["history\tnext\tsimilarity"]
     for number, history in enumerate(library.histories.values()):
-        texts = [library.texts[item] for item in history[:-1]]
-        for first, second in itertools.pairwise(texts):
+        for place in range(1, len(history) - 1):
+            first = history_text(library, history[:place], num_latest)
+            second = library.texts[history[place]]
             if number % _DEV_EVERY:
                 train.append(f"{first}\t{second}")
             else:
@@ -226,16 +231,29 @@ def write_pairs(library: Library, pairs_dir: str) -> tuple[int, int]:
     return len(train) - 1, len(dev) - 1
 
 
+def history_text(
+    library: Library, history: Sequence[int], num_latest: int
+) -> str:
+    """The texts of the latest items, the newest first."""
+    latest = history[: -num_latest - 1 : -1]
+    return " ".join(library.texts[item] for item in latest)
+
+
 def recall_table(
-    library: Library, embed: Callable[[list[str]], Any], num_latest: int
+    library: Library,
+    embed: Callable[[list[str]], Any],
+    vectors_NH: Any,
+    num_latest: int,
 ) -> str:
     """Recall of the last items by all ways to recommend.
 
     Args:
       embed: gives the vectors of texts.
+      vectors_NH: those of the items.
     """
     import numpy as np
     from sklearn.feature_extraction import text
+    from sklearn.metrics import pairwise
 
     past = [history[:-1] for history in library.histories.values()]
     last = [history[-1] for history in library.histories.values()]
@@ -243,11 +261,13 @@ def recall_table(
     together_NN = np.zeros((len(library.texts),) * 2)
     for items in past:
         np.add.at(together_NN, (items[:-1], items[1:]), 1)
-    words = text.TfidfVectorizer().fit(library.texts)
+    words_NW = text.TfidfVectorizer().fit_transform(library.texts)
+    texts = [history_text(library, each, num_latest) for each in past]
     ways = {
-        "embeddings": cosines(library, past, embed, num_latest),
+        "embeddings": cosines(past, vectors_NH, num_latest),
+        "as one text": pairwise.cosine_similarity(embed(texts), vectors_NH),
         "read together": had_UN @ (together_NN + together_NN.T),
-        "words": cosines(library, past, words.transform, num_latest),
+        "words": cosines(past, words_NW, num_latest),
         "popularity": np.tile(had_UN.sum(axis=0), (len(past), 1)),
         "random": np.zeros_like(had_UN),
     }
@@ -261,27 +281,20 @@ def recall_table(
 
 
 def cosines(
-    library: Library,
-    histories: Sequence[Sequence[int]],
-    embed: Callable[[list[str]], Any],
-    num_latest: int,
+    histories: Sequence[Sequence[int]], vectors_NH: Any, num_latest: int
 ) -> Any:
     """The cosine of each history with each item: [U, N].
 
     Args:
-      embed: gives the vectors of texts: [texts, H], of any lengths; may be
-        sparse.
-      num_latest: the items whose texts are the text of a history.
+      vectors_NH: of the items, of any lengths; may be sparse.
+      num_latest: the items of a history whose mean vector is that of it.
     """
-    from sklearn.metrics import pairwise
+    from sklearn import preprocessing
 
-    texts = [
-        " ".join(
-            library.texts[item] for item in history[: -num_latest - 1 : -1]
-        )
-        for history in histories
-    ]
-    return pairwise.cosine_similarity(embed(texts), embed(library.texts))
+    units_NH = preprocessing.normalize(vectors_NH)
+    latest = [history[-num_latest:] for history in histories]
+    sums_UH = _membership(latest, units_NH.shape[0]) @ units_NH
+    return preprocessing.normalize(sums_UH) @ units_NH.T
 
 
 def _membership(histories: Sequence[Sequence[int]], num_items: int) -> Any:
