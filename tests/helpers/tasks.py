@@ -3,6 +3,7 @@
 import json
 import random
 
+import tf_keras
 import transformers
 
 from bert_pretrain import command_line, files
@@ -40,6 +41,8 @@ def write_model(folder, vocab=VOCAB, **config):
         "architectures": ["BertForMaskedLM"],
         **config,
     }
+    # So that what is learned does not depend on the run of the test.
+    tf_keras.utils.set_random_seed(1)
     bert = bert_model.from_config(transformers.BertConfig(**fields))
     files.make_directory(str(folder))
     num_positions = bert.config.max_position_embeddings
