@@ -6,7 +6,8 @@ import pytest
 from transformers.data.metrics import squad_metrics
 
 from bert_pretrain import errors, files
-from bert_pretrain.tasks import examples, squad
+from bert_pretrain.tasks import examples, question_task, squad, task_config
+from helpers import tasks
 
 CONTEXT = "The Rhine is long. The Rhine flows north, to the sea."
 
@@ -204,3 +205,24 @@ def test_questions_are_named_by_their_ids():
         path="x.json", ids=["a"], questions=["?"], contexts=[""], answers=[[]]
     )
     assert found.name_of(0) == "x.json: question a"
+
+
+def test_the_score_is_that_of_the_answer_that_is_given():
+    what = question_task.QuestionAnswering(
+        task_config.TaskConfig(task="question_answering"), tasks.VOCAB
+    )
+    given = examples.Questions(
+        path="x.json",
+        ids=["1"],
+        questions=["who ?"],
+        contexts=["seen by ann"],
+        answers=[[]],
+    )
+    # [CLS] who ? [SEP] seen by ann [SEP]
+    logits = np.array([[3.0, 0, 0, 0, 0, 0, 2, 0]])
+    outputs = {"start_logits": logits, "end_logits": logits}
+    (found,) = what.answers(given, outputs)
+    assert (found["answer"], found["score"]) == ("ann", 4)
+    what.labels = ("no answer",)
+    (found,) = what.answers(given, outputs)
+    assert (found["answer"], found["score"]) == ("", 6)

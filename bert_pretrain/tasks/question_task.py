@@ -173,12 +173,16 @@ class QuestionAnswering(task.Task):
                 begin = window.offsets[span.start - first][0]
                 end = window.offsets[span.end - first][1]
                 best[number] = (given.contexts[number][begin:end], span.score)
-        may_lack = _NO_ANSWER in self.labels
+        if _NO_ANSWER in self.labels:
+            best = [
+                ("", other) if other > score else (answer, score)
+                for (answer, score), other in zip(best, without, strict=True)
+            ]
         return [
             {
                 "id": given.ids[i],
                 "question": given.questions[i],
-                "answer": "" if may_lack and without[i] > score else answer,
+                "answer": answer,
                 "score": score if math.isfinite(score) else None,
             }
             for i, (answer, score) in enumerate(best)

@@ -14,7 +14,7 @@ class Loop:
     """How much one loop of training did, and how long it took."""
 
     num_steps: int
-    num_examples: int  # rows; in one of fine-tuning several examples may lie
+    num_examples: int  # rows; one of fine-tuning holds several examples
     seconds: float
     longest_bad_row: int = 0  # steps in a row whose update was left out
     num_tokens: int = 0  # without padding
