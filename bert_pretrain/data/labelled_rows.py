@@ -28,7 +28,9 @@ from bert_pretrain.data import records
 
 # Rows that are open while an epoch is packed. More fill rows hardly better.
 _MAX_OPEN_ROWS = 32
-_MAX_SLOTS = 32  # of texts
+# Of texts. With two, a row holds the end of one long text and of another, but
+# not a third that would fill it.
+_MIN_SLOTS, _MAX_SLOTS = 4, 32
 _NUM_BATCHES_READY = 8
 
 
@@ -79,7 +81,7 @@ class Pieces:
         limit = _MAX_SLOTS if largest == 1 else seq_length
         # So rows for one text have one slot, whatever its length.
         total = int(self.slot_counts.sum())
-        return max(largest, min(wanted, limit, total))
+        return max(largest, min(max(wanted, _MIN_SLOTS), limit, total))
 
 
 def join(

@@ -6,6 +6,8 @@ explains how they are executed on CPUs instead).
 """
 
 import collections
+import weakref
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -77,6 +79,22 @@ class AbsentTPUStrategy(tf.distribute.TPUStrategy):
         extended._host_input_worker_devices = collections.OrderedDict(
             (host, [host] * per_host) for host in hosts
         )
+        # TensorFlow's variables cannot be hashed, so this is not a set.
+        created = weakref.WeakValueDictionary[int, tf.Variable]()
+        create = extended._create_variable
+
+        def create_and_keep(*args: Any, **kwargs: Any) -> tf.Variable:
+            variable = create(*args, **kwargs)
+            created[id(variable)] = variable
+            return variable
+
+        extended._create_variable = create_and_keep
+        self._created = created
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The variables that were created in the strategy and still exist."""
+        return list(self._created.values())
 
 
 class _Resolver:

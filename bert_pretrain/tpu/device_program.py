@@ -11,13 +11,13 @@ replica's program is needed.
 """
 
 import dataclasses
-import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.distribute import values as distribute_values
+
+from bert_pretrain.tpu import absent_tpu
 
 _HERE = "/job:localhost/replica:0/task:0/device:CPU:0"
 _CLUSTER = "_tpu_replicate"
@@ -67,7 +67,7 @@ class DeviceProgram:
 
 
 def of_run(
-    strategy: tf.distribute.TPUStrategy,
+    strategy: absent_tpu.AbsentTPUStrategy,
     function: Callable[..., Any],
     args: tuple[Any, ...] = (),
     with_values: bool = False,
@@ -93,7 +93,7 @@ def of_run(
     cluster = _cut_out(graph.as_graph_def())
     indexes = {tensor.name: i for i, tensor in enumerate(graph.inputs)}
     captures = {inner.name: outer for outer, inner in graph.captures}
-    variables = _variables_by_handle()
+    variables = _by_handle(strategy.variables)
     sources = [
         _source(graph, name, indexes, captures, variables)
         for name in cluster.inputs
@@ -201,7 +201,7 @@ def _source(
       name: of a `TPUReplicatedInput`.
       indexes: the place of each of the call's tensors, by name.
       captures: captured tensors, by their names inside of the graph.
-      variables: see `_variables_by_handle`.
+      variables: see `_by_handle`.
     """
     tensors = [
         graph.get_tensor_by_name(i if ":" in i else f"{i}:0")
@@ -215,29 +215,17 @@ def _source(
     return Constant(tuple(tf.get_static_value(t) for t in tensors))
 
 
-def _variables_by_handle() -> dict[int, tf.Variable]:
-    """Every distributed variable, by the ids of its handles in graphs."""
+def _by_handle(
+    variables: Iterable[tf.Variable],
+) -> dict[int, tf.Variable]:
+    """Distributed variables by the ids of their handles in graphs."""
     found = {}
-    for variable in _distributed_variables():
+    for variable in variables:
         packed = variable._packed_var
         if packed is not None:
             found[id(packed._handle)] = variable
         found[id(variable.values[0].handle)] = variable
     return found
-
-
-def _distributed_variables() -> Iterator[tf.Variable]:
-    objects = gc.get_objects()
-    # There are about a million objects, and `isinstance` for each would take
-    # seconds; there are far fewer types.
-    distributed = {
-        kind
-        for kind in set(map(type, objects))
-        if issubclass(kind, distribute_values.DistributedVariable)
-    }
-    for candidate in objects:
-        if type(candidate) in distributed:
-            yield candidate
 
 
 def _lower(
