@@ -545,4 +545,6 @@ def _torch_step(config, precision, rows, compiled):
 
 
 if __name__ == "__main__":
+    # A peer is a PyTorch model, which transformers has only so.
+    os.environ["USE_TORCH"] = "AUTO"
     command_line.run(main, BenchmarkConfig)

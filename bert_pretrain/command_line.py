@@ -27,6 +27,9 @@ def run(main: Callable[[Any], int | None], config_class: type) -> None:
     What `main` returns is the exit code. A wrong flag or a `UserError` ends
     the program with one line on standard error and exit code 2.
     """
+    # Where PyTorch is installed, transformers would import it too; that takes
+    # as long as TensorFlow.
+    os.environ.setdefault("USE_TORCH", "0")
     define_flags(config_class)
 
     def parse_or_exit(argv: list[str]) -> list[str]:

@@ -181,7 +181,7 @@ def checkpoint(make_dataset, tmp_path):
     return folder, manifest, bert
 
 
-@pytest.mark.parametrize("form", ["pytorch", "tensorflow", "h5"])
+@pytest.mark.parametrize("form", ["pytorch", "tensorflow", "h5", "bin"])
 def test_a_checkpoint_gives_its_weights(checkpoint, form):
     folder, manifest, bert = checkpoint
     if form == "pytorch":
@@ -190,12 +190,44 @@ def test_a_checkpoint_gives_its_weights(checkpoint, form):
         (folder / "model.safetensors").unlink()
         bert.save_pretrained(folder)
         assert (folder / "tf_model.h5").exists()
+    if form == "bin":
+        torch = pytest.importorskip("torch")
+        (folder / "model.safetensors").unlink()
+        arrays = weights.arrays_of(bert.weights)
+        tensors = {name: torch.tensor(x) for name, x in arrays.items()}
+        positions = torch.arange(9)  # as checkpoints of older releases
+        torch.save(
+            tensors | {"bert.embeddings.position_ids": positions},
+            folder / "pytorch_model.bin",
+        )
     loaded = bert_model.build(
         model_config.ModelConfig(init_from=str(folder)), manifest, seed=9
     )
     assert [v.shape for v in loaded.weights] == [v.shape for v in bert.weights]
     for ours, theirs in zip(loaded.weights, bert.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs, err_msg=ours.name)
+
+
+def test_nothing_but_tensors_is_loaded_from_pytorch_s_file(
+    checkpoint, tmp_path
+):
+    torch = pytest.importorskip("torch")
+    folder, manifest, _ = checkpoint
+    (folder / "model.safetensors").unlink()
+    mark = tmp_path / "mark"
+
+    class Code:
+        def __reduce__(self):
+            return mark.write_text, ("executed",)
+
+    torch.save({"weight": Code()}, folder / "pytorch_model.bin")
+    with pytest.raises(
+        errors.UserError, match="pytorch_model.bin: PyTorch cannot read"
+    ):
+        bert_model.build(
+            model_config.ModelConfig(init_from=str(folder)), manifest, seed=9
+        )
+    assert not mark.exists()
 
 
 def test_a_checkpoint_of_another_vocabulary_is_refused(checkpoint):

@@ -126,7 +126,7 @@ def _read_arrays(
     if paths := weights.files_in(folder):
         return weights.read(paths)
     fields = config.to_dict() | {"architectures": ["BertModel"]}
-    bert, _ = bert_model.load_older_format(
+    bert, _ = bert_model.load_h5(
         folder, transformers.BertConfig.from_dict(fields)
     )
     return weights.arrays_of(bert.weights)

@@ -159,7 +159,7 @@ def _load(
         bert = from_config(bert_config)
         missing = weights.load(bert, paths)
     else:
-        bert, missing = load_older_format(init_from, bert_config)
+        bert, missing = load_h5(init_from, bert_config)
     if missing:
         errors.warn(
             f"{init_from} does not hold {', '.join(sorted(missing))}; these "
@@ -168,10 +168,10 @@ def _load(
     return bert
 
 
-def load_older_format(
+def load_h5(
     init_from: str, bert_config: transformers.BertConfig
 ) -> tuple[transformers.TFPreTrainedModel, Collection[str]]:
-    """Loads tf_model.h5 or, if PyTorch is installed, pytorch_model.bin.
+    """Loads tf_model.h5, which TensorFlow wrote.
 
     Args:
       init_from: a folder without safetensors.
@@ -183,13 +183,11 @@ def load_older_format(
     Raises:
       UserError: if there is no such file, or it cannot be loaded.
     """
-    has_h5 = tf.io.gfile.exists(f"{init_from}/{transformers.TF2_WEIGHTS_NAME}")
     try:
         bert, loading = _model_class(bert_config).from_pretrained(
             init_from,
             config=bert_config,
             local_files_only=True,
-            from_pt=not has_h5,
             output_loading_info=True,
         )
     except (OSError, ValueError, ImportError) as error:

@@ -1,4 +1,4 @@
-"""HuggingFace's weights files: converts variables to and from safetensors.
+"""HuggingFace's weights files: writes safetensors, reads those and PyTorch's.
 
 Files are written with PyTorch's names and layout, like nearly all checkpoints
 on the HuggingFace hub. This module reads them itself, because TensorFlow's
@@ -6,6 +6,7 @@ on the HuggingFace hub. This module reads them itself, because TensorFlow's
 is not iterable").
 """
 
+import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -20,6 +21,8 @@ from bert_pretrain import errors, file_errors, files
 
 FILE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
+H5_NAME = transformers.TF2_WEIGHTS_NAME  # tf_model.h5
+PYTORCH_NAME = transformers.WEIGHTS_NAME  # pytorch_model.bin
 _SHARD = re.compile(r"[\w-]+\.safetensors")
 # The first releases of BERT have these endings for weight and bias.
 _OLD_ENDINGS = {".gamma": ".weight", ".beta": ".bias"}
@@ -57,7 +60,8 @@ def files_in(folder: str) -> list[str]:
     """Paths of a checkpoint's weights: one file, or several shards.
 
     Returns:
-      An empty list if the folder has no safetensors.
+      Safetensors, or PyTorch's file if there are none. An empty list if the
+      folder has neither, or has weights that TensorFlow wrote.
 
     Raises:
       UserError: if the index of the shards is not one.
@@ -67,7 +71,9 @@ def files_in(folder: str) -> list[str]:
         if tf.io.gfile.exists(f"{folder}/{FILE_NAME}"):
             return [f"{folder}/{FILE_NAME}"]
         if not tf.io.gfile.exists(index):
-            return []
+            is_needed = not tf.io.gfile.exists(f"{folder}/{H5_NAME}")
+            path = f"{folder}/{PYTORCH_NAME}"
+            return [path] if is_needed and tf.io.gfile.exists(path) else []
     try:
         names = sorted(set(files.read_json(index)["weight_map"].values()))
         is_index = bool(names) and all(map(_SHARD.fullmatch, names))
@@ -164,6 +170,9 @@ def read(paths: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _read(path: str) -> dict[str, np.ndarray]:
+    if path.endswith(PYTORCH_NAME):
+        arrays = _read_pytorch(path)
+        return {_current_name(name): values for name, values in arrays.items()}
     with file_errors.naming(path):
         try:
             with safetensors.safe_open(path, "np") as file:
@@ -176,6 +185,37 @@ def _read(path: str) -> dict[str, np.ndarray]:
     if is_tensorflow:
         return dict(_from_tensorflow(arrays))
     return {_current_name(name): values for name, values in arrays.items()}
+
+
+def _read_pytorch(path: str) -> dict[str, np.ndarray]:
+    """Reads a file of PyTorch's, of which only tensors are loaded."""
+    remedy = f"save the weights as {FILE_NAME}"
+    try:
+        import torch
+    except ImportError as error:
+        raise errors.UserError(
+            f"{path} is read by PyTorch, which is not installed; install "
+            f"torch, or {remedy}."
+        ) from error
+    with file_errors.naming(path):
+        try:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+            return {
+                name: tensor.float().numpy()
+                for name, tensor in tensors.items()
+                # Older files hold the numbers of the positions.
+                if tensor.is_floating_point()
+            }
+        except (
+            AttributeError,
+            EOFError,
+            RuntimeError,
+            pickle.UnpicklingError,
+        ) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise errors.UserError(
+                f"{path}: PyTorch cannot read the weights ({reason}); {remedy}."
+            ) from error
 
 
 def are_finite(bert: transformers.TFPreTrainedModel) -> bool:
