@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from helpers import tasks
 
 
 def read_lines(path):
-    return [json.loads(line) for line in open(path)]
+    with open(path) as file:
+        return [json.loads(line) for line in file]
 
 
 def weights_in(model_dir):
@@ -112,12 +114,13 @@ def test_similar_texts_get_similar_vectors(tmp_path):
         num_examples=200,
     )
     # In training, a second text is one that is alike.
+    path = pathlib.Path(config.train_file)
     alike = [
         line
-        for line in open(config.train_file)
-        if line.rstrip("\n").rpartition("\t")[2] != "0"
+        for line in path.read_text().splitlines()
+        if line.rpartition("\t")[2] != "0"
     ]
-    open(config.train_file, "w").writelines(alike)
+    path.write_text("\n".join(alike) + "\n")
     finetuning.finetune(config)
     metrics = files.read_json(f"{tmp_path}/out/metrics.json")
     assert metrics["spearman"]["mean"] > 0.7
@@ -136,8 +139,9 @@ def test_vectors_can_be_learned_without_second_texts(tmp_path):
         "--text_pair_column=other",
         "--peak_learning_rate=1e-3",
     )
+    lines = pathlib.Path(config.train_file).read_text().splitlines()
     (tmp_path / "train.txt").write_text(
-        "\n".join(line.split("\t")[0] for line in open(config.train_file))
+        "\n".join(line.split("\t")[0] for line in lines)
     )
     config = dataclasses.replace(config, train_file=f"{tmp_path}/train.txt")
     metrics = finetuning.finetune(config)

@@ -189,7 +189,7 @@ def learn(
         material.strategy,
         new_state,
         is_changed=is_changed,
-        announce=functools.partial(_announce, seed, phase),
+        announce=functools.partial(_announce, seed, phase, len(train)),
         raise_if_asked=raise_if_asked,
     )
     learner = outcome.state.learner
@@ -200,13 +200,18 @@ def learn(
 
 
 def _announce(
-    seed: int, phase: TaskPhase, state: train_state.TrainState
+    seed: int,
+    phase: TaskPhase,
+    num_examples: int,
+    state: train_state.TrainState,
 ) -> None:
     """Prints what is learned, and by how many weights."""
     layout = phase.layout
+    num_pieces = len(phase.pieces)
+    pieces = f" in {num_pieces:,} parts" if num_pieces != num_examples else ""
     num_trained = sum(int(np.prod(v.shape)) for v in state.variables)
     print(
-        f"seed {seed}: {len(phase.pieces):,} examples, {layout.batch_size} "
+        f"seed {seed}: {num_examples:,} examples{pieces}, {layout.batch_size} "
         f"rows of {layout.seq_length} tokens a step, {phase.until_step:,} "
         f"steps; {num_trained:,} of {state.bert.num_parameters():,} "
         "parameters learn"
