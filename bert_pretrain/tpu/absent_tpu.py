@@ -7,6 +7,7 @@ explains how they are executed on CPUs instead).
 
 import collections
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -79,22 +80,31 @@ class AbsentTPUStrategy(tf.distribute.TPUStrategy):
         extended._host_input_worker_devices = collections.OrderedDict(
             (host, [host] * per_host) for host in hosts
         )
-        # TensorFlow's variables cannot be hashed, so this is not a set.
-        created = weakref.WeakValueDictionary[int, tf.Variable]()
-        create = extended._create_variable
-
-        def create_and_keep(*args: Any, **kwargs: Any) -> tf.Variable:
-            variable = create(*args, **kwargs)
-            created[id(variable)] = variable
-            return variable
-
-        extended._create_variable = create_and_keep
-        self._created = created
+        self._created = _keep_created(extended)
 
     @property
     def variables(self) -> list[tf.Variable]:
         """The variables that were created in the strategy and still exist."""
         return list(self._created.values())
+
+
+def _keep_created(
+    extended: tf.distribute.StrategyExtended,
+) -> Mapping[int, tf.Variable]:
+    """The variables that a strategy will create, while they exist.
+
+    Variables cannot be hashed, so they are kept by their ids.
+    """
+    created = weakref.WeakValueDictionary[int, tf.Variable]()
+    create = extended._create_variable
+
+    def create_and_keep(*args: Any, **kwargs: Any) -> tf.Variable:
+        variable = create(*args, **kwargs)
+        created[id(variable)] = variable
+        return variable
+
+    extended._create_variable = create_and_keep
+    return created
 
 
 class _Resolver:
