@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import time
 
 import numpy as np
 import pytest
@@ -128,9 +129,17 @@ def test_a_best_checkpoint_that_is_torn_keeps_its_place(
 ):
     config = make_config(total_steps=8, eval_every_steps=2)
     with monkeypatch.context() as patch:
+        # The thread that writes is still at work when the run fails.
+        finish = checkpoint_files.finish
+        patch.setattr(
+            checkpoint_files,
+            "finish",
+            lambda *args: time.sleep(1) or finish(*args),
+        )
         training.disturb(patch, 6, training.crash)
         with pytest.raises(RuntimeError):
             train.main(config)
+    assert 4 in steps_in(config.saving.model_dir)
     best = f"{config.saving.model_dir}/{model_directory.BEST}"
     (step,) = steps_in(best)
     (data,) = pathlib.Path(best).glob(f"ckpt-{step}.data*")

@@ -131,7 +131,8 @@ def train(  # noqa: PLR0913 (a run depends on all of these)
         )
         try:
             outcome = run.train(is_restored)
-        except (errors.UserError, tf.errors.OpError):
+        except Exception:
+            # The thread that writes would go on beside the next run here.
             saver.abandon()
             raise
         finally:
