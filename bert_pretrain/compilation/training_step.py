@@ -110,7 +110,7 @@ def num_bytes(variables: Iterable[tf.Variable]) -> int:
 def _feature_specs(batch: BatchShape) -> dict[str, Any]:
     """The features that the input pipeline gives to a replica."""
     return (
-        tf.function(records.parse)
+        tf.function(records.parse, autograph=False)
         .get_concrete_function(
             tf.TensorSpec([batch.num_rows], tf.string),
             batch.seq_length,

@@ -68,6 +68,7 @@ def train_batches(  # noqa: PLR0913 (the batches depend on all of these)
     """
     shards = manifest.splits[records.TRAIN].shards
 
+    @tf.autograph.experimental.do_not_convert
     def build(context: tf.distribute.InputContext) -> tf.data.Dataset:
         serialized = _train_records(data_dir, shards, seed, examples, context)
         dataset = _batch(serialized, manifest, context, global_batch_size)
@@ -97,6 +98,7 @@ def eval_batches(
     num_examples = sum(shard.num_examples for shard in shards)
     num_batches = -(-num_examples // global_batch_size)
 
+    @tf.autograph.experimental.do_not_convert
     def build(context: tf.distribute.InputContext) -> tf.data.Dataset:
         index, num_pipelines = (
             context.input_pipeline_id,

@@ -40,11 +40,12 @@ class Evaluator(orbit.StandardEvaluator):
         self._dtype = dtype
         self._sums = running_sums.RunningSums(learner.sum_names)
 
-    @tf.function
+    @tf.function(autograph=False)
     def eval_begin(self) -> None:
         """Sets the sums to zero."""
         self._strategy.run(self._sums.reset)
 
+    @tf.autograph.experimental.do_not_convert
     def eval_step(self, iterator: tf.distribute.DistributedIterator) -> None:
         """One batch, traced into the loop."""
         self._strategy.run(self._replica_step, args=(next(iterator),))

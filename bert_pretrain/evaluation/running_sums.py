@@ -47,7 +47,7 @@ class RunningSums:
             for name, high, low in zip(self._sums, *halves, strict=True)
         }
 
-    @tf.function
+    @tf.function(autograph=False)
     def _gather(self):
         return self._strategy.experimental_local_results(
             self._strategy.run(self._replica_gather)

@@ -65,7 +65,7 @@ class OutputCollector:
     def _local(self, values) -> tuple[tf.Tensor, ...]:
         return self._strategy.experimental_local_results(values)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _step(self, batch):
         return self._strategy.run(self._replica_step, args=(batch,))
 
