@@ -12,6 +12,11 @@ from warcio import statusandheaders, warcwriter
 from bert_pretrain import errors, files
 from tfrecord_builders.sources import documents, streams, warc
 
+# warcio's writer leaves temporary files open.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning"
+)
+
 PARAGRAPHS = [
     f"In part {i} the mayor said that the bridges on the north coast would be "
     "mended before the winter, and that nobody had been hurt."
