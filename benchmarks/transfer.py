@@ -101,11 +101,12 @@ class BenchmarkConfig(options.Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if unknown := set(self.methods) - set(METHODS):
-            raise errors.UserError(
-                f"--methods={','.join(sorted(unknown))}: give some of "
-                f"{','.join(METHODS)}."
-            )
+        for name in self.methods:
+            if name not in METHODS:
+                raise errors.UserError(
+                    f"--methods={name}: give one of {', '.join(METHODS)}; the "
+                    "option may be given several times."
+                )
 
     @property
     def seed_numbers(self) -> list[int]:
