@@ -73,11 +73,11 @@ def write_run(folder, records, seed=1, datasets=DATASETS, **flags):
     return str(folder)
 
 
-def write_reference(tmp_path):
-    """Three runs whose losses deviate by 0.5 %, and their reference."""
+def write_reference(tmp_path, factors=(0.995, 1.0, 1.005)):
+    """Three runs whose losses deviate, and their reference."""
     folders = [
         write_run(tmp_path / f"seed-{seed}", log_of(factor), seed)
-        for seed, factor in enumerate((0.995, 1.0, 1.005), start=1)
+        for seed, factor in enumerate(factors, start=1)
     ]
     path = f"{tmp_path}/reference.json"
     assert not run_main(
@@ -366,3 +366,12 @@ def test_the_chart_has_the_band_and_the_runs(tmp_path):
     assert line.get_ydata()[-1] == pytest.approx(3.6)
     assert len(over_steps.get_lines()) == len(over_minutes.get_lines()) == 4
     curves.write_png(figure, f"{tmp_path}/runs.png")
+
+
+def test_the_axis_of_the_chart_ends_where_the_curves_do(tmp_path):
+    reference = reference_band.read(write_reference(tmp_path, (0.9, 1.0, 1.1)))
+    (low, *_) = sorted(each.low for each in reference_band.band(reference))
+    losses = [loss for run in reference.runs for loss in run.losses]
+    over_steps, _ = band_chart.draw([], reference).axes
+    assert low < over_steps.get_ylim()[0] < min(losses)
+    assert max(losses) < over_steps.get_ylim()[1] < 1.1 * max(losses)

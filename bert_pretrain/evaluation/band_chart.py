@@ -11,6 +11,7 @@ import matplotlib
 import matplotlib.axes
 import matplotlib.figure
 import matplotlib.ticker
+import numpy as np
 
 from bert_pretrain.evaluation import reference_band, run_history
 
@@ -36,6 +37,7 @@ def draw(
             axes.plot(
                 values, losses, "o-", markersize=4, label=run.name, **style
             )
+    _show_curves(over_steps)
     over_steps.set_ylabel("held-out loss (nats)", fontsize="small")
     over_steps.set_xlabel("step", fontsize="small")
     over_steps.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
@@ -46,6 +48,16 @@ def draw(
         axes.tick_params(labelsize="small")
     over_steps.legend(fontsize="small", frameon=False)
     return figure
+
+
+def _show_curves(axes: matplotlib.axes.Axes) -> None:
+    """Ends the axis where the curves do; the band can be much wider."""
+    losses = np.concatenate([[], *(line.get_ydata() for line in axes.lines)])
+    losses = losses[np.isfinite(losses)]
+    if losses.size:
+        low, high = float(losses.min()), float(losses.max())
+        margin = 0.05 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
 
 
 def _draw_reference(
