@@ -8,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import traceback
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from bert_pretrain import errors, options, train
 from bert_pretrain.checkpoints import model_directory
 from bert_pretrain.data import manifests, records
 from bert_pretrain.devices import distribution_config
+from bert_pretrain.model import objectives
 from bert_pretrain.pretraining import pretraining_config
 from bert_pretrain.telemetry import telemetry_config
 from bert_pretrain.training import recovery, trainer, training_config
@@ -208,6 +210,29 @@ def test_a_run_can_be_followed_and_traced(make_config, monkeypatch):
     # Each product of our step comes twice, because two steps were traced.
     products = [name for name in names if "BatchMatMul" in name]
     assert products and {names[name] for name in products} == {2}
+
+
+@pytest.mark.slow
+def test_a_start_does_not_wait_for_the_conversion_of_our_functions(
+    make_config, monkeypatch
+):
+    converted = []
+    real = objectives.Pretraining.forward
+
+    def forward(*arguments):
+        converted.append(
+            {
+                frame.name
+                for frame in traceback.extract_stack()
+                if "autograph_generated" in frame.filename
+            }
+        )
+        return real(*arguments)
+
+    monkeypatch.setattr(objectives.Pretraining, "forward", forward)
+    assert train.main(make_config(total_steps=1)) == 0
+    # Those of training and evaluation; only Orbit's loop is converted.
+    assert converted == [{"tf__loop_fn", "loop_body"}] * 2
 
 
 @pytest.mark.slow
