@@ -68,6 +68,7 @@ def train_batches(  # noqa: PLR0913 (the batches depend on all of these)
     """
     shards = manifest.splits[records.TRAIN].shards
 
+    # Nothing that is traced here needs AutoGraph, as in trainer.py.
     @tf.autograph.experimental.do_not_convert
     def build(context: tf.distribute.InputContext) -> tf.data.Dataset:
         serialized = _train_records(data_dir, shards, seed, examples, context)

@@ -132,7 +132,7 @@ def train(  # noqa: PLR0913 (a run depends on all of these)
         try:
             outcome = run.train(is_restored)
         except Exception:
-            # The thread that writes would go on beside the next run here.
+            # Or the thread that writes goes on, beside the next run in here.
             saver.abandon()
             raise
         finally:
